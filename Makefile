@@ -1,0 +1,55 @@
+# Needs Python 3.11 or later, make and git. `make demo` and `make test` set up .venv first.
+PYTHON ?= python3
+RUN = .venv/bin/python
+LOWEST = .venv-lowest/bin/python
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+# One thread a worker: two workers with a thread each are quicker than one with two.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -q
+DATA_DIR ?= ../shared/data
+
+.PHONY: demo test test-full test-lowest test-gpu lint bench-quick clean check-python
+
+demo: .venv/.stamp
+	$(RUN) -m sklearn_metakan.demo --out out/demo.png
+
+test: lint
+	$(PYTEST) -m "not slow and not gpu"
+
+test-full: lint
+	$(PYTEST) -m "not gpu"
+
+test-lowest: .venv-lowest/.stamp
+	OMP_NUM_THREADS=1 $(LOWEST) -m pytest -n 2 -q -m "not slow and not gpu"
+
+# On a machine with a GPU, with the Python that has its torch.
+test-gpu:
+	$(PYTHON) -m pytest -q -m gpu
+
+lint: .venv/.stamp
+	$(RUN) -m ruff check
+	$(RUN) -m mypy
+
+bench-quick: .venv/.stamp
+	$(RUN) benchmarks/quick.py --data-dir $(DATA_DIR)
+
+clean:
+	rm -rf .venv .venv-lowest out build dist .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "sklearn_metakan needs Python 3.11 or later; '$(PYTHON)' is" \
+	    "$$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12 ..."; exit 1; }
+
+# torch first and alone, so that pip takes the pinned build and not a newer one.
+.venv/.stamp: pyproject.toml constraints.txt | check-python
+	$(PYTHON) -m venv .venv
+	$(RUN) $(PIP_INSTALL) torch==2.13.0 -c constraints.txt
+	$(RUN) $(PIP_INSTALL) -e ".[dev]" -c constraints.txt
+	touch $@
+
+.venv-lowest/.stamp: pyproject.toml constraints-lowest.txt | check-python
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST) $(PIP_INSTALL) torch==2.13.0 -c constraints-lowest.txt
+	$(LOWEST) $(PIP_INSTALL) -e ".[test]" -c constraints-lowest.txt
+	touch $@

@@ -1,0 +1,12 @@
+"""Kolmogorov-Arnold networks with scikit-learn's fit and predict, in the memory of an MLP."""
+
+from sklearn_metakan.estimators import (
+    KANClassifier,
+    KANRegressor,
+    MetaKANClassifier,
+    MetaKANRegressor,
+)
+
+__version__ = "0.1.0.dev0"
+
+__all__ = ["KANClassifier", "KANRegressor", "MetaKANClassifier", "MetaKANRegressor"]

@@ -1,0 +1,78 @@
+"""What every basis offers: values and derivatives, exact under repeated autograd."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _Evaluate(torch.autograd.Function):
+    """F = B^(m)(x); its gradient is again a basis evaluation, B^(m+1)(x).
+
+    Only x is saved. When a graph of the backward pass is asked for, the gradient goes
+    through this same function, so derivatives of every order are exact.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, basis: "Basis", start: int, derivative: int) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.basis, ctx.start, ctx.derivative = basis, start, derivative
+        return basis.values(x, start, derivative)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            features = _Evaluate.apply(x, ctx.basis, ctx.start, ctx.derivative + 1)
+            return (grad * features).sum(-1), None, None, None
+        return ctx.basis.contract(grad, x, ctx.start, ctx.derivative + 1), None, None, None
+
+
+class Basis(nn.Module, ABC):
+    """C univariate functions for each of ``in_features`` inputs.
+
+    Attributes
+    ----------
+    in_features : int
+        Number of inputs; each may have its own knots.
+    n_functions : int
+        C, the number of functions an edge combines, base function included.
+    """
+
+    in_features: int
+    n_functions: int
+
+    def evaluate(
+        self, x: Tensor, start: int = 0, stop: int | None = None, derivative: int = 0
+    ) -> Tensor:
+        """Derivatives of order ``derivative`` of all functions, for a block of inputs.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, in_features)
+        start, stop : int
+            The block of inputs, ``start <= i < stop``; all of them by default.
+        derivative : int, 0 or more
+
+        Returns
+        -------
+        Tensor of shape (n, stop - start, C)
+            ``[..., c]`` is the derivative of ``B_c`` at ``x_i``. Half-precision inputs
+            are evaluated in the precision of the knots.
+        """
+        block = x[:, start:stop].to(self.domain.dtype)
+        return _Evaluate.apply(block, self, start, derivative)
+
+    @property
+    @abstractmethod
+    def domain(self) -> Tensor:
+        """Lower and upper end of the grid of each input, shape (in_features, 2)."""
+
+    @abstractmethod
+    def values(self, x: Tensor, start: int, derivative: int) -> Tensor:
+        """Closed form without autograd: x (n, b) are inputs start to start + b."""
+
+    def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
+        """``sum_c grad[..., c] * B_c^(m)(x)``, shape (n, b): the way back to x."""
+        return (grad * self.values(x, start, derivative)).sum(-1)

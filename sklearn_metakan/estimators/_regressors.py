@@ -1,0 +1,272 @@
+"""KANs for regression."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import column_or_1d
+from torch import Tensor, nn
+
+from sklearn_metakan.estimators._docs import document
+from sklearn_metakan.estimators._parameters import (
+    META_CONSTRAINTS,
+    REGRESSOR_CONSTRAINTS,
+    TABULAR_CONSTRAINTS,
+)
+from sklearn_metakan.estimators._scaling import TargetScaler
+from sklearn_metakan.estimators._tabular import Rows, TabularKAN
+from sklearn_metakan.training import REGRESSION_LOSSES, store, weighted_r2
+
+
+class _TabularRegressor(MultiOutputMixin, RegressorMixin, TabularKAN):
+    """The target's side of regression."""
+
+    _target_checks: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predictions in the target's units.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            The mean; the median for "absolute_error", the quantile for "quantile".
+        """
+        outputs = self._outputs(X)
+        if self._link == "log":
+            outputs = np.exp(outputs)
+        predicted = self.target_scaler_.inverse_transform(outputs).astype(outputs.dtype)
+        return predicted[:, 0] if self._target_is_1d else predicted
+
+    @property
+    def _n_network_outputs(self) -> int:
+        return self.n_outputs_
+
+    def _encode_target(self, y: NDArray[Any], reset: bool) -> NDArray[Any]:
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        is_1d, n_outputs = y.ndim == 1, 1 if y.ndim == 1 else y.shape[1]
+        y = y.reshape(len(y), n_outputs).astype(np.float64)
+        if self.loss == "poisson" and (y < 0).any():
+            raise ValueError(
+                f"loss='poisson' needs y >= 0, got a smallest value of {y.min():g}. Use "
+                "loss='squared_error' for such targets."
+            )
+        if reset:
+            self._target_is_1d, self.n_outputs_ = is_1d, n_outputs
+        elif n_outputs != self.n_outputs_:
+            raise ValueError(
+                f"y has {n_outputs} outputs, but the estimator was fitted with {self.n_outputs_}."
+            )
+        return y
+
+    def _start_target(self, rows: Rows) -> None:
+        self._link = "log" if self.loss == "poisson" else "identity"
+        kind = None
+        if self.scale_target:
+            kind = "mean" if self._link == "log" else "standard"
+        self.target_scaler_ = TargetScaler(kind).fit(rows.y, rows.weight)
+
+    def _scale_target(self, y: NDArray[Any]) -> NDArray[Any]:
+        return self.target_scaler_.transform(y)
+
+    def _make_criterion(self) -> nn.Module:
+        return REGRESSION_LOSSES[self.loss](self.quantile)
+
+    def _score_outputs(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
+        outputs = outputs.exp() if self._link == "log" else outputs
+        return weighted_r2(target.double(), outputs.double(), weight)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = self.loss == "poisson"
+        return tags
+
+
+@document
+class KANRegressor(_TabularRegressor):
+    """Regression with a Kolmogorov-Arnold network.
+
+    ``y_o = sum_i phi_oi(x_i)`` in every layer; each phi is a sum of splines and silu whose
+    C = grid_size + degree + 1 coefficients are trained.
+
+    Parameters
+    ----------
+    {TUNE_FIRST}
+    {METHOD}
+    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
+        default="squared_error". "huber" is quadratic up to one unit of the scaled target;
+        "poisson" models log(y) and needs y >= 0.
+    quantile : float in (0, 1), default=0.5
+        The level for loss="quantile".
+    scale_target : bool, default=True
+        Whether the target is standardised inside ("poisson": divided by its mean).
+    {TRAINING}
+
+    Attributes
+    ----------
+    n_outputs_ : int
+    {ATTRIBUTES}
+
+    See Also
+    --------
+    MetaKANRegressor : Generated coefficients: fewer trainable numbers.
+    KANClassifier : For classes.
+
+    References
+    ----------
+    {PAPER}
+    Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv 2404.19756.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_friedman1
+    >>> from sklearn_metakan import KANRegressor
+    >>> X, y = make_friedman1(300, random_state=0)
+    >>> model = KANRegressor(random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **TABULAR_CONSTRAINTS,
+        **REGRESSOR_CONSTRAINTS,
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: tuple[int, ...] = (64,),
+        *,
+        grid_size: int = 5,
+        learning_rate: float | str = "auto",
+        max_iter: int = 100,
+        weight_decay: float = 1e-4,
+        basis: str = "bspline",
+        degree: int = 3,
+        knots: str = "uniform",
+        extrapolation: str = "linear",
+        dropout: float = 0.0,
+        scale_inputs: str | None = "auto",
+        loss: str = "squared_error",
+        quantile: float = 0.5,
+        scale_target: bool = True,
+        solver: str = "adamw",
+        learning_rate_schedule: str = "onecycle",
+        batch_size: int = 256,
+        tol: float = 1e-4,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 20,
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        working_memory: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        store(self, locals())
+
+
+@document
+class MetaKANRegressor(_TabularRegressor):
+    """Regression with a KAN whose edges a meta-learner generates from prompts.
+
+    ``y_o = sum_i phi_oi(x_i)`` in every layer; the coefficients of each phi come from a small
+    meta-learner, ``w_oi = a_oi M(z_oi)``, so that an edge costs a prompt z_oi of p numbers
+    (and a factor a_oi with edge_scale) in place of C = grid_size + degree + 1.
+
+    Parameters
+    ----------
+    {TUNE_FIRST}
+    {METHOD}
+    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
+        default="squared_error". "huber" is quadratic up to one unit of the scaled target;
+        "poisson" models log(y) and needs y >= 0.
+    quantile : float in (0, 1), default=0.5
+        The level for loss="quantile".
+    scale_target : bool, default=True
+        Whether the target is standardised inside ("poisson": divided by its mean).
+    {META}
+    {TRAINING}
+
+    Attributes
+    ----------
+    n_outputs_ : int
+    {ATTRIBUTES}
+
+    See Also
+    --------
+    KANRegressor : Every edge with its own coefficients.
+    MetaKANClassifier : For classes.
+
+    References
+    ----------
+    {PAPER}
+    Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv 2404.19756.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_friedman1
+    >>> from sklearn_metakan import MetaKANRegressor
+    >>> X, y = make_friedman1(300, random_state=0)
+    >>> model = MetaKANRegressor(random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **TABULAR_CONSTRAINTS,
+        **REGRESSOR_CONSTRAINTS,
+        **META_CONSTRAINTS,
+    }
+    _is_meta = True
+
+    def __init__(
+        self,
+        hidden_layer_sizes: tuple[int, ...] = (64,),
+        *,
+        grid_size: int = 5,
+        learning_rate: float | str = "auto",
+        max_iter: int = 100,
+        weight_decay: float = 1e-4,
+        basis: str = "bspline",
+        degree: int = 3,
+        knots: str = "uniform",
+        extrapolation: str = "linear",
+        dropout: float = 0.0,
+        scale_inputs: str | None = "auto",
+        loss: str = "squared_error",
+        quantile: float = 0.5,
+        scale_target: bool = True,
+        prompt_dim: int = 2,
+        meta_hidden_dim: int = 32,
+        meta_activation: str = "sin",
+        edge_scale: bool = False,
+        n_meta_learners: int | str = "auto",
+        prompt_learning_rate: float | None = None,
+        meta_learning_rate: float | None = None,
+        solver: str = "adamw",
+        learning_rate_schedule: str = "onecycle",
+        batch_size: int = 256,
+        tol: float = 1e-4,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 20,
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        working_memory: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        store(self, locals())

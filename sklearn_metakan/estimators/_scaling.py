@@ -1,0 +1,145 @@
+"""Weighted scaling of inputs and target, inside the estimators."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+ScaleInputs = Literal["auto", "minmax", "standard", "quantile"] | None
+
+N_QUANTILES = 129
+_SKEWED = 0.1  # largest gap between rank and position that still counts as even
+
+
+class InputScaler:
+    """Maps each column onto about [-1, 1] by a strictly increasing, piecewise linear function.
+
+    Outside the range of the data the first and last pieces go on, so that ``transform`` and
+    ``inverse_transform`` are each other's inverse everywhere.
+
+    Parameters
+    ----------
+    kind : {"auto", "minmax", "standard", "quantile", None}
+        "minmax": the range onto [-1, 1]. "standard": mean 0, standard deviation 1.
+        "quantile": ranks onto [-1, 1]. "auto": minmax for columns spread evenly over their
+        range; the mean of minmax and quantile for the others. None: unchanged.
+
+    Attributes
+    ----------
+    points_, values_ : list of ndarray
+        For each column the break points in its units, and what they are mapped to.
+    quantiles_ : ndarray of shape (129, n_features)
+        Weighted quantiles of each scaled column, at evenly spaced levels.
+    """
+
+    def __init__(self, kind: ScaleInputs = "auto") -> None:
+        self.kind = kind
+
+    def fit(self, X: Array, sample_weight: Array | None = None) -> "InputScaler":
+        X = np.asarray(X, dtype=np.float64)
+        weight = np.ones(len(X)) if sample_weight is None else sample_weight
+        pieces = [self._fit_column(column, weight) for column in X.T]
+        self.points_ = [points for points, _ in pieces]
+        self.values_ = [values for _, values in pieces]
+        levels = np.linspace(0, 1, N_QUANTILES)
+        raw = np.stack([_quantiles(column, weight, levels) for column in X.T], axis=1)
+        self.quantiles_ = self.transform(raw)
+        return self
+
+    def _fit_column(self, column: Array, weight: Array) -> tuple[Array, Array]:
+        low, high = column.min(), column.max()
+        if self.kind is None:
+            return np.array([0.0, 1.0]), np.array([0.0, 1.0])
+        # A column with no spread beyond rounding is only centred.
+        if high - low <= 1e-12 * max(abs(low), abs(high)):
+            return np.array([low - 1.0, low + 1.0]), np.array([-1.0, 1.0])
+        if self.kind == "standard":
+            mean = np.average(column, weights=weight)
+            std = np.sqrt(np.average((column - mean) ** 2, weights=weight))
+            return np.array([mean - std, mean + std]), np.array([-1.0, 1.0])
+        ends = np.array([low, high])
+        if self.kind == "minmax":
+            return ends, np.array([-1.0, 1.0])
+        points, ranks = _rank_curve(column, weight)
+        position = 2 * (points - low) / (high - low) - 1
+        if self.kind == "quantile":
+            return points, ranks
+        if np.abs(ranks - position).max() <= 2 * _SKEWED:
+            return ends, np.array([-1.0, 1.0])
+        return points, (ranks + position) / 2
+
+    def transform(self, X: Array) -> Array:
+        X = np.asarray(X, dtype=np.float64)
+        return self._map(X, self.points_, self.values_)
+
+    def inverse_transform(self, X: Array) -> Array:
+        return self._map(np.asarray(X, dtype=np.float64), self.values_, self.points_)
+
+    @staticmethod
+    def _map(X: Array, sources: list[Array], targets: list[Array]) -> Array:
+        out = np.empty_like(X)
+        for j, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            piece = np.clip(np.searchsorted(source, X[:, j], side="right") - 1, 0, len(source) - 2)
+            slope = np.diff(target) / np.diff(source)
+            out[:, j] = target[piece] + (X[:, j] - source[piece]) * slope[piece]
+        return out
+
+
+def _quantiles(column: Array, weight: Array, levels: Array) -> Array:
+    """Weighted quantiles by linear interpolation between the middles of the values' weights."""
+    values, mass = _distinct(column, weight)
+    middle = (np.cumsum(mass) - 0.5 * mass) / mass.sum()
+    return np.interp(levels, middle, values)
+
+
+def _rank_curve(column: Array, weight: Array) -> tuple[Array, Array]:
+    """At most 129 distinct values of a column and their mid-ranks, scaled onto [-1, 1]."""
+    values, mass = _distinct(column, weight)
+    middle = np.cumsum(mass) - 0.5 * mass
+    rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1
+    if len(values) > N_QUANTILES:
+        points = np.unique(np.interp(np.linspace(-1, 1, N_QUANTILES), rank, values))
+        smallest = 1e-9 * (points[-1] - points[0])
+        points = points[np.r_[True, np.diff(points) > smallest]]
+        points[-1] = values[-1]
+        return points, np.interp(points, values, rank)
+    return values, rank
+
+
+def _distinct(column: Array, weight: Array) -> tuple[Array, Array]:
+    values, inverse = np.unique(column, return_inverse=True)
+    return values, np.bincount(inverse, weights=weight)
+
+
+class TargetScaler:
+    """``(y - location) / scale`` for each output, with weighted statistics.
+
+    Parameters
+    ----------
+    kind : {"standard", "mean", None}
+        "standard": mean and standard deviation; "mean": divide by the mean, for
+        non-negative targets under a log link; None: unchanged.
+    """
+
+    def __init__(self, kind: Literal["standard", "mean"] | None) -> None:
+        self.kind = kind
+
+    def fit(self, y: Array, sample_weight: Array | None = None) -> "TargetScaler":
+        y = np.asarray(y, dtype=np.float64)
+        mean = np.average(y, axis=0, weights=sample_weight)
+        self.location_: Any = np.zeros_like(mean)
+        self.scale_: Any = np.ones_like(mean)
+        if self.kind == "standard":
+            spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=sample_weight))
+            self.location_ = mean
+            self.scale_ = np.where(spread > 1e-12 * np.abs(mean), spread, 1.0)
+        elif self.kind == "mean":
+            self.scale_ = np.where(mean > 0, mean, 1.0)
+        return self
+
+    def transform(self, y: Array) -> Array:
+        return (np.asarray(y, dtype=np.float64) - self.location_) / self.scale_
+
+    def inverse_transform(self, y: Array) -> Array:
+        return y * self.scale_ + self.location_

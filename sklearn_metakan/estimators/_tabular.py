@@ -1,0 +1,343 @@
+"""What the four estimators for tables share: data in, network in between, outputs out."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
+from sklearn.model_selection import train_test_split
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor
+
+from sklearn_metakan.basis import quantile_knots
+from sklearn_metakan.estimators._parameters import TABULAR_CONSTRAINTS
+from sklearn_metakan.estimators._scaling import N_QUANTILES, InputScaler
+from sklearn_metakan.estimators._validation import check_columns_are_numbers, check_finite
+from sklearn_metakan.nn import feature_importances
+from sklearn_metakan.training import BaseKANEstimator, Monitor, TensorData, draw_seeds
+from sklearn_metakan.training._execution import rows_at_a_time
+
+AUTO_EARLY_STOPPING_ROWS = 10_000
+_IMPORTANCE_ROWS = 512
+
+
+class Rows(NamedTuple):
+    """A validated table: inputs, encoded target, weights of mean one or None."""
+
+    X: NDArray[Any]
+    y: NDArray[Any]
+    weight: NDArray[Any] | None
+
+
+def is_stochastic(estimator: Any) -> bool:
+    """Whether the solver works on batches, as partial_fit needs."""
+    if estimator.solver != "adamw":
+        raise AttributeError(
+            "partial_fit needs solver='adamw'; L-BFGS works on the whole table at once."
+        )
+    return True
+
+
+class TabularKAN(BaseKANEstimator):
+    """Common base of the regressors and classifiers; not for use on its own.
+
+    Subclasses give the target's side: ``_encode_target``, ``_score_outputs``,
+    ``_make_criterion``, ``_n_network_outputs``, ``_row_weights``.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = TABULAR_CONSTRAINTS
+
+    # --- fitting ----------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> "TabularKAN":
+        """Fit to a table.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Finite numbers; scaled inside. Text columns need an encoder before.
+        y : array-like of shape (n_samples,) or, for regressors, (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), optional
+            Non-negative; scaled to mean one. Rows of weight zero are left out.
+        X_val, y_val, sample_weight_val : optional
+            Validation rows for early stopping, in place of a split of X.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For invalid parameters or data; the estimator then stays as it was.
+        """
+        with self._state_kept_on_error():
+            self._check_parameters()
+            continues = self.warm_start and self.__sklearn_is_fitted__()
+            rows = self._read(X, y, sample_weight, reset=not continues)
+            self._check_same_dtype(rows, continues)
+            given = self._read_validation(X_val, y_val, sample_weight_val)
+            seeds = draw_seeds(self.random_state, 3)
+            rows, validation = self._split(rows, given, seeds[0])
+            if continues:
+                self._check_same_network()
+                self._rebuild()
+            else:
+                self._start(rows, seeds[1])
+            self._fit_network(rows, validation, seeds[2])
+        return self
+
+    @available_if(is_stochastic)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> "TabularKAN":
+        """One pass over these rows, with a constant learning rate.
+
+        The first call fixes scaling and knots; give it rows that are typical of all.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or, for regressors, (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        self
+        """
+        return self._partial_fit(X, y, sample_weight)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, **target: Any) -> "TabularKAN":
+        with self._state_kept_on_error():
+            self._check_parameters()
+            first = not self.__sklearn_is_fitted__()
+            rows = self._read(X, y, sample_weight, reset=first, **target)
+            self._check_same_dtype(rows, continues=not first)
+            seeds = draw_seeds(self.random_state, 2)
+            if first:
+                self._start(rows, seeds[0])
+                self.n_iter_ = 0
+            elif self.net_.restored_:
+                self._rebuild()
+            self._train(self._tensors(rows), max_iter=1, seed=seeds[1] + self.n_iter_)
+            self.n_iter_ += 1
+            self._record_losses()
+        return self
+
+    def _start(self, rows: Rows, seed: int) -> None:
+        """Fix scaling, knots and precision from these rows, and make the network."""
+        execution = self._choose_execution(rows.X.dtype)
+        self.input_scaler_ = InputScaler(self.scale_inputs).fit(rows.X, rows.weight)
+        scaled = self.input_scaler_.transform(rows.X)
+        self._start_target(rows)
+        sizes = [rows.X.shape[1], *self.hidden_layer_sizes, self._n_network_outputs]
+        self._build(
+            [int(size) for size in sizes], self._knots(scaled, rows.weight), execution, seed
+        )
+
+    def _knots(self, scaled: NDArray[Any], weight: NDArray[Any] | None) -> Any:
+        if self.knots == "quantile":
+            return quantile_knots(scaled, self.grid_size, weight)
+        if self.scale_inputs in ("auto", "minmax", "quantile"):
+            return (-1.0, 1.0)
+        low, high = scaled.min(axis=0), scaled.max(axis=0)
+        flat = high - low <= 1e-12 * np.maximum(abs(low), abs(high))
+        return np.stack([np.where(flat, low - 1, low), np.where(flat, high + 1, high)], axis=1)
+
+    def _check_same_dtype(self, rows: Rows, continues: bool) -> None:
+        if continues and rows.X.dtype != self._data_dtype:
+            raise ValueError(
+                f"X has dtype {rows.X.dtype}, but the fit that goes on had {self._data_dtype}; "
+                f"convert it with X.astype({str(self._data_dtype)!r})."
+            )
+        self._data_dtype = rows.X.dtype
+
+    def _check_same_network(self) -> None:
+        """Warm start: parameters that shape the network must not have changed."""
+        wanted = self._network_settings() | {"hidden_layer_sizes": list(self.hidden_layer_sizes)}
+        present = self._network | {"hidden_layer_sizes": self._network["layer_sizes"][1:-1]}
+        for name, value in wanted.items():
+            if present[name] != value:
+                raise ValueError(
+                    f"warm_start=True cannot change {name} from {present[name]!r} to {value!r}; "
+                    "fit anew with warm_start=False."
+                )
+
+    def _fit_network(self, rows: Rows, validation: Rows | None, seed: int) -> None:
+        stops_early = validation is not None
+        expects = self.solver == "lbfgs" or self.learning_rate_schedule == "constant"
+        monitor = Monitor(
+            patience=self.n_iter_no_change if stops_early or expects else None,
+            tol=self.tol,
+            restore_best=stops_early,
+            expects_convergence=expects,
+        )
+        self.net_.history.clear()
+        self._train(
+            self._tensors(rows),
+            None if validation is None else self._tensors(validation),
+            score=self._score_outputs,
+            monitor=monitor,
+            seed=seed,
+        )
+        history = self.net_.history
+        self.n_iter_ = len(history)
+        self._record_losses()
+        self.validation_scores_ = history[:, "valid_score"] if stops_early else None
+        self.best_validation_score_ = monitor.best_score_
+
+    def _record_losses(self) -> None:
+        self.loss_curve_ = self.net_.history[:, "train_loss"]
+        self.loss_ = self.loss_curve_[-1]
+        self.best_loss_ = min(self.loss_curve_)
+
+    # --- data -------------------------------------------------------------------------
+
+    def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool, **target: Any) -> Rows:
+        """Validate a training table and drop rows of weight zero."""
+        name = type(self).__name__
+        check_columns_are_numbers(X, name)
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite=False,
+            **self._target_checks,
+        )
+        check_finite(X, getattr(self, "feature_names_in_", None), name)
+        y = self._encode_target(y, reset, **target)
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+        weight = self._row_weights(y, weight)
+        if weight is not None:
+            kept = weight > 0
+            if not kept.any():
+                raise ValueError("sample_weight is zero for every row; at least one must count.")
+            X, y, weight = X[kept], y[kept], weight[kept] / weight[kept].mean()
+        return Rows(X, y, weight)
+
+    def _read_validation(self, X: Any, y: Any, weight: Any) -> Rows | None:
+        if X is None and y is None:
+            return None
+        if X is None or y is None:
+            raise ValueError("X_val and y_val go together; one of them is missing.")
+        if self.early_stopping is False:
+            raise ValueError(
+                "X_val and y_val are for early stopping, but early_stopping=False. Set "
+                "early_stopping=True or leave them out."
+            )
+        return self._read(X, y, weight, reset=False)
+
+    def _split(self, rows: Rows, validation: Rows | None, seed: int) -> tuple[Rows, Rows | None]:
+        """Set validation rows aside if early stopping asks for them."""
+        n = len(rows.X)
+        auto = self.early_stopping == "auto" and n > AUTO_EARLY_STOPPING_ROWS
+        if validation is not None or not (auto or self.early_stopping is True):
+            return rows, validation
+        if n < 2:
+            raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
+        held_out = max(1, round(self.validation_fraction * n))
+        train, valid = train_test_split(
+            np.arange(n),
+            test_size=held_out,
+            random_state=seed,
+            stratify=self._stratify_by(rows.y, held_out),
+        )
+        return self._take(rows, train), self._take(rows, valid)
+
+    @staticmethod
+    def _take(rows: Rows, index: NDArray[Any]) -> Rows:
+        return Rows(*(None if part is None else part[index] for part in rows))
+
+    def _tensors(self, rows: Rows) -> TensorData:
+        device, dtype = self._execution.device, self._execution.dtype
+
+        def tensor(values: NDArray[Any]) -> Tensor:
+            values = torch.from_numpy(np.ascontiguousarray(values))
+            return values.to(device, dtype if values.is_floating_point() else None)
+
+        X = tensor(self.input_scaler_.transform(rows.X))
+        target = tensor(self._scale_target(rows.y))
+        return TensorData(X, target, None if rows.weight is None else tensor(rows.weight))
+
+    # --- predicting -------------------------------------------------------------------
+
+    def _outputs(self, X: Any) -> NDArray[Any]:
+        """Raw network outputs (n_samples, n_network_outputs), a chunk of rows at a time."""
+        check_is_fitted(self)
+        name = type(self).__name__
+        check_columns_are_numbers(X, name)
+        X = validate_data(
+            self, X, reset=False, dtype=[np.float64, np.float32], ensure_all_finite=False
+        )
+        check_finite(X, getattr(self, "feature_names_in_", None), name)
+        module, execution = self.module_, self._execution
+        widest = max(layer.in_features * layer.basis.n_functions for layer in module.layers)
+        step = rows_at_a_time(self.working_memory, 3 * widest)
+        outputs = np.empty((len(X), self._n_network_outputs), dtype=X.dtype)
+        with torch.inference_mode(), execution.active():
+            for start in range(0, len(X), step):
+                chunk = self.input_scaler_.transform(X[start : start + step])
+                tensor = torch.from_numpy(chunk).to(execution.device, execution.dtype)
+                outputs[start : start + step] = module(tensor).double().cpu().numpy()
+        return outputs
+
+    @property
+    def feature_importances_(self) -> NDArray[np.float64]:
+        """Share of the outputs' spread due to each feature, interactions included.
+
+        Total Sobol indices, computed when asked, on rows drawn column by column from the
+        training data's quantiles; see ``sklearn_metakan.nn.feature_importances``.
+        """
+        check_is_fitted(self)
+        rng = np.random.default_rng(0)
+        table = self.input_scaler_.quantiles_
+
+        def sample() -> Tensor:
+            rows = rng.integers(N_QUANTILES, size=(_IMPORTANCE_ROWS, table.shape[1]))
+            drawn = torch.from_numpy(np.take_along_axis(table, rows, axis=0))
+            return drawn.to(self._execution.device, self._execution.dtype)
+
+        importances = feature_importances(self.module_, sample(), sample())
+        return importances.double().cpu().numpy()
+
+    # --- the target's side, given by subclasses ---------------------------------------
+
+    _target_checks: ClassVar[dict[str, Any]] = {}
+    _n_network_outputs: int
+
+    def _encode_target(self, y: NDArray[Any], reset: bool, **target: Any) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _start_target(self, rows: Rows) -> None:
+        """Fit the target's scaling, if it has one."""
+
+    def _scale_target(self, y: NDArray[Any]) -> NDArray[Any]:
+        return y
+
+    def _row_weights(self, y: NDArray[Any], weight: NDArray[Any] | None) -> NDArray[Any] | None:
+        return weight
+
+    def _stratify_by(self, y: NDArray[Any], held_out: int) -> NDArray[Any] | None:
+        return None
+
+    def _score_outputs(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
+        raise NotImplementedError

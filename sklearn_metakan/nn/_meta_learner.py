@@ -1,0 +1,103 @@
+"""The meta-learner: a small network that turns a prompt into an edge's coefficients."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+Activation = Literal["relu", "silu", "tanh", "sin"]
+
+_ACTIVATIONS = {
+    "relu": torch.relu,
+    "silu": nn.functional.silu,
+    "tanh": torch.tanh,
+    "sin": torch.sin,
+}
+
+
+class MetaLearner(nn.Module):
+    """``M(z) = W_2 act(W_1 z + b_1) + b_2``, or ``M(z) = W_2 z`` without a hidden layer.
+
+    Parameters
+    ----------
+    prompt_dim : int
+        p, the numbers in a prompt.
+    hidden_dim : int
+        H; 0 makes the meta-learner linear: W_2 is then a dictionary of p functions.
+    n_functions : int
+        C, the coefficients of an edge.
+    activation : {"relu", "silu", "tanh", "sin"}, default="relu"
+        Ignored by a linear meta-learner.
+    dtype : torch.dtype, default: torch's default
+
+    Shape
+    -----
+    Prompts (..., out, p) -> coefficients (..., C, out): one contiguous block for each
+    input, ready for a matrix product.
+
+    Trainable numbers: (p + 1) H + (H + 1) C, or p C if linear.
+
+    Source: Zhao et al., "Improving Memory Efficiency for Training KANs via Meta
+    Learning" (ICML 2025), Algorithm 1; the linear form is ours.
+
+    Examples
+    --------
+    >>> import torch
+    >>> meta_learner = MetaLearner(prompt_dim=1, hidden_dim=16, n_functions=9)
+    >>> meta_learner(torch.zeros(4, 3, 1)).shape
+    torch.Size([4, 9, 3])
+    >>> sum(p.numel() for p in meta_learner.parameters())
+    185
+    """
+
+    def __init__(
+        self,
+        prompt_dim: int,
+        hidden_dim: int,
+        n_functions: int,
+        activation: Activation = "relu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if prompt_dim < 1 or hidden_dim < 0 or n_functions < 1:
+            raise ValueError(
+                "prompt_dim and n_functions must be at least 1 and hidden_dim at least 0, got "
+                f"{prompt_dim}, {n_functions} and {hidden_dim}."
+            )
+        if activation not in _ACTIVATIONS:
+            raise ValueError(
+                f"activation must be one of {get_args(Activation)}, got {activation!r}."
+            )
+        self.prompt_dim = prompt_dim
+        self.hidden_dim = hidden_dim
+        self.n_functions = n_functions
+        self.activation = activation
+
+        def empty(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.zeros(*shape, dtype=dtype))
+
+        if hidden_dim:
+            self.hidden_weight = empty(hidden_dim, prompt_dim)
+            self.hidden_bias = empty(hidden_dim, 1)
+            self.output_bias = empty(n_functions, 1)
+        self.output_weight = empty(n_functions, hidden_dim or prompt_dim)
+
+    @property
+    def is_linear(self) -> bool:
+        return self.hidden_dim == 0
+
+    def extra_repr(self) -> str:
+        return (
+            f"prompt_dim={self.prompt_dim}, hidden_dim={self.hidden_dim}, "
+            f"n_functions={self.n_functions}, activation={self.activation!r}"
+        )
+
+    def hidden(self, prompts: Tensor) -> Tensor:
+        """The hidden layer, (..., out, p) -> (..., H, out)."""
+        z = prompts.transpose(-1, -2)
+        return _ACTIVATIONS[self.activation](self.hidden_weight @ z + self.hidden_bias)
+
+    def forward(self, prompts: Tensor) -> Tensor:
+        if self.is_linear:
+            return self.output_weight @ prompts.transpose(-1, -2)
+        return self.output_weight @ self.hidden(prompts) + self.output_bias

@@ -1,0 +1,153 @@
+"""Networks: KAN layers one after the other, with or without meta-learners."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from sklearn_metakan.basis import BSplineBasis
+from sklearn_metakan.basis._bspline import Extrapolation
+from sklearn_metakan.nn._coefficients import DirectCoefficients, MetaCoefficients
+from sklearn_metakan.nn._dropout import Dropout
+from sklearn_metakan.nn._initialization import Init, initialize
+from sklearn_metakan.nn._linear import KANLinear, Source
+from sklearn_metakan.nn._meta_learner import MetaLearner
+
+HIDDEN_RANGE = 2.0  # grid of hidden layers, in standard deviations of their inputs
+
+
+class KAN(nn.Module):
+    """A Kolmogorov-Arnold network; with meta-learners, a MetaKAN.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+        Widths from the inputs to the outputs, at least two.
+    meta_learners : None, MetaLearner or sequence of MetaLearner, default=None
+        None: every layer has its own coefficients (KAN). One meta-learner generates those
+        of the whole network (Algorithm 1); a sequence names one for each layer, and the
+        same object may come several times (Algorithm 3).
+    edge_scale : bool, default=False
+        A trainable scale for each edge, beside its prompt.
+    grid_size, degree : int, default=5 and 3
+        Cells of the grid and degree of the splines; C = 1 + grid_size + degree.
+    knots : (float, float) or array, default=(-1, 1)
+        Knots of the inputs as in ``BSplineBasis``; hidden layers have uniform knots on
+        [-2, 2], where their inputs start with unit variance.
+    extrapolation : {"linear", "base", "constant", "error"}, default="linear"
+        Outside the grid. "error" watches the inputs of the network; hidden layers then
+        use "linear".
+    dropout : float in [0, 1), default=0.0
+        Of the inputs of hidden layers.
+    bias : bool, default=False
+    init : {"variance", "paper", None}, default="variance"
+        Starting values: edges drawn so that every layer's outputs have variance one; the
+        recipe of the paper's code; all zero (to load a state into).
+    backend : str, default="auto"
+    generator : torch.Generator on the CPU, optional
+    dtype : torch.dtype, default: torch's default
+
+    Shape
+    -----
+    (n, layer_sizes[0]) -> (n, layer_sizes[-1])
+
+    Source: Liu et al., "KAN" (2024); Zhao et al., "Improving Memory Efficiency for
+    Training KANs via Meta Learning" (ICML 2025).
+
+    Examples
+    --------
+    >>> import torch
+    >>> def count(network):
+    ...     return sum(p.numel() for p in network.parameters())
+    >>> count(KAN([784, 32, 10]))
+    228672
+    >>> count(KAN([784, 32, 10], meta_learners=[MetaLearner(1, 32, 9), MetaLearner(1, 32, 9)]))
+    26130
+    """
+
+    def __init__(
+        self,
+        layer_sizes: Sequence[int],
+        *,
+        meta_learners: MetaLearner | Sequence[MetaLearner] | None = None,
+        edge_scale: bool = False,
+        grid_size: int = 5,
+        degree: int = 3,
+        knots: tuple[float, float] | ArrayLike = (-1.0, 1.0),
+        extrapolation: Extrapolation = "linear",
+        dropout: float = 0.0,
+        bias: bool = False,
+        init: Init | None = "variance",
+        backend: str = "auto",
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if len(layer_sizes) < 2 or min(layer_sizes) < 1:
+            raise ValueError(
+                f"layer_sizes must name at least two positive widths, got {list(layer_sizes)}."
+            )
+        n_layers = len(layer_sizes) - 1
+        if meta_learners is None or isinstance(meta_learners, MetaLearner):
+            assigned: list[MetaLearner | None] = [meta_learners] * n_layers
+        else:
+            assigned = list(meta_learners)
+        if len(assigned) != n_layers:
+            raise ValueError(
+                f"meta_learners must name one meta-learner for each of the {n_layers} layers, "
+                f"got {len(assigned)}."
+            )
+        layers, dropouts = [], []
+        for index, (n_in, n_out) in enumerate(pairwise(layer_sizes)):
+            first = index == 0
+            basis = BSplineBasis(
+                n_in,
+                grid_size,
+                degree,
+                knots if first else (-HIDDEN_RANGE, HIDDEN_RANGE),
+                extrapolation if first or extrapolation != "error" else "linear",
+                dtype=dtype,
+            )
+            source = _source(n_in, n_out, basis.n_functions, assigned[index], edge_scale, dtype)
+            layer = KANLinear(
+                n_in,
+                n_out,
+                basis,
+                source,
+                bias=bias,
+                backend=backend,
+                input_law="uniform" if first else "normal",
+                init=None,
+                dtype=dtype,
+            )
+            layers.append(layer)
+            seed = 0 if first or not dropout else _draw_seed(generator)
+            dropouts.append(nn.Identity() if first or not dropout else Dropout(dropout, seed))
+        self.layers = nn.ModuleList(layers)
+        self.dropouts = nn.ModuleList(dropouts)
+        if init is not None:
+            initialize(layers, generator, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for dropout, layer in zip(self.dropouts, self.layers, strict=True):
+            x = layer(dropout(x))
+        return x
+
+
+def _source(
+    n_in: int,
+    n_out: int,
+    n_functions: int,
+    meta_learner: MetaLearner | None,
+    edge_scale: bool,
+    dtype: torch.dtype | None,
+) -> Source:
+    if meta_learner is None:
+        return DirectCoefficients(n_in, n_out, n_functions, dtype=dtype)
+    return MetaCoefficients(n_in, n_out, meta_learner, edge_scale, dtype=dtype)
+
+
+def _draw_seed(generator: torch.Generator | None) -> int:
+    return int(torch.randint(2**62, (), generator=generator))

@@ -1,0 +1,241 @@
+"""What all estimators share: settings, network, training run, net_params, persistence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from sklearn_metakan.nn import KAN, build_network
+from sklearn_metakan.training import _solvers
+from sklearn_metakan.training._callbacks import Monitor, Progress
+from sklearn_metakan.training._data import TensorData
+from sklearn_metakan.training._execution import Execution, choose_execution
+from sklearn_metakan.training._net import KANNet, Score
+from sklearn_metakan.training._net_params import check_net_params, check_param_groups
+from sklearn_metakan.training._schedules import LearningRateSchedule
+
+LBFGS_LEARNING_RATE = 1.0
+BATCH_SIZE = 256
+
+
+class BaseKANEstimator(BaseEstimator):
+    """Holds a skorch net (``net_``) and knows how to build, train, store and restore it.
+
+    Subclasses validate and scale data, and call ``_build`` and ``_train``. Constructor
+    parameters are those of DESIGN section 4; this class reads them, never changes them.
+    """
+
+    _is_meta: ClassVar[bool] = False
+    adamw_learning_rate: ClassVar[float] = 0.01
+
+    net_: KANNet
+    loss_curve_: list[float]
+
+    # --- parameters -------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        params = super().get_params(deep=deep)
+        if deep and isinstance(params.get("net_params"), dict):
+            params |= {f"net__{key}": value for key, value in params["net_params"].items()}
+        return params
+
+    def set_params(self, **params: Any) -> "BaseKANEstimator":
+        added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
+        super().set_params(**{k: v for k, v in params.items() if not k.startswith("net__")})
+        if added:
+            self.net_params = (self.net_params or {}) | added
+        return self
+
+    def _network_settings(self) -> dict[str, Any]:
+        """Settings of the network that do not depend on the data."""
+        settings = {
+            "grid_size": self.grid_size,
+            "degree": self.degree,
+            "extrapolation": self.extrapolation,
+            "dropout": self.dropout,
+        }
+        if self._is_meta:
+            settings |= {
+                "n_meta_learners": self.n_meta_learners,
+                "prompt_dim": self.prompt_dim,
+                "meta_hidden_dim": self.meta_hidden_dim,
+                "meta_activation": self.meta_activation,
+                "edge_scale": self.edge_scale,
+            }
+        return settings
+
+    def _check_parameters(self) -> None:
+        """Validate types and ranges, then what no single range can say."""
+        rate = self.learning_rate
+        if isinstance(rate, str) and rate != "auto":
+            raise ValueError(
+                f"learning_rate must be a positive number or 'auto', got {rate!r}. A schedule "
+                "is chosen with learning_rate_schedule."
+            )
+        self._validate_params()
+        if self._is_meta and self.edge_scale and self.meta_hidden_dim == 0:
+            raise ValueError(
+                "edge_scale=True contradicts meta_hidden_dim=0: a linear meta-learner scales "
+                "with its prompts already. Set edge_scale=False or meta_hidden_dim > 0."
+            )
+        check_net_params(self.net_params, self._network_settings() | {"knots": None})
+
+    # --- building and training --------------------------------------------------------
+
+    def _choose_execution(self, data_dtype: np.dtype) -> Execution:
+        return choose_execution(self.device, self.precision, data_dtype, self.solver)
+
+    def _solver_settings(self) -> dict[str, Any]:
+        auto = self.learning_rate == "auto"
+        if self.solver == "lbfgs":
+            rate = LBFGS_LEARNING_RATE if auto else self.learning_rate
+            return _solvers.lbfgs_settings(rate) | {"penalty": self.weight_decay}
+        rate = self.adamw_learning_rate if auto else self.learning_rate
+        rates = {}
+        if self._is_meta:
+            rates = {
+                "prompt_learning_rate": self.prompt_learning_rate,
+                "meta_learning_rate": self.meta_learning_rate,
+            }
+        return _solvers.adamw_settings(rate, self.weight_decay, **rates)
+
+    def _build(self, layer_sizes: list[int], knots: Any, execution: Execution, seed: int) -> None:
+        """Make ``net_`` with freshly started parameters."""
+        user = {
+            key.removeprefix("module__"): value
+            for key, value in (self.net_params or {}).items()
+            if key.startswith("module__")
+        }
+        settings = {"layer_sizes": layer_sizes, "knots": knots, "dtype": execution.dtype}
+        self._network = settings | self._network_settings() | deepcopy(user)
+        self._execution = execution
+        self.net_ = self._make_net(self._network | {"seed": seed}, self._training_settings())
+
+    def _rebuild(self) -> None:
+        """A new net with the same parameters: present settings, fresh optimiser."""
+        state = self.module_.state_dict()
+        self.net_ = self._make_net(self._network | {"init": None}, self._training_settings())
+        self.module_.load_state_dict(state)
+
+    def _training_settings(self) -> dict[str, Any]:
+        user = {k: v for k, v in (self.net_params or {}).items() if not k.startswith("module__")}
+        criterion = {"criterion": self._make_criterion()}
+        return criterion | self._solver_settings() | deepcopy(user)
+
+    def _make_criterion(self) -> nn.Module:
+        """The loss by row."""
+        raise NotImplementedError
+
+    def _make_net(self, network: dict[str, Any], training: dict[str, Any]) -> KANNet:
+        settings = {f"module__{name}": value for name, value in network.items()} | training
+        net = KANNet(build_network, device=self._execution.device, verbose=0, **settings)
+        net.initialize()
+        names = [name for name, _ in net.module_.named_parameters()]
+        check_param_groups(self.net_params or {}, names)
+        net.module_.eval()
+        return net
+
+    def _train(
+        self,
+        data: TensorData,
+        validation: TensorData | None = None,
+        *,
+        score: Score | None = None,
+        max_iter: int | None = None,
+        monitor: Monitor | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Train ``net_``; without ``max_iter``, a whole run with schedule and monitor."""
+        net = self.net_
+        batch_size = len(data) if self.solver == "lbfgs" else min(self.batch_size, len(data))
+        callbacks: list[Any] = []
+        if max_iter is None:
+            max_iter = self.max_iter
+            total_steps = max_iter * -(-len(data) // batch_size)
+            if self.solver == "adamw":
+                callbacks.append(LearningRateSchedule(self.learning_rate_schedule, total_steps))
+        if monitor is not None:
+            callbacks.append(monitor)
+        if self.verbose:
+            callbacks.append(Progress())
+        net.callbacks = [*deepcopy(list(self.callbacks or [])), *callbacks]
+        net.initialize_callbacks()
+        net.max_epochs, net.batch_size = max_iter, batch_size
+        net.shuffle_seed, net.score = seed, score
+        with self._execution.active():
+            net.fit_on(data, validation)
+        net.module_.eval()
+        net.callbacks, net.callbacks_, net.validation_ = [], [], None
+
+    # --- what was fitted --------------------------------------------------------------
+
+    @property
+    def module_(self) -> KAN:
+        """The plain torch module: scaled inputs in, raw outputs out."""
+        return self.net_.module_
+
+    @property
+    def n_parameters_(self) -> int:
+        """Trainable numbers of the network."""
+        return sum(parameter.numel() for parameter in self.module_.parameters())
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "net_")
+
+    # --- state ------------------------------------------------------------------------
+
+    @contextmanager
+    def _state_kept_on_error(self) -> Iterator[None]:
+        """Put back every attribute if the block raises: a failed fit changes nothing."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "net_" in state:
+            net = state.pop("net_")
+            module_state = net.module_.state_dict()
+            state["_net_state"] = {
+                "parameters": {k: v.detach().cpu().numpy() for k, v in module_state.items()},
+                "history": [
+                    {k: v for k, v in row.items() if k != "batches"} for row in net.history
+                ],
+            }
+            state["_execution"] = {
+                "device": str(self._execution.device),
+                "products": self._execution.products,
+            }
+            state["_network"] = self._network | {"dtype": str(self._execution.dtype)}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        net_state = state.pop("_net_state", None)
+        if net_state is not None:
+            dtype = getattr(torch, state["_network"]["dtype"].removeprefix("torch."))
+            device = torch.device(state["_execution"]["device"])
+            if device.type == "cuda" and not torch.cuda.is_available():
+                device = torch.device("cpu")
+            state["_network"] = state["_network"] | {"dtype": dtype}
+            state["_execution"] = Execution(device, dtype, state["_execution"]["products"])
+        super().__setstate__(state)
+        if net_state is not None:
+            # Good for predictions; training again makes a new net first (see _rebuild).
+            self.net_ = self._make_net(self._network | {"init": None}, {"criterion": nn.MSELoss})
+            self.net_.restored_ = True
+            parameters = {k: torch.tensor(v) for k, v in net_state["parameters"].items()}
+            self.module_.load_state_dict(parameters)
+            for row in net_state["history"]:
+                self.net_.history.new_epoch()
+                for key, value in row.items():
+                    self.net_.history.record(key, value)

@@ -1,0 +1,85 @@
+"""Where and how numbers are computed: device, precision, rows at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from joblib.parallel import get_active_backend
+
+Precision = Literal["auto", "float64", "float32", "tf32", "bf16"]
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device for a parameter ``device``.
+
+    "auto": CUDA where there is some, but the CPU inside a joblib worker, where several
+    processes would each open the card.
+
+    Raises
+    ------
+    ValueError
+        If the name means nothing to torch, or the device is not there.
+    """
+    if device == "auto":
+        nested = get_active_backend()[0].nesting_level
+        return torch.device("cuda" if torch.cuda.is_available() and not nested else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device={str(device)!r} is not available here ({error}). Use device='auto' or "
+            "device='cpu'."
+        ) from error
+    return chosen
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A device, the parameters' dtype, and how matrix products are rounded."""
+
+    device: torch.device
+    dtype: torch.dtype
+    products: Literal["full", "tf32", "bf16"]
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Within it, products run in the chosen precision; the global switch is put back."""
+        before = torch.backends.cuda.matmul.allow_tf32
+        if self.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = self.products == "tf32"
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.products == "bf16"):
+                yield
+        finally:
+            if self.device.type == "cuda":
+                torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def choose_execution(
+    device: str | torch.device, precision: Precision, data_dtype: np.dtype, solver: str
+) -> Execution:
+    """What ``device`` and ``precision`` mean for data of this dtype.
+
+    "auto" is float64 for L-BFGS; else it follows X on a CPU and is TF32 on CUDA.
+    """
+    chosen = choose_device(device)
+    if precision == "auto":
+        if solver == "lbfgs":
+            precision = "float64"
+        elif chosen.type == "cpu":
+            precision = "float64" if data_dtype == np.float64 else "float32"
+        else:
+            precision = "tf32"
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    products = precision if precision in ("tf32", "bf16") else "full"
+    return Execution(chosen, dtype, products)
+
+
+def rows_at_a_time(working_memory: float | None, numbers_per_row: int) -> int:
+    """Rows to predict at once: what fits into working_memory MiB, 64 by default."""
+    budget = 64 if working_memory is None else working_memory
+    return max(1, int(budget * 2**20 / (8 * numbers_per_row)))

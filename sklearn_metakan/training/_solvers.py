@@ -1,0 +1,77 @@
+"""Optimisers and their parameter groups, as skorch wants them."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
+
+PROMPTS = ("*.prompts", "*.edge_scale")
+META_LEARNERS = ("*.meta_learner.*",)
+
+
+class LBFGS(torch.optim.LBFGS):
+    """Full-batch L-BFGS with strong Wolfe line search, one iteration a step.
+
+    torch's own evaluates the loss once more at the start of every step. Here the closure
+    remembers where it was evaluated last, so that a step ends with the loss and gradient
+    of the accepted point, and the next one starts from them.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float = 1.0, **options: Any) -> None:
+        options = {
+            "max_iter": 1,
+            "max_eval": 25,
+            "history_size": 20,
+            "tolerance_grad": 1e-12,
+            "tolerance_change": 0.0,
+            "line_search_fn": "strong_wolfe",
+        } | options
+        super().__init__(params, lr=lr, **options)
+        self._point: Tensor | None = None
+        self._loss: Tensor | None = None
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+        parameters = self.param_groups[0]["params"]
+
+        def remembering() -> Tensor:
+            point = parameters_to_vector(parameters).detach()
+            if self._loss is None or not torch.equal(point, self._point):
+                self._loss, self._point = closure().detach(), point
+            return self._loss
+
+        super().step(remembering)
+        with torch.enable_grad():
+            return remembering()
+
+
+def adamw_settings(
+    learning_rate: float,
+    weight_decay: float,
+    prompt_learning_rate: float | None = None,
+    meta_learning_rate: float | None = None,
+) -> dict[str, Any]:
+    """skorch parameters of AdamW with the groups prompts, meta-learners and the rest.
+
+    The fused implementation is used: one pass over the parameters a step.
+    """
+    groups = []
+    for patterns, rate in (
+        (META_LEARNERS, meta_learning_rate),
+        (PROMPTS, prompt_learning_rate),
+    ):
+        if rate is not None:
+            groups += [(pattern, {"lr": rate}) for pattern in patterns]
+    return {
+        "optimizer": torch.optim.AdamW,
+        "lr": learning_rate,
+        "optimizer__weight_decay": weight_decay,
+        "optimizer__fused": True,
+        "optimizer__param_groups": groups,
+    }
+
+
+def lbfgs_settings(learning_rate: float) -> dict[str, Any]:
+    """skorch parameters of L-BFGS; it has no groups."""
+    return {"optimizer": LBFGS, "lr": learning_rate}
