@@ -60,7 +60,6 @@ def compare(
         max_iter=epochs,
         tol=0.0,
         early_stopping=False,
-        learning_rate_schedule="cosine",
         device="cpu",
         random_state=0,
     )

@@ -7,6 +7,11 @@ import torch
 from torch import Tensor, nn
 
 
+def _full_precision(x: Tensor) -> torch.autocast:
+    """Basis functions are evaluated in x's dtype, also inside an autocast region."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 class _Evaluate(torch.autograd.Function):
     """F = B^(m)(x); its gradient is again a basis evaluation, B^(m+1)(x).
 
@@ -18,7 +23,8 @@ class _Evaluate(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, basis: "Basis", start: int, derivative: int) -> Tensor:
         ctx.save_for_backward(x)
         ctx.basis, ctx.start, ctx.derivative = basis, start, derivative
-        return basis.values(x, start, derivative)
+        with _full_precision(x):
+            return basis.values(x, start, derivative)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
@@ -26,7 +32,8 @@ class _Evaluate(torch.autograd.Function):
         if torch.is_grad_enabled():
             features = _Evaluate.apply(x, ctx.basis, ctx.start, ctx.derivative + 1)
             return (grad * features).sum(-1), None, None, None
-        return ctx.basis.contract(grad, x, ctx.start, ctx.derivative + 1), None, None, None
+        with _full_precision(x):
+            return ctx.basis.contract(grad, x, ctx.start, ctx.derivative + 1), None, None, None
 
 
 class Basis(nn.Module, ABC):

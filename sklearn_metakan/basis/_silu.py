@@ -8,27 +8,33 @@ from torch import Tensor
 
 
 @cache
-def _sigmoid_polynomial(order: int) -> tuple[float, ...]:
-    """Coefficients, lowest first, of P with sigmoid^(order) = P(sigmoid)."""
-    polynomial = Polynomial([0.0, 1.0])
-    for _ in range(order):
-        polynomial = polynomial.deriv() * Polynomial([0.0, 1.0, -1.0])
-    return tuple(polynomial.coef)
+def _sigmoid_factor(order: int) -> tuple[float, ...]:
+    """Coefficients, lowest first, of Q with s^(order) = s (1 - s) Q(s), order at least 1.
+
+    The factor s (1 - s) stays outside, where ``sigmoid(t) sigmoid(-t)`` keeps its digits.
+    """
+    slope = Polynomial([0.0, 1.0, -1.0])
+    factor = Polynomial([1.0])
+    for _ in range(order - 1):
+        factor = slope.deriv() * factor + slope * factor.deriv()
+    return tuple(factor.coef)
 
 
-def _sigmoid_derivative(sigmoid: Tensor, order: int) -> Tensor:
-    *lower, highest = _sigmoid_polynomial(order)
-    result = torch.full_like(sigmoid, highest)
+def _sigmoid_derivative(t: Tensor, order: int) -> Tensor:
+    sigmoid = torch.sigmoid(t)
+    if order == 0:
+        return sigmoid
+    *lower, highest = _sigmoid_factor(order)
+    result = torch.full_like(t, highest)
     for coefficient in reversed(lower):
         result = result * sigmoid + coefficient
-    return result
+    return result * sigmoid * torch.sigmoid(-t)
 
 
 def silu(t: Tensor, derivative: int = 0) -> Tensor:
     """The m-th derivative of silu: ``t s^(m)(t) + m s^(m-1)(t)`` with s = sigmoid."""
     if derivative == 0:
         return torch.nn.functional.silu(t)
-    sigmoid = torch.sigmoid(t)
-    return t * _sigmoid_derivative(sigmoid, derivative) + derivative * _sigmoid_derivative(
-        sigmoid, derivative - 1
+    return t * _sigmoid_derivative(t, derivative) + derivative * _sigmoid_derivative(
+        t, derivative - 1
     )

@@ -1,11 +1,13 @@
 """KANs for classification."""
 
+from math import inf
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
@@ -43,17 +45,26 @@ class _TabularClassifier(ClassifierMixin, TabularKAN):
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Probabilities of the classes, shape (n_samples, n_classes), order of ``classes_``."""
-        logits = self.decision_function(X)
-        if logits.ndim == 1:
-            return np.stack([expit(-logits), expit(logits)], axis=1)
-        return softmax(logits, axis=1)
+        return softmax(self._class_logits(X), axis=1)
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Logarithms of the probabilities, exact also where those round to zero."""
-        logits = self.decision_function(X)
-        if logits.ndim == 1:
-            return -np.logaddexp(0, np.stack([logits, -logits], axis=1))
-        return log_softmax(logits, axis=1)
+        """Logarithms of the probabilities, finite also where those round to zero."""
+        logits = self._class_logits(X)
+        probabilities = softmax(logits, axis=1)
+        # The logarithm of what predict_proba returns, to the last bit, as long as it has bits.
+        tiny = np.finfo(probabilities.dtype).tiny
+        return np.where(
+            probabilities > tiny,
+            np.log(np.maximum(probabilities, tiny)),
+            log_softmax(logits, axis=1),
+        )
+
+    def _class_logits(self, X: ArrayLike) -> NDArray[Any]:
+        """One logit for each class; zero for the first of two."""
+        outputs = self._outputs(X)
+        if outputs.shape[1] == 1:
+            return np.hstack([np.zeros_like(outputs), outputs])
+        return outputs
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of each row, shape (n_samples,)."""
@@ -73,27 +84,35 @@ class _TabularClassifier(ClassifierMixin, TabularKAN):
         declared = np.unique(y if classes is None else classes)
         if not reset and classes is not None and not np.array_equal(declared, self.classes_):
             raise ValueError(
-                f"classes={list(declared)} differs from those of the first call, "
-                f"{list(self.classes_)}."
+                f"classes={declared.tolist()} differs from those of the first call, "
+                f"{self.classes_.tolist()}."
             )
         if reset:
             self.classes_ = declared
             if len(self.classes_) < 2:
                 raise ValueError(
-                    f"{type(self).__name__} needs at least 2 classes, got only one class: "
-                    f"{self.classes_[0]!r}."
+                    f"{type(self).__name__} needs at least 2 classes in y, got only one class: "
+                    f"{declared.tolist()[0]!r}."
                 )
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(
-                f"y holds the class {unknown[0]!r}, which is not among the classes "
-                f"{list(self.classes_)}; partial_fit takes all of them as classes=."
+                f"y holds the class {unknown.tolist()[0]!r}, which is not among "
+                f"{self.classes_.tolist()}, the classes of the first call. Name all of them in "
+                "the first partial_fit(..., classes=...), or call fit with warm_start=False."
             )
         return np.searchsorted(self.classes_, y)
 
     def _row_weights(self, y: NDArray[Any], weight: NDArray[Any] | None) -> NDArray[Any] | None:
         if self.class_weight is None:
             return weight
+        if isinstance(self.class_weight, dict):
+            for label, factor in self.class_weight.items():
+                if not (isinstance(factor, Real) and 0 <= factor < inf):
+                    raise ValueError(
+                        "class_weight must hold finite numbers of at least 0, got "
+                        f"{factor!r} for class {label!r}."
+                    )
         by_class = compute_sample_weight(self.class_weight, self.classes_[y])
         return by_class if weight is None else by_class * weight
 
@@ -194,7 +213,7 @@ class KANClassifier(_TabularClassifier):
         *,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
-        max_iter: int = 100,
+        max_iter: int | str = "auto",
         weight_decay: float = 1e-4,
         basis: str = "bspline",
         degree: int = 3,
@@ -277,7 +296,7 @@ class MetaKANClassifier(_TabularClassifier):
         *,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
-        max_iter: int = 100,
+        max_iter: int | str = "auto",
         weight_decay: float = 1e-4,
         basis: str = "bspline",
         degree: int = 3,

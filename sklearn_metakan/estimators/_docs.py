@@ -13,8 +13,9 @@ TUNE_FIRST = """\
         Cells of the grid of every spline: more cells, finer functions.
     learning_rate : float or "auto", default="auto"
         Largest step size. "auto" is <adamw_learning_rate> for "adamw" and 1.0 for "lbfgs".
-    max_iter : int, default=<max_iter>
-        Passes over the data; for "lbfgs", iterations.
+    max_iter : int or "auto", default="auto"
+        Passes over the data; for "lbfgs", iterations. "auto" is as many passes as make 3,000
+        steps, but from 20 to 200; 200 iterations for "lbfgs".
     weight_decay : float, default=<weight_decay>
         Pull of all trainable numbers towards zero: decoupled in "adamw"; for "lbfgs",
         ``0.5 * weight_decay * |parameters|^2`` in the loss.<meta_decay>"""

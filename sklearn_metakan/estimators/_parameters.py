@@ -13,8 +13,8 @@ _COUNT = Interval(Integral, 1, None, closed="left")
 TABULAR_CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like"],
     "grid_size": [_COUNT],
-    "learning_rate": [StrOptions({"auto"}), _POSITIVE],
-    "max_iter": [_COUNT],
+    "learning_rate": [str, _POSITIVE],  # BaseKANEstimator explains other strings than "auto"
+    "max_iter": [StrOptions({"auto"}), _COUNT],
     "weight_decay": [_NOT_NEGATIVE],
     "basis": [StrOptions({"bspline"})],
     "degree": [_COUNT],

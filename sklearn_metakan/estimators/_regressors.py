@@ -1,6 +1,6 @@
 """KANs for regression."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,14 @@ from sklearn_metakan.estimators._parameters import (
 from sklearn_metakan.estimators._scaling import TargetScaler
 from sklearn_metakan.estimators._tabular import Rows, TabularKAN
 from sklearn_metakan.training import REGRESSION_LOSSES, store, weighted_r2
+
+_TARGET_SCALING: dict[str, Literal["standard", "robust", "mean"]] = {
+    "squared_error": "standard",
+    "absolute_error": "robust",
+    "huber": "robust",
+    "quantile": "robust",
+    "poisson": "mean",
+}
 
 
 class _TabularRegressor(MultiOutputMixin, RegressorMixin, TabularKAN):
@@ -49,6 +57,12 @@ class _TabularRegressor(MultiOutputMixin, RegressorMixin, TabularKAN):
         return self.n_outputs_
 
     def _encode_target(self, y: NDArray[Any], reset: bool) -> NDArray[Any]:
+        link = "log" if self.loss == "poisson" else "identity"
+        if not reset and link != self._link:
+            raise ValueError(
+                f"Training that goes on (warm_start, partial_fit) cannot change loss to "
+                f"{self.loss!r}: only 'poisson' models log(y). Call fit with warm_start=False."
+            )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         is_1d, n_outputs = y.ndim == 1, 1 if y.ndim == 1 else y.shape[1]
@@ -59,7 +73,7 @@ class _TabularRegressor(MultiOutputMixin, RegressorMixin, TabularKAN):
                 "loss='squared_error' for such targets."
             )
         if reset:
-            self._target_is_1d, self.n_outputs_ = is_1d, n_outputs
+            self._target_is_1d, self.n_outputs_, self._link = is_1d, n_outputs, link
         elif n_outputs != self.n_outputs_:
             raise ValueError(
                 f"y has {n_outputs} outputs, but the estimator was fitted with {self.n_outputs_}."
@@ -67,10 +81,7 @@ class _TabularRegressor(MultiOutputMixin, RegressorMixin, TabularKAN):
         return y
 
     def _start_target(self, rows: Rows) -> None:
-        self._link = "log" if self.loss == "poisson" else "identity"
-        kind = None
-        if self.scale_target:
-            kind = "mean" if self._link == "log" else "standard"
+        kind = _TARGET_SCALING[self.loss] if self.scale_target else None
         self.target_scaler_ = TargetScaler(kind).fit(rows.y, rows.weight)
 
     def _scale_target(self, y: NDArray[Any]) -> NDArray[Any]:
@@ -106,7 +117,9 @@ class KANRegressor(_TabularRegressor):
     quantile : float in (0, 1), default=0.5
         The level for loss="quantile".
     scale_target : bool, default=True
-        Whether the target is standardised inside ("poisson": divided by its mean).
+        Whether the target is scaled inside: to mean 0 and deviation 1; for
+        "absolute_error", "huber" and "quantile" by median and quartiles, which outliers
+        do not move; for "poisson", divided by its mean.
     {TRAINING}
 
     Attributes
@@ -145,7 +158,7 @@ class KANRegressor(_TabularRegressor):
         *,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
-        max_iter: int = 100,
+        max_iter: int | str = "auto",
         weight_decay: float = 1e-4,
         basis: str = "bspline",
         degree: int = 3,
@@ -193,7 +206,9 @@ class MetaKANRegressor(_TabularRegressor):
     quantile : float in (0, 1), default=0.5
         The level for loss="quantile".
     scale_target : bool, default=True
-        Whether the target is standardised inside ("poisson": divided by its mean).
+        Whether the target is scaled inside: to mean 0 and deviation 1; for
+        "absolute_error", "huber" and "quantile" by median and quartiles, which outliers
+        do not move; for "poisson", divided by its mean.
     {META}
     {TRAINING}
 
@@ -235,7 +250,7 @@ class MetaKANRegressor(_TabularRegressor):
         *,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
-        max_iter: int = 100,
+        max_iter: int | str = "auto",
         weight_decay: float = 1e-4,
         basis: str = "bspline",
         degree: int = 3,

@@ -9,6 +9,7 @@ Array = NDArray[np.float64]
 ScaleInputs = Literal["auto", "minmax", "standard", "quantile"] | None
 
 N_QUANTILES = 129
+_NORMAL_MIDDLE = 1.349  # quartile to quartile, in standard deviations of a normal distribution
 _SKEWED = 0.1  # largest gap between rank and position that still counts as even
 
 
@@ -51,14 +52,12 @@ class InputScaler:
         low, high = column.min(), column.max()
         if self.kind is None:
             return np.array([0.0, 1.0]), np.array([0.0, 1.0])
-        # A column with no spread beyond rounding is only centred.
-        if high - low <= 1e-12 * max(abs(low), abs(high)):
-            return np.array([low - 1.0, low + 1.0]), np.array([-1.0, 1.0])
+        ends = np.stack(column_ranges(column))
+        if ends[0] < low:  # no spread: only centred
+            return ends, np.array([-1.0, 1.0])
         if self.kind == "standard":
-            mean = np.average(column, weights=weight)
-            std = np.sqrt(np.average((column - mean) ** 2, weights=weight))
+            mean, std = _mean_and_spread(column, weight)
             return np.array([mean - std, mean + std]), np.array([-1.0, 1.0])
-        ends = np.array([low, high])
         if self.kind == "minmax":
             return ends, np.array([-1.0, 1.0])
         points, ranks = _rank_curve(column, weight)
@@ -86,11 +85,33 @@ class InputScaler:
         return out
 
 
+def column_ranges(X: Array) -> tuple[Array, Array]:
+    """Ends of the columns' ranges, moved apart where a column has no spread beyond rounding."""
+    low, high = X.min(axis=0), X.max(axis=0)
+    largest = np.maximum(abs(low), abs(high))
+    margin = np.where(high - low <= 1e-12 * largest, np.maximum(1.0, 1e-6 * largest), 0.0)
+    return low - margin, high + margin
+
+
+def _mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
+    """Weighted mean and standard deviation by column, of numbers of any size."""
+    mean = np.average(values, axis=0, weights=weight)
+    largest = np.abs(values - mean).max(axis=0)
+    share = (values - mean) / np.where(largest > 0, largest, 1.0)
+    return mean, largest * np.sqrt(np.average(share**2, axis=0, weights=weight))
+
+
 def _quantiles(column: Array, weight: Array, levels: Array) -> Array:
-    """Weighted quantiles by linear interpolation between the middles of the values' weights."""
+    """Weighted quantiles: each value holds for its share of the weights, with ramps between.
+
+    A ramp is as wide as the smaller share beside it: for distinct values of equal weight,
+    this is linear interpolation, and a value that many rows have stays a plateau.
+    """
     values, mass = _distinct(column, weight)
-    middle = (np.cumsum(mass) - 0.5 * mass) / mass.sum()
-    return np.interp(levels, middle, values)
+    ends = np.cumsum(mass)
+    ramp = np.r_[0.0, np.minimum(mass[1:], mass[:-1]) / 2, 0.0]
+    plateaus = np.stack([ends - mass + ramp[:-1], ends - ramp[1:]], axis=1) / ends[-1]
+    return np.interp(levels, plateaus.ravel(), np.repeat(values, 2))
 
 
 def _rank_curve(column: Array, weight: Array) -> tuple[Array, Array]:
@@ -100,9 +121,6 @@ def _rank_curve(column: Array, weight: Array) -> tuple[Array, Array]:
     rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1
     if len(values) > N_QUANTILES:
         points = np.unique(np.interp(np.linspace(-1, 1, N_QUANTILES), rank, values))
-        smallest = 1e-9 * (points[-1] - points[0])
-        points = points[np.r_[True, np.diff(points) > smallest]]
-        points[-1] = values[-1]
         return points, np.interp(points, values, rank)
     return values, rank
 
@@ -117,22 +135,30 @@ class TargetScaler:
 
     Parameters
     ----------
-    kind : {"standard", "mean", None}
-        "standard": mean and standard deviation; "mean": divide by the mean, for
-        non-negative targets under a log link; None: unchanged.
+    kind : {"standard", "robust", "mean", None}
+        "standard": mean and standard deviation; "robust": median, and the range of the
+        middle half in units of a normal distribution's deviation (the standard deviation
+        where that range is zero); "mean": divide by the mean, for non-negative targets
+        under a log link; None: unchanged.
     """
 
-    def __init__(self, kind: Literal["standard", "mean"] | None) -> None:
+    def __init__(self, kind: Literal["standard", "robust", "mean"] | None) -> None:
         self.kind = kind
 
     def fit(self, y: Array, sample_weight: Array | None = None) -> "TargetScaler":
         y = np.asarray(y, dtype=np.float64)
-        mean = np.average(y, axis=0, weights=sample_weight)
+        mean, spread = _mean_and_spread(y, sample_weight)
         self.location_: Any = np.zeros_like(mean)
         self.scale_: Any = np.ones_like(mean)
-        if self.kind == "standard":
-            spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=sample_weight))
+        if self.kind == "robust":
+            weight = np.ones(len(y)) if sample_weight is None else sample_weight
+            quartiles = [_quantiles(output, weight, [0.25, 0.5, 0.75]) for output in y.T]
+            low, self.location_, high = np.transpose(quartiles)
+            middle = (high - low) / _NORMAL_MIDDLE
+            spread = np.where(middle > 1e-12 * np.abs(self.location_), middle, spread)
+        elif self.kind == "standard":
             self.location_ = mean
+        if self.kind in ("standard", "robust"):
             self.scale_ = np.where(spread > 1e-12 * np.abs(mean), spread, 1.0)
         elif self.kind == "mean":
             self.scale_ = np.where(mean > 0, mean, 1.0)

@@ -1,5 +1,7 @@
 """What the four estimators for tables share: data in, network in between, outputs out."""
 
+from math import nan
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,8 +15,12 @@ from torch import Tensor
 
 from sklearn_metakan.basis import quantile_knots
 from sklearn_metakan.estimators._parameters import TABULAR_CONSTRAINTS
-from sklearn_metakan.estimators._scaling import N_QUANTILES, InputScaler
-from sklearn_metakan.estimators._validation import check_columns_are_numbers, check_finite
+from sklearn_metakan.estimators._scaling import N_QUANTILES, InputScaler, column_ranges
+from sklearn_metakan.estimators._validation import (
+    check_columns_are_numbers,
+    check_finite,
+    check_target,
+)
 from sklearn_metakan.nn import feature_importances
 from sklearn_metakan.training import BaseKANEstimator, Monitor, TensorData, draw_seeds
 from sklearn_metakan.training._execution import rows_at_a_time
@@ -48,6 +54,15 @@ class TabularKAN(BaseKANEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = TABULAR_CONSTRAINTS
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        for width in self.hidden_layer_sizes:
+            if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
+                raise ValueError(
+                    "hidden_layer_sizes must hold whole numbers of at least 1, got "
+                    f"{width!r} in {self.hidden_layer_sizes!r}."
+                )
 
     # --- fitting ----------------------------------------------------------------------
 
@@ -93,7 +108,7 @@ class TabularKAN(BaseKANEstimator):
             rows, validation = self._split(rows, given, seeds[0])
             if continues:
                 self._check_same_network()
-                self._rebuild()
+                self._rebuild(self._choose_execution(rows.X.dtype), seeds[1])
             else:
                 self._start(rows, seeds[1])
             self._fit_network(rows, validation, seeds[2])
@@ -130,9 +145,14 @@ class TabularKAN(BaseKANEstimator):
             if first:
                 self._start(rows, seeds[0])
                 self.n_iter_ = 0
-            elif self.net_.restored_:
-                self._rebuild()
-            self._train(self._tensors(rows), max_iter=1, seed=seeds[1] + self.n_iter_)
+            else:
+                self._check_same_network()
+                if self.net_.asked_ != self._asked():
+                    self._rebuild(self._choose_execution(rows.X.dtype), seeds[0])
+            monitor = Monitor(None, self.tol, restore_best=False, expects_convergence=False)
+            self._train(
+                self._tensors(rows), max_iter=1, monitor=monitor, seed=seeds[1] + self.n_iter_
+            )
             self.n_iter_ += 1
             self._record_losses()
         return self
@@ -153,9 +173,7 @@ class TabularKAN(BaseKANEstimator):
             return quantile_knots(scaled, self.grid_size, weight)
         if self.scale_inputs in ("auto", "minmax", "quantile"):
             return (-1.0, 1.0)
-        low, high = scaled.min(axis=0), scaled.max(axis=0)
-        flat = high - low <= 1e-12 * np.maximum(abs(low), abs(high))
-        return np.stack([np.where(flat, low - 1, low), np.where(flat, high + 1, high)], axis=1)
+        return np.stack(column_ranges(scaled), axis=1)
 
     def _check_same_dtype(self, rows: Rows, continues: bool) -> None:
         if continues and rows.X.dtype != self._data_dtype:
@@ -165,16 +183,10 @@ class TabularKAN(BaseKANEstimator):
             )
         self._data_dtype = rows.X.dtype
 
-    def _check_same_network(self) -> None:
-        """Warm start: parameters that shape the network must not have changed."""
-        wanted = self._network_settings() | {"hidden_layer_sizes": list(self.hidden_layer_sizes)}
-        present = self._network | {"hidden_layer_sizes": self._network["layer_sizes"][1:-1]}
-        for name, value in wanted.items():
-            if present[name] != value:
-                raise ValueError(
-                    f"warm_start=True cannot change {name} from {present[name]!r} to {value!r}; "
-                    "fit anew with warm_start=False."
-                )
+    def _check_same_network(self, **more: tuple[Any, Any]) -> None:
+        then, now = self._network["layer_sizes"][1:-1], self.hidden_layer_sizes
+        more["hidden_layer_sizes"] = (tuple(then), tuple(now))
+        super()._check_same_network(**more)
 
     def _fit_network(self, rows: Rows, validation: Rows | None, seed: int) -> None:
         stops_early = validation is not None
@@ -196,13 +208,14 @@ class TabularKAN(BaseKANEstimator):
         history = self.net_.history
         self.n_iter_ = len(history)
         self._record_losses()
-        self.validation_scores_ = history[:, "valid_score"] if stops_early else None
+        self.validation_scores_ = [row["valid_score"] for row in history] if stops_early else None
         self.best_validation_score_ = monitor.best_score_
 
     def _record_losses(self) -> None:
-        self.loss_curve_ = self.net_.history[:, "train_loss"]
-        self.loss_ = self.loss_curve_[-1]
-        self.best_loss_ = min(self.loss_curve_)
+        self.loss_curve_ = [row["train_loss"] for row in self.net_.history]
+        # Empty after an interrupt in the first iteration; NaN compares as no minimum.
+        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else nan
+        self.best_loss_ = min((loss for loss in self.loss_curve_ if loss == loss), default=nan)
 
     # --- data -------------------------------------------------------------------------
 
@@ -210,6 +223,7 @@ class TabularKAN(BaseKANEstimator):
         """Validate a training table and drop rows of weight zero."""
         name = type(self).__name__
         check_columns_are_numbers(X, name)
+        check_target(X, y, self._target_checks.get("y_numeric", False), name)
         X, y = validate_data(
             self,
             X,
@@ -230,21 +244,30 @@ class TabularKAN(BaseKANEstimator):
         if weight is not None:
             kept = weight > 0
             if not kept.any():
-                raise ValueError("sample_weight is zero for every row; at least one must count.")
+                raise ValueError(
+                    "sample_weight, times class_weight where there is one, is zero for every row; "
+                    "at least one must count."
+                )
             X, y, weight = X[kept], y[kept], weight[kept] / weight[kept].mean()
         return Rows(X, y, weight)
 
     def _read_validation(self, X: Any, y: Any, weight: Any) -> Rows | None:
-        if X is None and y is None:
+        if X is None and y is None and weight is None:
             return None
         if X is None or y is None:
-            raise ValueError("X_val and y_val go together; one of them is missing.")
+            raise ValueError(
+                f"X_val and y_val go together, but {'X_val' if X is None else 'y_val'} is missing."
+            )
         if self.early_stopping is False:
             raise ValueError(
                 "X_val and y_val are for early stopping, but early_stopping=False. Set "
                 "early_stopping=True or leave them out."
             )
-        return self._read(X, y, weight, reset=False)
+        try:
+            return self._read(X, y, weight, reset=False)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"In X_val, y_val, sample_weight_val: {error}") from error
 
     def _split(self, rows: Rows, validation: Rows | None, seed: int) -> tuple[Rows, Rows | None]:
         """Set validation rows aside if early stopping asks for them."""
@@ -254,7 +277,7 @@ class TabularKAN(BaseKANEstimator):
             return rows, validation
         if n < 2:
             raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
-        held_out = max(1, round(self.validation_fraction * n))
+        held_out = min(max(1, round(self.validation_fraction * n)), n - 1)
         train, valid = train_test_split(
             np.arange(n),
             test_size=held_out,
@@ -265,7 +288,10 @@ class TabularKAN(BaseKANEstimator):
 
     @staticmethod
     def _take(rows: Rows, index: NDArray[Any]) -> Rows:
-        return Rows(*(None if part is None else part[index] for part in rows))
+        weight = None if rows.weight is None else rows.weight[index]
+        return Rows(
+            rows.X[index], rows.y[index], None if weight is None else weight / weight.mean()
+        )
 
     def _tensors(self, rows: Rows) -> TensorData:
         device, dtype = self._execution.device, self._execution.dtype

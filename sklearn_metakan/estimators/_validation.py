@@ -1,11 +1,14 @@
 """Input checks whose messages name the column, the rule, the value and the remedy."""
 
-from numbers import Number
+from contextlib import suppress
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils.validation import _num_samples
 
 _HELP = """
     encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
@@ -15,15 +18,24 @@ _HELP = """
 
 def check_columns_are_numbers(X: Any, estimator_name: str) -> None:
     """Raise for text, category and mixed columns, before they are converted to floats."""
+    if isinstance(X, list | tuple):
+        with suppress(ValueError):  # ragged; validate_data says so
+            X = np.array(X, dtype=object)
     if isinstance(X, pd.DataFrame):
-        text = [name for name in X.columns if not _is_numeric_column(X[name])]
-        if text:
-            columns = [str(name) for name in text]
+        other = [(name, x.dtype) for name, x in X.items() if not _is_numeric_column(x)]
+        if other:
+            held = ", ".join(f"{name!r} (dtype {dtype})" for name, dtype in other[:5])
+            more = f" and {len(other) - 5} more" if len(other) > 5 else ""
             raise ValueError(
-                f"{estimator_name} needs numbers, but {_plural('column', columns)} hold(s) text "
-                "or categories. Encode in a pipeline:"
-                + _HELP.format(columns=text, name=estimator_name)
+                f"{estimator_name} needs real numbers, but these columns of X hold something "
+                f"else: {held}{more}. Encode text and categories in a pipeline:"
+                + _HELP.format(columns=[name for name, _ in other], name=estimator_name)
             )
+    elif isinstance(X, np.ndarray) and X.dtype.kind == "c":
+        raise ValueError(
+            f"Complex data not supported: X has dtype {X.dtype}. Put real and imaginary parts "
+            "into columns of their own."
+        )
     elif isinstance(X, np.ndarray) and X.dtype.kind in "US":
         raise ValueError(
             f"{estimator_name} needs numbers, but X holds text (dtype {X.dtype}). Convert it with "
@@ -42,7 +54,7 @@ def _check_number(value: Any, column: int, estimator_name: str) -> None:
             f"{estimator_name} needs numbers, but column {column} of X holds the text {value!r}. "
             "Encode in a pipeline:" + _HELP.format(columns=[column], name=estimator_name)
         )
-    if not isinstance(value, Number | np.bool_ | None):
+    if not isinstance(value, Real | Decimal | np.bool_ | None):
         raise TypeError(
             f"{estimator_name} needs numbers, but column {column} of X holds {value!r}: float() "
             "argument must be a string or a real number."
@@ -50,10 +62,12 @@ def _check_number(value: Any, column: int, estimator_name: str) -> None:
 
 
 def _is_numeric_column(column: pd.Series) -> bool:
+    if pd.api.types.is_complex_dtype(column):
+        return False
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return True
     return column.dtype == object and all(
-        isinstance(value, Number | np.bool_ | None) for value in column
+        isinstance(value, Real | Decimal | np.bool_ | None) for value in column
     )
 
 
@@ -77,6 +91,22 @@ def check_finite(X: NDArray[Any], columns: Any, estimator_name: str) -> None:
     )
 
 
-def _plural(word: str, names: list[str]) -> str:
-    listed = ", ".join(repr(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{word}{'s' if len(names) > 1 else ''} {listed}"
+def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> None:
+    """Raise if y has not the length of X, is complex, or holds text in place of numbers."""
+    if y is None:
+        return
+    lengths = _num_samples(X), _num_samples(y)
+    if lengths[0] != lengths[1]:
+        raise ValueError(
+            f"X and y must have as many rows, got {lengths[0]} in X and {lengths[1]} in y."
+        )
+    values = np.asarray(y)
+    if values.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: y has dtype {values.dtype}.")
+    if numeric and values.dtype.kind in "OUST":
+        text = next((value for value in values.flat if isinstance(value, str)), None)
+        if text is not None:
+            raise ValueError(
+                f"{estimator_name} needs numbers in y, but it holds the text {str(text)!r}. "
+                "For classes, use a classifier."
+            )

@@ -21,8 +21,6 @@ class DirectCoefficients(nn.Module):
     Source: Liu et al., "KAN: Kolmogorov-Arnold Networks" (2024).
     """
 
-    is_linear = False
-
     def __init__(
         self,
         in_features: int,
@@ -34,6 +32,10 @@ class DirectCoefficients(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.n_functions = n_functions
         self.weight = nn.Parameter(torch.zeros(in_features, n_functions, out_features, dtype=dtype))
+
+    @property
+    def is_linear(self) -> bool:
+        return False
 
     def extra_repr(self) -> str:
         return f"{self.in_features} -> {self.out_features}, n_functions={self.n_functions}"
@@ -63,13 +65,15 @@ class MetaCoefficients(nn.Module):
     prompts : Parameter of shape (in_features, out_features, p)
         z_oi, started as standard normal numbers.
     edge_scale : Parameter of shape (in_features, out_features) or None
-    gain : float
+    gain : Tensor of shape ()
         s, fixed: 1 / sqrt(in_features), so that one meta-learner serves layers of any
         width; 1 with the paper's initialisation.
 
     Source: Zhao et al. (ICML 2025), Algorithms 1 and 3; edge scale and the linear
     meta-learner are ours.
     """
+
+    gain: Tensor
 
     def __init__(
         self,
@@ -87,7 +91,7 @@ class MetaCoefficients(nn.Module):
             )
         self.in_features, self.out_features = in_features, out_features
         self.meta_learner = meta_learner
-        self.gain = in_features**-0.5
+        self.register_buffer("gain", torch.tensor(in_features**-0.5, dtype=dtype))
         self.prompts = nn.Parameter(
             torch.zeros(in_features, out_features, meta_learner.prompt_dim, dtype=dtype)
         )
@@ -106,7 +110,7 @@ class MetaCoefficients(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"{self.in_features} -> {self.out_features}, "
-            f"edge_scale={self.edge_scale is not None}, gain={self.gain:.4g}"
+            f"edge_scale={self.edge_scale is not None}, gain={self.gain.item():.4g}"
         )
 
     def block(self, start: int, stop: int) -> Tensor:

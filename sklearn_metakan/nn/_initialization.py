@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Init = Literal["variance", "paper"]
 InputLaw = Literal["uniform", "normal"]
 
-SMOOTHNESS = 1.0  # s
+SMOOTHNESS = 3.0  # s
 RIDGE = 1.0  # r, in units of the mean second moment
 HIDDEN_FREQUENCY = 1.0  # standard deviation of the meta-learner's W_1
 MEAN_PENALTY = 1e4  # a
@@ -53,7 +53,7 @@ def initialize(
                 _start_prompts(layer.source, generator, init)
                 users.setdefault(layer.source.meta_learner, []).append(layer)
             elif isinstance(layer.source, DirectCoefficients):
-                _start_direct(layer, generator)
+                _start_direct(layer.source.weight, layer, generator)
         for meta_learner, its_layers in users.items():
             if init == "paper":
                 _start_as_paper(meta_learner, generator)
@@ -104,30 +104,27 @@ def _leading_functions(factor: Tensor, moment: Tensor) -> Tensor:
     return factor @ directions.flip(1) / power.sum().sqrt()
 
 
-def _start_direct(layer: "KANLinear", generator: torch.Generator | None) -> None:
-    weight = layer.source.weight
+def _start_direct(weight: Tensor, layer: "KANLinear", generator: torch.Generator | None) -> None:
     factor = _prior_factor(*_moments(layer.basis, layer.input_law)).to(weight)
     weight.copy_(factor @ _normal(weight, generator) / layer.in_features**0.5)
 
 
 def _start_prompts(source: MetaCoefficients, generator: torch.Generator | None, init: Init) -> None:
     source.prompts.copy_(_normal(source.prompts, generator))
-    source.gain = source.in_features**-0.5
+    source.gain.fill_(source.in_features**-0.5)
     if init == "paper":
         n_edges = source.in_features * source.out_features
         source.prompts.mul_((2 / (n_edges + source.prompts.shape[-1])) ** 0.5)
-        source.gain = 1.0
+        source.gain.fill_(1.0)
     if source.edge_scale is not None:
         scale = source.edge_scale
         scale.copy_(_normal(scale, generator) if init == "variance" else torch.ones_like(scale))
 
 
 def _start_as_paper(meta_learner: MetaLearner, generator: torch.Generator | None) -> None:
-    for parameter in meta_learner.parameters():
-        if parameter.shape[-1] == 1 and parameter is not getattr(
-            meta_learner, "hidden_weight", None
-        ):
-            parameter.zero_()  # a bias
+    for name, parameter in meta_learner.named_parameters():
+        if name.endswith("bias"):
+            parameter.zero_()
         else:
             parameter.copy_(_normal(parameter, generator) * (2 / sum(parameter.shape)) ** 0.5)
 
@@ -147,9 +144,10 @@ def _start_meta_learner(
         power = (functions * (moment @ functions)).sum()
         weight.zero_()[:, : functions.shape[1]] = (functions / power.sqrt()).to(weight)
         return
-    hidden = meta_learner.hidden_weight
+    # Every hidden unit is centred on a prompt: relus bend, and sines cross zero, among them.
+    hidden, bias = meta_learner.hidden_weight, meta_learner.hidden_bias
     hidden.copy_(_normal(hidden, generator) * HIDDEN_FREQUENCY / meta_learner.prompt_dim**0.5)
-    meta_learner.hidden_bias.copy_(_normal(meta_learner.hidden_bias, generator))
+    bias.copy_(-(hidden * _normal(hidden, generator)).sum(1, keepdim=True))
     prompts = _normal(weight.new_empty(_N_PROMPTS, meta_learner.prompt_dim), generator)
     _trace_prior(meta_learner, prompts, functions.to(weight), moment.to(weight))
 

@@ -7,15 +7,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sklearn_metakan.basis import BSplineBasis
-from sklearn_metakan.basis._bspline import Extrapolation
+from sklearn_metakan.basis import BSplineBasis, Extrapolation
 from sklearn_metakan.nn._coefficients import DirectCoefficients, MetaCoefficients
 from sklearn_metakan.nn._dropout import Dropout
 from sklearn_metakan.nn._initialization import Init, initialize
 from sklearn_metakan.nn._linear import KANLinear, Source
 from sklearn_metakan.nn._meta_learner import MetaLearner
 
-HIDDEN_RANGE = 2.0  # grid of hidden layers, in standard deviations of their inputs
+HIDDEN_RANGE = 3.0  # grid of hidden layers, in standard deviations of their inputs
 
 
 class KAN(nn.Module):
@@ -35,7 +34,7 @@ class KAN(nn.Module):
         Cells of the grid and degree of the splines; C = 1 + grid_size + degree.
     knots : (float, float) or array, default=(-1, 1)
         Knots of the inputs as in ``BSplineBasis``; hidden layers have uniform knots on
-        [-2, 2], where their inputs start with unit variance.
+        [-3, 3], where their inputs start with unit variance.
     extrapolation : {"linear", "base", "constant", "error"}, default="linear"
         Outside the grid. "error" watches the inputs of the network; hidden layers then
         use "linear".
@@ -88,6 +87,10 @@ class KAN(nn.Module):
         if len(layer_sizes) < 2 or min(layer_sizes) < 1:
             raise ValueError(
                 f"layer_sizes must name at least two positive widths, got {list(layer_sizes)}."
+            )
+        if edge_scale and meta_learners is None:
+            raise ValueError(
+                "edge_scale=True needs meta_learners: direct coefficients hold their scale already."
             )
         n_layers = len(layer_sizes) - 1
         if meta_learners is None or isinstance(meta_learners, MetaLearner):

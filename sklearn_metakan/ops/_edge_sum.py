@@ -15,15 +15,15 @@ class CoefficientSource(Protocol):
 
     Attributes
     ----------
-    in_features, out_features, n_functions : int
+    in_features : int
     is_linear : bool
         Whether ``project`` is available: the source factors through p functions.
     """
 
     in_features: int
-    out_features: int
-    n_functions: int
-    is_linear: bool
+
+    @property
+    def is_linear(self) -> bool: ...
 
     def block(self, start: int, stop: int) -> Tensor:
         """Coefficients of inputs start to stop, shape (stop - start, C, out_features)."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from sklearn_metakan.nn import KAN, build_network
 from sklearn_metakan.training import _solvers
-from sklearn_metakan.training._callbacks import Monitor, Progress
+from sklearn_metakan.training._callbacks import Monitor, Progress, check_callbacks
 from sklearn_metakan.training._data import TensorData
 from sklearn_metakan.training._execution import Execution, choose_execution
 from sklearn_metakan.training._net import KANNet, Score
@@ -20,7 +20,12 @@ from sklearn_metakan.training._net_params import check_net_params, check_param_g
 from sklearn_metakan.training._schedules import LearningRateSchedule
 
 LBFGS_LEARNING_RATE = 1.0
-BATCH_SIZE = 256
+LBFGS_ITERATIONS = 200
+STEPS, PASSES = 3000, (20, 200)  # what max_iter="auto" means for AdamW: steps, bounds on passes
+# What a net is made for; if it changes, training that goes on needs a new net.
+_TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate"} | {
+    *("weight_decay", "dropout", "loss", "quantile", "device", "precision", "net_params")
+}
 
 
 class BaseKANEstimator(BaseEstimator):
@@ -78,6 +83,12 @@ class BaseKANEstimator(BaseEstimator):
                 "is chosen with learning_rate_schedule."
             )
         self._validate_params()
+        check_callbacks(self.callbacks or [])
+        if self.solver == "lbfgs" and self.dropout:
+            raise ValueError(
+                f"dropout={self.dropout} contradicts solver='lbfgs', whose line search needs a "
+                "loss that repeats. Set dropout=0 or solver='adamw'."
+            )
         if self._is_meta and self.edge_scale and self.meta_hidden_dim == 0:
             raise ValueError(
                 "edge_scale=True contradicts meta_hidden_dim=0: a linear meta-learner scales "
@@ -114,13 +125,44 @@ class BaseKANEstimator(BaseEstimator):
         settings = {"layer_sizes": layer_sizes, "knots": knots, "dtype": execution.dtype}
         self._network = settings | self._network_settings() | deepcopy(user)
         self._execution = execution
-        self.net_ = self._make_net(self._network | {"seed": seed}, self._training_settings())
+        self._begin(self._network | {"seed": seed})
 
-    def _rebuild(self) -> None:
+    def _rebuild(self, execution: Execution, seed: int) -> None:
         """A new net with the same parameters: present settings, fresh optimiser."""
         state = self.module_.state_dict()
-        self.net_ = self._make_net(self._network | {"init": None}, self._training_settings())
+        self._network = self._network | {"dtype": execution.dtype, "dropout": self.dropout}
+        self._execution = execution
+        self._begin(self._network | {"init": None, "seed": seed})
         self.module_.load_state_dict(state)
+
+    def _begin(self, network: dict[str, Any]) -> None:
+        """Make ``net_`` to be trained with the present settings."""
+        try:
+            self.net_ = self._make_net(network, self._training_settings())
+        except (TypeError, ValueError) as error:
+            if not self.net_params:
+                raise
+            raise ValueError(f"{error} (with net_params={self.net_params!r})") from error
+        names = [name for name, _ in self.module_.named_parameters()]
+        check_param_groups(self.net_params or {}, names)
+        self.net_.asked_ = self._asked()
+
+    def _asked(self) -> dict[str, Any]:
+        return {k: v for k, v in self.get_params(deep=False).items() if k in _TRAINING}
+
+    def _check_same_network(self, **more: tuple[Any, Any]) -> None:
+        """Training that goes on: parameters that shape the network must not have changed.
+
+        ``more`` has those of subclasses: their values then and now.
+        """
+        settings = self._network_settings().items()
+        pairs = {name: (self._network[name], now) for name, now in settings if name != "dropout"}
+        for name, (then, now) in (pairs | more).items():
+            if then != now:
+                raise ValueError(
+                    f"Training that goes on (warm_start, partial_fit) cannot change {name} from "
+                    f"{then!r} to {now!r}; call fit with warm_start=False."
+                )
 
     def _training_settings(self) -> dict[str, Any]:
         user = {k: v for k, v in (self.net_params or {}).items() if not k.startswith("module__")}
@@ -135,10 +177,17 @@ class BaseKANEstimator(BaseEstimator):
         settings = {f"module__{name}": value for name, value in network.items()} | training
         net = KANNet(build_network, device=self._execution.device, verbose=0, **settings)
         net.initialize()
-        names = [name for name, _ in net.module_.named_parameters()]
-        check_param_groups(self.net_params or {}, names)
         net.module_.eval()
         return net
+
+    def _count_iterations(self, batches: int) -> int:
+        """Passes over the data; what ``max_iter="auto"`` means for so many batches a pass."""
+        if self.max_iter != "auto":
+            return self.max_iter
+        if self.solver == "lbfgs":
+            return LBFGS_ITERATIONS
+        fewest, most = PASSES
+        return min(most, max(fewest, -(-STEPS // batches)))
 
     def _train(
         self,
@@ -155,14 +204,15 @@ class BaseKANEstimator(BaseEstimator):
         batch_size = len(data) if self.solver == "lbfgs" else min(self.batch_size, len(data))
         callbacks: list[Any] = []
         if max_iter is None:
-            max_iter = self.max_iter
-            total_steps = max_iter * -(-len(data) // batch_size)
+            batches = -(-len(data) // batch_size)
+            max_iter = self._count_iterations(batches)
+            total_steps = max_iter * batches
             if self.solver == "adamw":
                 callbacks.append(LearningRateSchedule(self.learning_rate_schedule, total_steps))
-        if monitor is not None:
-            callbacks.append(monitor)
         if self.verbose:
             callbacks.append(Progress())
+        if monitor is not None:  # the last one, since it ends training
+            callbacks.append(monitor)
         net.callbacks = [*deepcopy(list(self.callbacks or [])), *callbacks]
         net.initialize_callbacks()
         net.max_epochs, net.batch_size = max_iter, batch_size
@@ -230,9 +280,8 @@ class BaseKANEstimator(BaseEstimator):
             state["_execution"] = Execution(device, dtype, state["_execution"]["products"])
         super().__setstate__(state)
         if net_state is not None:
-            # Good for predictions; training again makes a new net first (see _rebuild).
+            # Good for predictions; training again makes a new net first (see _asked).
             self.net_ = self._make_net(self._network | {"init": None}, {"criterion": nn.MSELoss})
-            self.net_.restored_ = True
             parameters = {k: torch.tensor(v) for k, v in net_state["parameters"].items()}
             self.module_.load_state_dict(parameters)
             for row in net_state["history"]:

@@ -1,12 +1,22 @@
 """Watching a training run: best weights, when to stop, the progress bar."""
 
 import warnings
+from collections.abc import Iterable
 from math import inf, isfinite
 from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch import Tensor
+
+
+def check_callbacks(callbacks: Iterable[Any]) -> None:
+    """Raise unless all are skorch callbacks: objects, classes, or pairs (name, callback)."""
+    for given in callbacks:
+        callback = given[-1] if isinstance(given, tuple) and given else given
+        is_class = isinstance(callback, type) and issubclass(callback, Callback)
+        if not (is_class or isinstance(callback, Callback)):
+            raise ValueError(f"callbacks must hold skorch callbacks, got {callback!r}.")
 
 
 class StopTraining(Exception):
@@ -18,6 +28,8 @@ class Monitor(Callback):
 
     The watched loss is that of the validation rows if there are any, else of training.
     It has improved if it fell below the best so far by more than ``tol`` times that best.
+    A training loss belongs to the weights that its iteration started from; those at the end
+    of it may be broken already.
 
     Parameters
     ----------
@@ -41,16 +53,20 @@ class Monitor(Callback):
         self.best_, self.reference_, self.waited_ = inf, inf, 0
         self.best_score_: float | None = None
         self.stopped_ = False
-        self.best_state_ = _copy_state(net)
+        self.best_state_ = self.start_state_ = _copy_state(net)
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
+        if dataset_valid is None:
+            self.start_state_ = _copy_state(net)
+
+    def on_epoch_end(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
         row = net.history[-1]
         watched = row.get("valid_loss", row["train_loss"])
         if not (isfinite(watched) and isfinite(row["train_loss"])):
             self._give_up(net)
         if watched < self.best_:
             self.best_, self.best_score_ = watched, row.get("valid_score")
-            self.best_state_ = _copy_state(net)
+            self.best_state_ = self.start_state_ if dataset_valid is None else _copy_state(net)
         if watched < self.reference_ - self.tol * abs(self.reference_) or self.reference_ == inf:
             self.reference_, self.waited_ = watched, 0
         else:
@@ -62,8 +78,9 @@ class Monitor(Callback):
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         if self.restore_best:
             net.module_.load_state_dict(self.best_state_)
-        self.best_state_ = {}
-        if self.expects_convergence and not self.stopped_ and not net.interrupted_:
+        self.best_state_ = self.start_state_ = {}
+        ran_out = len(net.history) == net.max_epochs and not self.stopped_
+        if self.expects_convergence and ran_out:
             warnings.warn(
                 f"Training stopped at max_iter={net.max_epochs} before the loss settled "
                 f"within tol={self.tol}. Raise max_iter, or raise tol to stop earlier.",

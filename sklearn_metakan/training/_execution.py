@@ -48,15 +48,21 @@ class Execution:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Within it, products run in the chosen precision; the global switch is put back."""
+        # No cache: it would keep the weights of the first step.
+        autocast = torch.autocast(
+            self.device.type, torch.bfloat16, self.products == "bf16", cache_enabled=False
+        )
+        if self.device.type != "cuda":
+            with autocast:
+                yield
+            return
         before = torch.backends.cuda.matmul.allow_tf32
-        if self.device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = self.products == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = self.products == "tf32"
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.products == "bf16"):
+            with autocast:
                 yield
         finally:
-            if self.device.type == "cuda":
-                torch.backends.cuda.matmul.allow_tf32 = before
+            torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def choose_execution(

@@ -52,8 +52,7 @@ class KANNet(NeuralNet):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.shuffle_seed, self.score, self.penalty = shuffle_seed, score, penalty
-        self.interrupted_ = False
-        self.restored_ = False
+        self.asked_: dict[str, Any] = {}  # the training parameters it was made for
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
@@ -63,7 +62,6 @@ class KANNet(NeuralNet):
         """Train the initialised module for ``max_epochs`` more epochs."""
         self.validation_ = validation
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
-        self.interrupted_ = False
         return self.partial_fit(data)
 
     def get_split_datasets(
@@ -81,8 +79,8 @@ class KANNet(NeuralNet):
         except StopTraining:
             pass
         except KeyboardInterrupt:
+            self._drop_unfinished_epoch()
             if not self._stopped_by_callback():
-                self.interrupted_ = True
                 warnings.warn(
                     f"Interrupted after {len(self.history)} iterations: the estimator is "
                     "fitted with the weights so far.",
@@ -90,6 +88,11 @@ class KANNet(NeuralNet):
                     stacklevel=2,
                 )
         return self
+
+    def _drop_unfinished_epoch(self) -> None:
+        last = "train_loss" if self.validation_ is None else "valid_loss"
+        if self.history and last not in self.history[-1]:
+            self.history.pop()
 
     def _stopped_by_callback(self) -> bool:
         """skorch's EarlyStopping ends training by a KeyboardInterrupt of its own."""

@@ -39,6 +39,8 @@ def check_net_params(net_params: dict[str, Any] | None, module_settings: dict[st
     if not isinstance(net_params, dict):
         raise ValueError(f"net_params must be a dict of skorch parameters, got {net_params!r}.")
     for key in net_params:
+        if not isinstance(key, str):
+            raise ValueError(f"net_params must have names as keys, got {key!r}.")
         if key in _CLOSED:
             raise ValueError(f"net_params cannot hold {key!r}: {_CLOSED[key]}.")
         setting = key.removeprefix("module__")

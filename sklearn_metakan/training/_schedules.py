@@ -61,3 +61,8 @@ class LearningRateSchedule(Callback):
         for group, base in zip(net.optimizer_.param_groups, self.base_, strict=True):
             group["lr"] = base * factor
         self.steps_ += 1
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """What trains on with the same optimiser starts from the full rate again."""
+        for group, base in zip(net.optimizer_.param_groups, self.base_, strict=True):
+            group["lr"] = base

@@ -20,26 +20,25 @@ class LBFGS(torch.optim.LBFGS):
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 1.0, **options: Any) -> None:
-        options = {
+        defaults: dict[str, Any] = {  # max_eval bounds a line search, for max_iter=1 it would be 1
             "max_iter": 1,
             "max_eval": 25,
             "history_size": 20,
             "tolerance_grad": 1e-12,
             "tolerance_change": 0.0,
             "line_search_fn": "strong_wolfe",
-        } | options
-        super().__init__(params, lr=lr, **options)
-        self._point: Tensor | None = None
-        self._loss: Tensor | None = None
+        }
+        super().__init__(params, lr=lr, **(defaults | options))
+        self._seen: tuple[Tensor, Tensor] | None = None  # where, and the loss there
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
         parameters = self.param_groups[0]["params"]
 
         def remembering() -> Tensor:
             point = parameters_to_vector(parameters).detach()
-            if self._loss is None or not torch.equal(point, self._point):
-                self._loss, self._point = closure().detach(), point
-            return self._loss
+            if self._seen is None or not torch.equal(point, self._seen[0]):
+                self._seen = point, closure().detach()
+            return self._seen[1]
 
         super().step(remembering)
         with torch.enable_grad():

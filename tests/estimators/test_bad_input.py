@@ -1,0 +1,624 @@
+"""Bad input: the error names parameter or column, rule and value; what was fitted stays."""
+
+import pickle
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from skorch.callbacks import Callback
+
+from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
+
+SMALL = {"hidden_layer_sizes": (3,), "max_iter": 2, "random_state": 0}
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3))
+Y = X[:, 0] + np.sin(X[:, 1])
+LABELS = np.where(Y > 0, "high", "low")
+FRAME = pd.DataFrame(X, columns=["age", "height", "weight"])
+
+ALL = [KANRegressor, KANClassifier, MetaKANRegressor, MetaKANClassifier]
+META = [MetaKANRegressor, MetaKANClassifier]
+
+
+def target_of(estimator):
+    return LABELS if isinstance(estimator, KANClassifier | MetaKANClassifier) else Y
+
+
+def with_cell(value, table=X):
+    """A copy of a table with one value changed, in row 3 of column 1."""
+    table = table.copy()
+    table[3, 1] = value
+    return table
+
+
+def assert_message(error, *parts):
+    message = str(error.value)
+    for part in parts:
+        assert part in message, message
+
+
+# --- inputs ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", ALL)
+@pytest.mark.parametrize(
+    ("value", "name"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")]
+)
+def test_not_finite_names_column_and_number_of_rows(estimator, value, name):
+    model = estimator(**SMALL)
+    with pytest.raises(ValueError) as error:
+        model.fit(with_cell(value), target_of(model))
+    assert_message(error, name, "column 1", "1 rows", estimator.__name__)
+    frame = pd.DataFrame(with_cell(value), columns=FRAME.columns)
+    with pytest.raises(ValueError) as error:
+        model.fit(frame, target_of(model))
+    assert_message(error, name, "column 'height'")
+
+
+def test_not_finite_in_predict_names_column():
+    model = KANRegressor(**SMALL).fit(FRAME, Y)
+    frame = pd.DataFrame(with_cell(np.nan), columns=FRAME.columns)
+    with pytest.raises(ValueError) as error:
+        model.predict(frame)
+    assert_message(error, "NaN", "column 'height'")
+
+
+def test_missing_values_of_nullable_columns_are_named():
+    frame = FRAME.assign(visits=pd.array([1, None] * 20, dtype="Int64"))
+    with pytest.raises(ValueError) as error:
+        KANRegressor(**SMALL).fit(frame, Y)
+    assert_message(error, "NaN", "column 'visits'", "20 rows")
+
+
+@pytest.mark.parametrize("kind", [sp.csr_matrix, sp.coo_matrix, sp.csr_array])
+def test_sparse_is_refused_with_the_remedy(kind):
+    with pytest.raises(TypeError, match=r"[Ss]parse.*dense.*toarray"):
+        KANRegressor(**SMALL).fit(kind(X), Y)
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_complex_is_refused_in_a_message_without_the_data(estimator):
+    model = estimator(**SMALL)
+    for table in (X + 1j, FRAME + 1j):
+        with pytest.raises(ValueError) as error:
+            model.fit(table, target_of(model))
+        assert_message(error, "complex128", "X")
+        assert len(str(error.value)) < 600
+    with pytest.raises(ValueError, match=r"Complex.*y.*complex128"):
+        model.fit(X, Y + 1j)
+
+
+def test_object_array_of_numbers_fits_as_the_numbers():
+    numbers = KANRegressor(**SMALL).fit(X, Y).predict(X)
+    objects = KANRegressor(**SMALL).fit(X.astype(object), Y.astype(object))
+    np.testing.assert_array_equal(objects.predict(X.astype(object)), numbers)
+
+
+@pytest.mark.parametrize("value", ["red", "1.5", {}, [1, 2], 1j, object()])
+def test_object_array_with_anything_else_names_column_and_value(value):
+    table = X.astype(object)
+    table[3, 1] = value
+    with pytest.raises((TypeError, ValueError)) as error:
+        KANRegressor(**SMALL).fit(table, Y)
+    assert_message(error, "column 1", repr(value), "numbers")
+
+
+def test_list_with_text_names_column_and_value():
+    table = [[1.0, "red"], [2.0, "blue"]] * 20
+    with pytest.raises(ValueError) as error:
+        KANRegressor(**SMALL).fit(table, Y)
+    assert_message(error, "column 1", "'red'")
+
+
+def test_array_of_text_says_how_to_convert_it():
+    with pytest.raises(ValueError, match=r"astype\(float\)"):
+        KANRegressor(**SMALL).fit(X.astype(str), Y)
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_text_columns_are_named_with_code_that_runs(estimator):
+    frame = FRAME.assign(city=["Rome", "Oslo"] * 20, size=pd.Categorical(["S", "M"] * 20))
+    model = estimator(**SMALL)
+    with pytest.raises(ValueError) as error:
+        model.fit(frame, target_of(model))
+    assert_message(error, "'city'", "'size'")
+    assert "'age'" not in str(error.value)
+
+    shown = [line.strip() for line in str(error.value).splitlines() if " = " in line]
+    assert len(shown) <= 3
+    names = {estimator.__name__: lambda: estimator(**SMALL)}
+    exec("from sklearn.compose import make_column_transformer", names)
+    exec("from sklearn.pipeline import make_pipeline", names)
+    exec("from sklearn.preprocessing import OneHotEncoder", names)
+    exec("\n".join(shown), names)
+    names["model"].fit(frame, target_of(model)).predict(frame)
+
+
+def test_text_column_in_predict_is_named():
+    model = KANRegressor(**SMALL).fit(FRAME, Y)
+    with pytest.raises(ValueError, match=r"'age'"):
+        model.predict(FRAME.assign(age="old"))
+
+
+def test_dates_are_named_with_their_type():
+    with pytest.raises(ValueError, match=r"'born'.*datetime64"):
+        KANRegressor(**SMALL).fit(FRAME.assign(born=pd.Timestamp("2020-01-01")), Y)
+
+
+def test_columns_of_the_same_name_are_named():
+    twice = pd.DataFrame(X, columns=["age", "age", "weight"])
+    with pytest.raises(ValueError, match=r"(?s)unique.*'age'|'age'.*unique"):
+        KANRegressor(**SMALL).fit(twice, Y)
+    with pytest.raises(ValueError, match=r"'age'"):
+        KANRegressor(**SMALL).fit(twice.astype(str), Y)
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_wrong_width_names_both_numbers(estimator):
+    model = estimator(**SMALL)
+    model.fit(X, target_of(model))
+    for method in ("predict", "decision_function", "predict_proba"):
+        if hasattr(model, method):
+            with pytest.raises(ValueError, match=r"2 features.*3 features"):
+                getattr(model, method)(X[:, :2])
+
+
+def test_other_column_names_are_listed():
+    model = KANRegressor(**SMALL).fit(FRAME, Y)
+    with pytest.raises(ValueError, match=r"(?s)mass.*weight"):
+        model.predict(FRAME.rename(columns={"weight": "mass"}))
+    with pytest.raises(ValueError, match="same order"):
+        model.predict(FRAME[["weight", "age", "height"]])
+
+
+@pytest.mark.parametrize(
+    ("table", "rule"),
+    [
+        (X[:0], "0 sample"),
+        (X[:, :0], "0 feature"),
+        (X[:, 0], "2D array"),
+        (X[:, :, None], "dim 3"),
+    ],
+)
+def test_empty_and_wrongly_shaped_tables(table, rule):
+    with pytest.raises(ValueError, match=rule):
+        KANRegressor(**SMALL).fit(table, Y[: len(table)])
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_predicting_before_fitting(estimator):
+    for method in ("predict", "decision_function", "predict_proba", "predict_log_proba"):
+        if hasattr(estimator, method):
+            with pytest.raises(NotFittedError, match=estimator.__name__):
+                getattr(estimator(), method)(X)
+    assert not hasattr(estimator(), "feature_importances_")
+    assert not hasattr(estimator(), "n_parameters_")
+
+
+@pytest.mark.parametrize("scale_inputs", ["auto", "minmax", "standard", "quantile", None])
+@pytest.mark.parametrize("knots", ["uniform", "quantile"])
+def test_constant_and_few_valued_columns_are_fine(scale_inputs, knots):
+    odd = np.c_[X, np.zeros(40), np.full(40, 7e5), np.arange(40) % 3, np.arange(40) % 2]
+    if scale_inputs is not None:
+        odd = np.c_[odd, np.full(40, 1.7e18)]  # a time in nanoseconds
+    model = KANRegressor(**SMALL, scale_inputs=scale_inputs, knots=knots)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prediction = model.fit(odd, Y).predict(odd)
+    assert np.isfinite(prediction).all()
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_and_two_rows_fit(rows):
+    prediction = KANRegressor(**SMALL).fit(X[:rows], Y[:rows]).predict(X)
+    assert np.isfinite(prediction).all()
+
+
+# --- targets --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_y_of_another_length_names_both(estimator):
+    model = estimator(**SMALL)
+    with pytest.raises(ValueError, match="40 in X and 39 in y"):
+        model.fit(X, target_of(model)[:-1])
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_y_missing_or_not_finite(estimator):
+    with pytest.raises(ValueError, match="requires y"):
+        estimator(**SMALL).fit(X, None)
+    for value, name in ((np.nan, "NaN"), (np.inf, "infinity")):
+        with pytest.raises(ValueError, match=f"y contains {name}"):
+            estimator(**SMALL).fit(X, np.where(Y > 1, value, 0.0))
+
+
+def test_regressor_refuses_text_in_y_and_points_to_classifiers():
+    with pytest.raises(ValueError, match=r"y.*'(high|low)'.*classifier"):
+        KANRegressor(**SMALL).fit(X, LABELS)
+
+
+@pytest.mark.parametrize("y", [Y - 10, np.c_[Y - 10, Y + 10]])
+def test_negative_counts_name_loss_rule_and_smallest(y):
+    with pytest.raises(ValueError) as error:
+        KANRegressor(**SMALL, loss="poisson").fit(X, y)
+    assert_message(error, "loss='poisson'", "y >= 0", f"{y.min():g}")
+
+
+def test_one_class_is_named():
+    for estimator in (KANClassifier, MetaKANClassifier):
+        with pytest.raises(ValueError, match=r"at least 2 classes.*'only'"):
+            estimator(**SMALL).fit(X, ["only"] * 40)
+    with pytest.raises(ValueError, match=r"at least 2 classes.*3\b"):
+        KANClassifier(**SMALL).partial_fit(X, [3] * 40)
+
+
+def test_classifier_refuses_continuous_and_multi_label_targets():
+    with pytest.raises(ValueError, match="continuous"):
+        KANClassifier(**SMALL).fit(X, Y)
+    with pytest.raises(ValueError, match=r"\(40, 2\)"):
+        KANClassifier(**SMALL).fit(X, np.c_[Y > 0, Y > 1])
+
+
+def test_unknown_class_is_named_beside_the_known_ones():
+    model = KANClassifier(**SMALL).partial_fit(X, LABELS)
+    with pytest.raises(ValueError) as error:
+        model.partial_fit(X, ["middle"] * 40)
+    assert_message(error, "'middle'", "['high', 'low']", "classes=")
+    with pytest.raises(ValueError) as error:
+        model.partial_fit(X, LABELS, classes=["high", "low", "middle"])
+    assert_message(error, "['high', 'low', 'middle']", "['high', 'low']")
+
+
+# --- weights and validation rows ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weight", "rule"),
+    [
+        (np.zeros(40), "zero"),
+        (-np.ones(40), "[Nn]egative"),
+        (np.ones(39), r"\(39,\).*\(40,\)"),
+        (np.full(40, np.nan), "NaN"),
+    ],
+)
+def test_sample_weight_is_checked(weight, rule):
+    with pytest.raises(ValueError, match=rule) as error:
+        KANRegressor(**SMALL).fit(X, Y, weight)
+    assert "weight" in str(error.value).lower()
+
+
+@pytest.mark.parametrize("factor", [-1, np.nan, np.inf, "two"])
+def test_class_weight_names_class_and_value(factor):
+    with pytest.raises(ValueError) as error:
+        KANClassifier(**SMALL, class_weight={"high": 1, "low": factor}).fit(X, LABELS)
+    assert_message(error, "class_weight", "'low'", repr(factor))
+
+
+def test_class_weight_that_leaves_no_row():
+    with pytest.raises(ValueError, match=r"class_weight.*zero"):
+        KANClassifier(**SMALL, class_weight={"high": 0, "low": 0}).fit(X, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({"X_val": X}, "y_val.*missing"),
+        ({"y_val": Y}, "X_val.*missing"),
+        ({"sample_weight_val": np.ones(40)}, "X_val.*missing"),
+        ({"X_val": X[:, :2], "y_val": Y}, "X_val.*2 features"),
+        ({"X_val": with_cell(np.nan), "y_val": Y}, "X_val.*NaN.*column 1"),
+        ({"X_val": X, "y_val": Y[:5]}, "X_val.*40.*5"),
+        ({"X_val": X, "y_val": np.c_[Y, Y]}, "y_val.*2 outputs"),
+        ({"X_val": X, "y_val": Y, "sample_weight_val": np.zeros(40)}, "_val.*zero"),
+    ],
+)
+def test_validation_rows_are_checked_under_their_own_name(given, rule):
+    with pytest.raises(ValueError, match=rule):
+        KANRegressor(**SMALL).fit(X, Y, **given)
+
+
+def test_validation_class_that_training_lacks():
+    with pytest.raises(ValueError, match=r"_val.*'middle'"):
+        KANClassifier(**SMALL).fit(X, LABELS, X_val=X, y_val=["middle"] * 40)
+
+
+def test_validation_rows_without_early_stopping_contradict():
+    with pytest.raises(ValueError, match=r"X_val.*early_stopping=False"):
+        KANRegressor(**SMALL, early_stopping=False).fit(X, Y, X_val=X, y_val=Y)
+
+
+def test_early_stopping_needs_a_row_to_hold_out():
+    with pytest.raises(ValueError, match=r"early_stopping=True.*2 rows.*1"):
+        KANRegressor(**SMALL, early_stopping=True).fit(X[:1], Y[:1])
+
+
+# --- parameters -----------------------------------------------------------------------
+
+BAD_PARAMETERS = {
+    "hidden_layer_sizes": [16, None, "3", (0,), (4, -1), (2.5,), ("a",), (True,), ((2, 3),)],
+    "grid_size": [0, 2.5, "5", None],
+    "learning_rate": ["cosine", 0, -1.0, np.nan, np.inf, None],
+    "max_iter": [0, 1.5, None],
+    "weight_decay": [-1e-3, np.nan, None],
+    "basis": ["splines", None],
+    "degree": [0, 2.5],
+    "knots": ["adaptive", None],
+    "extrapolation": ["flat", None],
+    "dropout": [1.0, -0.1, None],
+    "scale_inputs": ["robust", True],
+    "solver": ["sgd", None],
+    "learning_rate_schedule": ["step", None],
+    "batch_size": [0, 2.5],
+    "tol": [-1.0, None],
+    "early_stopping": ["yes", None],
+    "validation_fraction": [0.0, 1.0, -1],
+    "n_iter_no_change": [0, 2.5],
+    "warm_start": ["yes", None],
+    "device": ["nowhere", "cuda:99", 3],
+    "precision": ["half", None],
+    "working_memory": [0, -1, "64"],
+    "random_state": ["seed", -1, 0.5],
+    "verbose": [-1, "yes"],
+    "callbacks": [3, [3], [("name", 3)], ["callback"], Callback()],
+    "net_params": [3, [("lr", 1)]],
+}
+BAD_META = {
+    "prompt_dim": [0, 1.5, None],
+    "meta_hidden_dim": [-1, 1.5, None],
+    "meta_activation": ["gelu", None],
+    "edge_scale": ["yes", None],
+    "n_meta_learners": ["one", 0, 1.5, 99],
+    "prompt_learning_rate": [0, "auto"],
+    "meta_learning_rate": [0, "auto"],
+}
+BAD_REGRESSOR = {"loss": ["mse", None], "quantile": [0.0, 1.0, None], "scale_target": ["yes"]}
+BAD_CLASSIFIER = {"class_weight": ["auto", 3]}
+
+
+def cases(values):
+    return [
+        pytest.param(name, value, id=f"{name}={value!r}"[:50])
+        for name, some in values.items()
+        for value in some
+    ]
+
+
+def assert_refused(estimator, name, value):
+    model = estimator(**SMALL | {name: value})  # the constructor takes anything
+    assert model.get_params()[name] is value
+    with pytest.raises((ValueError, TypeError)) as error:
+        model.fit(X, target_of(model))
+    message = str(error.value)
+    assert name in message, message
+    assert not hasattr(model, "net_")
+    return message
+
+
+@pytest.mark.parametrize(("name", "value"), cases(BAD_PARAMETERS))
+def test_parameters(name, value):
+    message = assert_refused(KANRegressor, name, value)
+    if not isinstance(value, list | tuple | Callback):
+        assert str(value) in message, message
+
+
+@pytest.mark.parametrize("value", [(0,), (4, -1), (2.5,), ("a",)])
+def test_hidden_layer_sizes_names_the_width(value):
+    with pytest.raises(ValueError) as error:
+        KANRegressor(hidden_layer_sizes=value).fit(X, Y)
+    assert_message(error, repr(value), repr(value[-1]), "at least 1")
+
+
+@pytest.mark.parametrize("estimator", META)
+@pytest.mark.parametrize(("name", "value"), cases(BAD_META))
+def test_meta_learner_parameters(estimator, name, value):
+    message = assert_refused(estimator, name, value)
+    assert str(value) in message, message
+
+
+@pytest.mark.parametrize("estimator", [KANRegressor, MetaKANRegressor])
+@pytest.mark.parametrize(("name", "value"), cases(BAD_REGRESSOR))
+def test_regressor_parameters(estimator, name, value):
+    assert str(value) in assert_refused(estimator, name, value)
+
+
+@pytest.mark.parametrize("estimator", [KANClassifier, MetaKANClassifier])
+@pytest.mark.parametrize(("name", "value"), cases(BAD_CLASSIFIER))
+def test_classifier_parameters(estimator, name, value):
+    assert str(value) in assert_refused(estimator, name, value)
+
+
+def test_unknown_parameters():
+    with pytest.raises(TypeError, match="depth"):
+        KANRegressor(depth=3)
+    with pytest.raises(ValueError, match=r"(?s)'depth'.*'grid_size'"):
+        KANRegressor().set_params(depth=3)
+
+
+def test_schedule_given_as_learning_rate_gets_the_hint():
+    with pytest.raises(ValueError) as error:
+        KANRegressor(learning_rate="cosine").fit(X, Y)
+    assert_message(error, "learning_rate", "'cosine'", "'auto'", "learning_rate_schedule")
+
+
+@pytest.mark.parametrize("estimator", META)
+def test_edge_scale_contradicts_a_linear_meta_learner(estimator):
+    model = estimator(**SMALL, edge_scale=True, meta_hidden_dim=0)
+    with pytest.raises(ValueError, match=r"edge_scale=True.*meta_hidden_dim=0"):
+        model.fit(X, target_of(model))
+
+
+def test_dropout_contradicts_lbfgs():
+    with pytest.raises(ValueError, match=r"dropout=0\.5.*solver='lbfgs'"):
+        KANRegressor(**SMALL, dropout=0.5, solver="lbfgs").fit(X, Y)
+
+
+def test_partial_fit_contradicts_lbfgs():
+    model = KANRegressor(solver="lbfgs")
+    assert not hasattr(model, "partial_fit")
+    with pytest.raises(AttributeError) as error:
+        model.partial_fit(X, Y)
+    assert_message(error, "partial_fit")
+    assert "solver='adamw'" in str(error.value.__cause__)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:99", "nowhere", "xpu"])
+def test_device_that_is_not_there(device):
+    import torch
+
+    if device == "cuda" and torch.cuda.is_available():
+        device = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(ValueError) as error:
+        KANRegressor(device=device).fit(X, Y)
+    assert_message(error, f"device={device!r}", "device='cpu'")
+
+
+def test_points_outside_the_grid_with_extrapolation_error():
+    model = KANRegressor(**SMALL, extrapolation="error").fit(X, Y)
+    with pytest.raises(ValueError, match="extrapolation"):
+        model.predict(2 * X)
+
+
+# --- state ----------------------------------------------------------------------------
+
+
+def fitted_attributes(model):
+    """Every attribute by identity, and the weights by value."""
+    weights = {k: v.clone() for k, v in model.module_.state_dict().items()}
+    return dict(vars(model)), weights, pickle.dumps(model)
+
+
+def assert_unchanged(model, before):
+    attributes, weights, pickled = before
+    now = vars(model)
+    assert now.keys() == attributes.keys()
+    assert all(now[name] is attributes[name] for name in attributes)
+    state = model.module_.state_dict()
+    assert state.keys() == weights.keys()
+    assert all(bool((state[name] == weights[name]).all()) for name in weights)
+    assert pickle.dumps(model) == pickled
+
+
+def renamed_with_nan():
+    frame = FRAME.rename(columns={"age": "years"})
+    frame.loc[3, "height"] = np.nan
+    return frame
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.parametrize("estimator", ALL)
+def test_failed_fit_with_renamed_columns_and_nan_changes_nothing(estimator, warm_start):
+    model = estimator(**SMALL, warm_start=warm_start)
+    y = target_of(model)
+    model.fit(FRAME, y)
+    before, predicted = fitted_attributes(model), model.predict(FRAME)
+    with pytest.raises(ValueError):
+        model.fit(renamed_with_nan(), y)
+    assert_unchanged(model, before)
+    assert list(model.feature_names_in_) == ["age", "height", "weight"]
+    np.testing.assert_array_equal(model.predict(FRAME), predicted)
+
+
+class FailsAtSecondEpoch(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise RuntimeError("callback failed")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    ["width", "other classes", "one class", "parameter", "training", "late validation rows"],
+)
+def test_failed_fit_at_any_stage_changes_nothing(failure):
+    model = KANClassifier(**SMALL).fit(FRAME, LABELS)
+    given, y = {"X": X[:, :2]}, np.where(Y > 0, "new", "newer")
+    match failure:
+        case "width":
+            y = y[:-1]
+        case "other classes":
+            model.set_params(class_weight={"new": 1, "newer": -1})
+        case "one class":
+            y = ["new"] * 40
+        case "parameter":
+            model.set_params(grid_size=0)
+        case "training":
+            model.set_params(callbacks=[FailsAtSecondEpoch()])
+        case "late validation rows":
+            given |= {"X_val": X[:, :1], "y_val": y}
+    before = fitted_attributes(model)
+    with pytest.raises((ValueError, RuntimeError)):
+        model.fit(y=y, **given)
+    assert_unchanged(model, before)
+    assert list(model.classes_) == ["high", "low"]
+
+
+def test_failed_partial_fit_changes_nothing():
+    model = KANClassifier(**SMALL).partial_fit(FRAME, LABELS)
+    before = fitted_attributes(model)
+    for X_bad, y_bad in ((renamed_with_nan(), LABELS), (FRAME, ["middle"] * 40)):
+        with pytest.raises(ValueError):
+            model.partial_fit(X_bad, y_bad)
+        assert_unchanged(model, before)
+
+
+def test_first_fit_that_fails_leaves_no_attributes():
+    for call in ("fit", "partial_fit"):
+        model = KANClassifier(**SMALL)
+        before = dict(vars(model))
+        with pytest.raises(ValueError):
+            getattr(model, call)(renamed_with_nan(), LABELS)
+        assert vars(model) == before
+        with pytest.raises(NotFittedError):
+            model.predict(X)
+
+
+# --- losses that blow up --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"batch_size": 40},
+        {"batch_size": 8},
+        {"early_stopping": True},
+        {"solver": "lbfgs", "early_stopping": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("estimator", ALL)
+def test_loss_that_is_not_finite_stops_and_says_what_to_lower(estimator, setting):
+    model = estimator(**SMALL | {"max_iter": 30, "learning_rate": 1e250, "precision": "float64"})
+    model.set_params(**setting)
+    with pytest.warns(ConvergenceWarning) as caught:
+        model.fit(X, target_of(model))
+    messages = [str(warning.message) for warning in caught]
+    assert any(re.search(r"not finite.*Lower learning_rate", message) for message in messages)
+    assert model.n_iter_ < 30
+    outputs = model.decision_function(X) if hasattr(model, "classes_") else model.predict(X)
+    assert np.isfinite(outputs).all()
+
+
+def test_weights_from_before_the_loss_blew_up_are_put_back():
+    class PoisonsAtEpoch3(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            if len(net.history) == 4:
+                for parameter in net.module_.parameters():
+                    parameter.data.fill_(float("nan"))
+
+    settings = SMALL | {"max_iter": 30, "learning_rate_schedule": "constant"}
+    settings |= {"learning_rate": 1e-3, "batch_size": 40}
+    model = KANRegressor(**settings, callbacks=[PoisonsAtEpoch3()])
+    with pytest.warns(ConvergenceWarning, match="iteration 4"):
+        model.fit(X, Y)
+    assert model.n_iter_ == 4
+    assert np.isfinite(model.best_loss_)
+    # Full batches: the loss of an iteration is that of the weights it started from.
+    unspoilt = KANRegressor(**settings | {"max_iter": 2})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        unspoilt.fit(X, Y)
+    np.testing.assert_array_equal(model.predict(X), unspoilt.predict(X))

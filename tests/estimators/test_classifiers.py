@@ -1,0 +1,353 @@
+"""KANClassifier and MetaKANClassifier: labels, probabilities, weights, stopping, going on."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_iris, make_classification, make_moons
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import cross_val_score, train_test_split
+
+from sklearn_metakan import KANClassifier, MetaKANClassifier
+
+CLASSIFIERS = [KANClassifier, MetaKANClassifier]
+
+RNG = np.random.default_rng(0)
+X = RNG.uniform(-2, 2, size=(150, 3))
+SCORE = np.sin(2 * X[:, 0]) + X[:, 1]
+TWO = np.where(SCORE > 0, "yes", "no")
+THREE = np.array(["low", "middle", "high"])[np.digitize(SCORE, [-0.7, 0.7])]
+
+# Full batches and a constant rate: two fits of the same numbers take the same steps.
+STEPS = {
+    "hidden_layer_sizes": (4,),
+    "max_iter": 15,
+    "batch_size": 10_000,
+    "learning_rate": 0.01,
+    "learning_rate_schedule": "constant",
+    "random_state": 0,
+}
+QUICK = STEPS | {"hidden_layer_sizes": (8,), "max_iter": 80, "learning_rate": 0.03}
+
+both = pytest.mark.parametrize("classifier", CLASSIFIERS)
+targets = pytest.mark.parametrize("y", [TWO, THREE], ids=["two", "three"])
+
+
+@pytest.fixture(autouse=True)
+def no_word_on_convergence():
+    """Fits here are short on purpose."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Training stopped at max_iter", ConvergenceWarning)
+        yield
+
+
+# --- quality, with whatever the defaults are ------------------------------------------
+
+
+@both
+def test_defaults_separate_what_no_line_can(classifier):
+    X, y = make_moons(400, noise=0.15, random_state=0)
+    X = X * [1e-3, 1e4] + [5, -7e4]
+    score = cross_val_score(classifier(random_state=0), X, y, cv=3).mean()
+    assert score > 0.95
+    assert score > cross_val_score(LogisticRegression(), X / X.std(axis=0), y, cv=3).mean()
+
+
+@both
+def test_defaults_on_iris_by_name(classifier):
+    iris = load_iris(as_frame=True)
+    names = iris.target.map(dict(enumerate(iris.target_names)))
+    assert cross_val_score(classifier(random_state=0), iris.data, names, cv=3).mean() > 0.9
+
+
+@both
+@pytest.mark.parametrize("setting", [{"solver": "lbfgs"}, {"hidden_layer_sizes": ()}], ids=str)
+def test_defaults_of_other_models(classifier, setting):
+    train, test, y_train, y_test = train_test_split(X, THREE, random_state=0)
+    model = classifier(random_state=0, **setting).fit(train, y_train)
+    assert model.score(test, y_test) > 0.75
+
+
+# --- probabilities --------------------------------------------------------------------
+
+
+@both
+@targets
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_probabilities_agree_with_logits_logarithms_and_labels(classifier, y, dtype):
+    table = X.astype(dtype)
+    model = classifier(**QUICK).fit(table, y)
+    far = np.r_[table, 100 * table].astype(dtype)  # logits large enough to round to 0 and 1
+    eps = np.finfo(dtype).eps
+
+    proba, log_proba = model.predict_proba(far), model.predict_log_proba(far)
+    logits = model.decision_function(far)
+    assert proba.dtype == log_proba.dtype == logits.dtype == dtype
+    n_classes = len(np.unique(y))
+    assert proba.shape == log_proba.shape == (300, n_classes)
+    assert logits.shape == ((300,) if n_classes == 2 else (300, n_classes))
+
+    assert (proba >= 0).all()
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=8 * eps)
+    assert np.isfinite(log_proba).all()
+    assert (log_proba <= 0).all()
+    np.testing.assert_allclose(np.exp(log_proba), proba, rtol=1000 * eps, atol=np.finfo(dtype).tiny)
+    some = proba > np.finfo(dtype).tiny
+    np.testing.assert_allclose(log_proba[some], np.log(proba[some]), rtol=8 * eps, atol=8 * eps)
+    assert (proba < 1e-20).any()  # so the rows far away were worth a look
+
+    labels = model.predict(far)
+    if n_classes == 2:
+        np.testing.assert_array_equal(labels == model.classes_[1], logits > 0)
+        np.testing.assert_allclose(
+            log_proba[:, 1] - log_proba[:, 0], logits, rtol=100 * eps, atol=100 * eps
+        )
+    np.testing.assert_array_equal(labels[:150], model.classes_[proba[:150].argmax(axis=1)])
+
+
+@both
+def test_training_loss_is_the_log_loss(classifier):
+    for y in (TWO, THREE):
+        model = classifier(**STEPS, warm_start=True).fit(X, y)
+        expected = log_loss(y, model.predict_proba(X))
+        assert model.fit(X, y).loss_curve_[0] == pytest.approx(expected, rel=1e-9)
+
+
+@both
+def test_probabilities_are_calibrated_on_noisy_labels(classifier):
+    rng = np.random.default_rng(1)
+    X = rng.uniform(-1, 1, size=(1500, 1))
+    true = 0.5 + 0.4 * np.sin(3 * X[:, 0])
+    y = rng.uniform(size=1500) < true
+    settings = QUICK | {"max_iter": 150, "learning_rate_schedule": "onecycle"}
+    proba = classifier(**settings).fit(X, y).predict_proba(X)[:, 1]
+    assert np.abs(proba - true).mean() < 0.06
+    assert proba.mean() == pytest.approx(y.mean(), abs=0.01)
+
+
+# --- labels ---------------------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["no", "yes"]),
+        np.array(["no", "yes"], dtype=object),
+        np.array([-1, 1]),
+        np.array([7, 3]),
+        np.array([0.0, 1.0]),
+        np.array([False, True]),
+        np.array(["a", "c", "b"]),
+        np.array([30, 10, 20]),
+    ],
+    ids=lambda labels: f"{labels.tolist()}-{labels.dtype}",
+)
+def test_labels_of_any_type(classifier, labels):
+    codes = np.digitize(SCORE, [0] if len(labels) == 2 else [-0.7, 0.7])
+    y = labels[codes]
+    model = classifier(**QUICK).fit(X, y)
+    np.testing.assert_array_equal(model.classes_, np.unique(labels))
+    predicted = model.predict(X)
+    assert predicted.dtype == y.dtype
+    assert (predicted == y).mean() > 0.85
+    for container in (pd.Series(y), y.tolist()):
+        np.testing.assert_array_equal(classifier(**QUICK).fit(X, container).predict(X), predicted)
+    frame = classifier(**QUICK).fit(pd.DataFrame(X, columns=["a", "b", "c"]), y)
+    np.testing.assert_array_equal(
+        frame.predict(pd.DataFrame(X, columns=["a", "b", "c"])), predicted
+    )
+
+
+@both
+def test_names_of_the_classes_do_not_matter(classifier):
+    plain = classifier(**STEPS).fit(X, np.digitize(SCORE, [-0.7, 0.7])).predict_proba(X)
+    named = classifier(**STEPS).fit(X, np.array(["p", "q", "r"])[np.digitize(SCORE, [-0.7, 0.7])])
+    np.testing.assert_array_equal(named.predict_proba(X), plain)
+
+
+@both
+def test_units_of_columns_do_not_matter(classifier):
+    other = X * [1e-6, 1, 3e5] + [-1e-3, 100, 7e5]
+    plain = classifier(**STEPS).fit(X, THREE).decision_function(X)
+    np.testing.assert_allclose(
+        classifier(**STEPS).fit(other, THREE).decision_function(other), plain, rtol=1e-6, atol=1e-6
+    )
+
+
+# --- weights --------------------------------------------------------------------------
+
+
+@both
+@targets
+def test_weights_count_like_repeated_rows(classifier, y):
+    weight = RNG.integers(0, 4, size=150)
+    weighted = classifier(**STEPS).fit(X, y, sample_weight=weight)
+    rows = np.repeat(np.arange(150), weight)
+    repeated = classifier(**STEPS).fit(X[rows], y[rows])
+    np.testing.assert_allclose(
+        weighted.decision_function(X), repeated.decision_function(X), rtol=1e-6, atol=1e-6
+    )
+
+
+@both
+@targets
+def test_class_weight_is_a_factor_on_rows(classifier, y):
+    factors = {label: 1.0 + 2 * k for k, label in enumerate(np.unique(y))}
+    rows = np.array([factors[label] for label in y])
+    by_class = classifier(**STEPS, class_weight=factors).fit(X, y)
+    by_row = classifier(**STEPS).fit(X, y, rows)
+    np.testing.assert_array_equal(by_class.decision_function(X), by_row.decision_function(X))
+
+    weight = RNG.uniform(0.5, 2, size=150)
+    together = classifier(**STEPS, class_weight=factors).fit(X, y, weight)
+    product = classifier(**STEPS).fit(X, y, weight * rows)
+    np.testing.assert_array_equal(together.decision_function(X), product.decision_function(X))
+
+
+@both
+def test_balanced_finds_more_of_a_rare_class(classifier):
+    X, y = make_classification(
+        400, n_features=4, weights=[0.93], class_sep=0.6, flip_y=0.05, random_state=0
+    )
+    plain, balanced = (
+        classifier(**QUICK | {"max_iter": 30}, class_weight=weight).fit(X, y).predict(X)
+        for weight in (None, "balanced")
+    )
+    assert (balanced[y == 1] == 1).mean() > (plain[y == 1] == 1).mean() + 0.1
+
+
+@both
+def test_class_of_weight_zero_is_never_predicted(classifier):
+    # ... but stays among the classes, so that columns of probabilities keep their place.
+    model = classifier(**QUICK, class_weight={"low": 0, "middle": 1, "high": 1}).fit(X, THREE)
+    assert list(model.classes_) == ["high", "low", "middle"]
+    assert "low" not in model.predict(X)
+
+
+# --- early stopping -------------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize("solver", ["adamw", "lbfgs"])
+def test_best_weights_on_validation_rows_are_kept(classifier, solver):
+    rng = np.random.default_rng(3)
+    X = rng.uniform(-1, 1, size=(120, 4))
+    y = np.array(["a", "b", "c"])[np.digitize(X[:, 0] + rng.normal(size=120), [-0.5, 0.5])]
+    train, valid, y_train, y_valid = train_test_split(X, y, test_size=0.5, random_state=0)
+    settings = STEPS | {"hidden_layer_sizes": (16,), "max_iter": 300, "solver": solver}
+    settings |= {"learning_rate": "auto", "n_iter_no_change": 15}
+    model = classifier(**settings).fit(train, y_train, X_val=valid, y_val=y_valid)
+    losses = model.net_.history[:, "valid_loss"]
+    assert 15 < model.n_iter_ < 300
+    assert len(losses) == len(model.validation_scores_) == model.n_iter_
+    assert log_loss(y_valid, model.predict_proba(valid)) == pytest.approx(min(losses), rel=1e-9)
+    assert losses[-1] > min(losses)
+    assert model.best_validation_score_ == pytest.approx(model.score(valid, y_valid))
+    assert model.best_validation_score_ == model.validation_scores_[int(np.argmin(losses))]
+
+
+@both
+@targets
+def test_held_out_rows_hold_every_class(classifier, y):
+    # One row in fifteen of the rare class: a split that ignores classes would miss it often.
+    rare = y.copy()
+    rare[rare == np.unique(y)[0]] = np.unique(y)[-1]
+    rare[::15] = np.unique(y)[0]
+    settings = STEPS | {"max_iter": 1, "early_stopping": True, "validation_fraction": 0.2}
+    for seed in range(5):
+        model = classifier(**settings | {"random_state": seed})
+        sizes, tensors = [], model._tensors
+        model._tensors = lambda rows, sizes=sizes, tensors=tensors: (
+            sizes.append(np.bincount(rows.y)) or tensors(rows)
+        )
+        model.fit(X, rare)
+        assert [held_out[0] for held_out in sizes] == [8, 2]
+
+
+@both
+def test_early_stopping_with_a_class_of_one_row(classifier):
+    y = np.r_[["alone"], TWO[1:]]
+    model = classifier(**STEPS, early_stopping=True).fit(X, y)
+    assert list(model.classes_) == ["alone", "no", "yes"]
+    assert len(model.validation_scores_) == model.n_iter_
+
+
+@both
+def test_validation_weights_count(classifier):
+    weight = np.where(X[:, 1] > 0, 1.0, 0.25)
+    model = classifier(**STEPS).fit(
+        X[::2], THREE[::2], X_val=X[1::2], y_val=THREE[1::2], sample_weight_val=weight[1::2]
+    )
+    assert model.best_validation_score_ == pytest.approx(
+        model.score(X[1::2], THREE[1::2], sample_weight=weight[1::2])
+    )
+
+
+# --- going on -------------------------------------------------------------------------
+
+
+@both
+def test_warm_start_goes_on_and_knows_its_classes(classifier):
+    model = classifier(**STEPS, warm_start=True).fit(X, THREE)
+    reached = log_loss(THREE, model.predict_proba(X))
+    some = THREE != "low"  # a fit that goes on need not see every class
+    model.fit(X[some], THREE[some])
+    assert list(model.classes_) == ["high", "low", "middle"]
+    assert model.predict_proba(X).shape == (150, 3)
+    model = classifier(**STEPS, warm_start=True).fit(X, THREE).fit(X, THREE)
+    assert model.loss_curve_[-1] < reached
+    with pytest.raises(ValueError, match=r"'new'.*'high', 'low', 'middle'"):
+        model.fit(X, np.where(some, THREE, "new"))
+    assert list(model.classes_) == ["high", "low", "middle"]
+
+
+@both
+def test_adamw_first_and_lbfgs_after(classifier):
+    model = classifier(**STEPS, warm_start=True).fit(X, THREE)
+    by_adamw = log_loss(THREE, model.predict_proba(X))
+    model.set_params(solver="lbfgs", learning_rate="auto", max_iter=20).fit(X, THREE)
+    assert log_loss(THREE, model.predict_proba(X)) < 0.8 * by_adamw
+
+
+@both
+def test_partial_fit_takes_classes_in_any_order(classifier):
+    order = np.argsort(THREE)  # one class after the other
+    model = classifier(**QUICK | {"batch_size": 10})
+    model.partial_fit(X[order[:20]], THREE[order[:20]], classes=["middle", "low", "high"])
+    assert list(model.classes_) == ["high", "low", "middle"]
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        rows = rng.permutation(150)[:50]
+        model.partial_fit(X[rows], THREE[rows])
+    assert model.score(X, THREE) > 0.8
+    assert model.n_iter_ == 41
+    with pytest.raises(ValueError, match=r"'rare'"):
+        model.partial_fit(X, np.where(X[:, 0] > 1, "rare", THREE))
+
+
+@both
+def test_partial_fit_without_classes_takes_those_of_the_first_call(classifier):
+    model = classifier(**STEPS).partial_fit(X, TWO)
+    assert list(model.classes_) == ["no", "yes"]
+    model.partial_fit(X[TWO == "no"], TWO[TWO == "no"])
+    assert model.decision_function(X).shape == (150,)
+
+
+@both
+def test_importances_find_the_relevant_features(classifier):
+    for y in (TWO, THREE):
+        importances = classifier(**QUICK).fit(X, y).feature_importances_
+        assert importances.sum() == pytest.approx(1)
+        assert importances[:2].min() > 2 * importances[2]
+
+
+@both
+def test_predicting_in_chunks_changes_nothing(classifier):
+    model = classifier(**STEPS, working_memory=1000).fit(X, THREE)
+    at_once = model.predict_proba(X)
+    in_chunks = model.set_params(working_memory=1e-6).predict_proba(X)
+    np.testing.assert_allclose(in_chunks, at_once, rtol=1e-12, atol=1e-12)

@@ -1,0 +1,85 @@
+"""feature_importances gives the total Sobol indices known for simple functions."""
+
+import pytest
+import torch
+from torch import nn
+
+from sklearn_metakan.nn import KAN, feature_importances
+
+N = 20_000
+MONTE_CARLO = 5 / N**0.5  # five standard deviations of a mean of numbers of order one
+
+
+class Function(nn.Module):
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, x):
+        return self.f(x)
+
+
+def samples(n_features, n=N):
+    """Two independent samples, uniform on [-1, 1]."""
+    generator = torch.Generator().manual_seed(0)
+    return 2 * torch.rand(2, n, n_features, generator=generator, dtype=torch.float64) - 1
+
+
+@pytest.mark.parametrize(
+    ("f", "shares"),
+    [
+        # Var(c t) = c^2 / 3 and Var(t^2) = 4 / 45
+        (lambda x: x @ x.new_tensor([[3.0], [2.0], [1.0]]), [9 / 14, 4 / 14, 1 / 14]),
+        (lambda x: x[:, :1] + x[:, 1:2] ** 2 + 7, [15 / 19, 4 / 19, 0]),
+        # an interaction counts for both of its inputs
+        (lambda x: x[:, :1] * x[:, 1:2], [1 / 2, 1 / 2, 0]),
+        (lambda x: x[:, :1] * x[:, 1:2] + x[:, 2:], [1 / 5, 1 / 5, 3 / 5]),
+        # outputs add up
+        (lambda x: torch.stack([x[:, 0], 2 * x[:, 2], 0 * x[:, 1] + 5], 1), [1 / 5, 0, 4 / 5]),
+    ],
+    ids=["linear", "additive", "product", "mixed", "several_outputs"],
+)
+def test_known_shares(f, shares):
+    got = feature_importances(Function(f), *samples(3))
+    assert got.sum().item() == pytest.approx(1)
+    for value, share in zip(got.tolist(), shares, strict=True):
+        assert value == (pytest.approx(share, abs=MONTE_CARLO) if share else 0)
+
+
+@pytest.mark.parametrize("degree", [1, 3])
+def test_network_with_hand_set_edges(degree):
+    """With the means of their inner knots as coefficients, splines sum to the identity."""
+    network = KAN([3, 1], degree=degree, dtype=torch.float64)
+    basis, weight = network.layers[0].basis, network.layers[0].source.weight
+    identity = basis.breaks[0].unfold(0, degree, 1)[1:-1].mean(1)
+    with torch.no_grad():
+        weight.zero_()
+        weight[0, 1:, 0], weight[2, 1:, 0] = 2 * identity, -identity
+    x, other = samples(3)
+    torch.testing.assert_close(network(x), 2 * x[:, :1] - x[:, 2:])
+    got = feature_importances(network, x, other)
+    assert got[1] == 0
+    torch.testing.assert_close(got, got.new_tensor([0.8, 0, 0.2]), rtol=0, atol=MONTE_CARLO)
+
+
+def test_constant_network_has_none():
+    constant = Function(lambda x: torch.ones(len(x), 2))
+    assert feature_importances(constant, *samples(3, n=10)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_reads_in_evaluation_mode_and_leaves_the_mode(training):
+    seen = []
+    network = Function(lambda x: x).train(training)
+    network.f = lambda x: (seen.append(network.training), x)[1]
+    importances = feature_importances(network, *samples(2, n=10).requires_grad_())
+    assert not any(seen) and seen
+    assert network.training is training
+    assert not importances.requires_grad
+
+
+def test_samples_stay_as_they_are():
+    x, other = samples(2, n=10)
+    before = x.clone(), other.clone()
+    feature_importances(Function(lambda x: x), x, other)
+    assert torch.equal(x, before[0]) and torch.equal(other, before[1])
