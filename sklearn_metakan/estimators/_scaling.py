@@ -127,7 +127,7 @@ def _rank_curve(column: Array, weight: Array) -> tuple[Array, Array]:
 
 def _distinct(column: Array, weight: Array) -> tuple[Array, Array]:
     values, inverse = np.unique(column, return_inverse=True)
-    return values, np.bincount(inverse, weights=weight)
+    return values, np.bincount(inverse, weights=weight).astype(np.float64)
 
 
 class TargetScaler:
@@ -152,7 +152,7 @@ class TargetScaler:
         self.scale_: Any = np.ones_like(mean)
         if self.kind == "robust":
             weight = np.ones(len(y)) if sample_weight is None else sample_weight
-            quartiles = [_quantiles(output, weight, [0.25, 0.5, 0.75]) for output in y.T]
+            quartiles = [_quantiles(output, weight, np.array([0.25, 0.5, 0.75])) for output in y.T]
             low, self.location_, high = np.transpose(quartiles)
             middle = (high - low) / _NORMAL_MIDDLE
             spread = np.where(middle > 1e-12 * np.abs(self.location_), middle, spread)

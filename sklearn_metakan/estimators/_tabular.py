@@ -2,19 +2,19 @@
 
 from math import nan
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
-from sklearn.model_selection import train_test_split
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
 from sklearn_metakan.basis import quantile_knots
 from sklearn_metakan.estimators._parameters import TABULAR_CONSTRAINTS
+from sklearn_metakan.estimators._rows import Rows, count_held_out, to_tensor
 from sklearn_metakan.estimators._scaling import N_QUANTILES, InputScaler, column_ranges
 from sklearn_metakan.estimators._validation import (
     check_columns_are_numbers,
@@ -22,19 +22,16 @@ from sklearn_metakan.estimators._validation import (
     check_target,
 )
 from sklearn_metakan.nn import feature_importances
-from sklearn_metakan.training import BaseKANEstimator, Monitor, TensorData, draw_seeds
-from sklearn_metakan.training._execution import rows_at_a_time
+from sklearn_metakan.training import (
+    BaseKANEstimator,
+    Monitor,
+    TensorData,
+    draw_seeds,
+    rows_at_a_time,
+)
 
 AUTO_EARLY_STOPPING_ROWS = 10_000
 _IMPORTANCE_ROWS = 512
-
-
-class Rows(NamedTuple):
-    """A validated table: inputs, encoded target, weights of mean one or None."""
-
-    X: NDArray[Any]
-    y: NDArray[Any]
-    weight: NDArray[Any] | None
 
 
 def is_stochastic(estimator: Any) -> bool:
@@ -54,6 +51,7 @@ class TabularKAN(BaseKANEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = TABULAR_CONSTRAINTS
+    _data_dtype: np.dtype[Any]
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -135,25 +133,22 @@ class TabularKAN(BaseKANEstimator):
         """
         return self._partial_fit(X, y, sample_weight)
 
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, **target: Any) -> "TabularKAN":
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> "TabularKAN":
         with self._state_kept_on_error():
             self._check_parameters()
             first = not self.__sklearn_is_fitted__()
-            rows = self._read(X, y, sample_weight, reset=first, **target)
+            rows = self._read(X, y, sample_weight, reset=first, classes=classes)
             self._check_same_dtype(rows, continues=not first)
             seeds = draw_seeds(self.random_state, 2)
             if first:
                 self._start(rows, seeds[0])
-                self.n_iter_ = 0
             else:
                 self._check_same_network()
                 if self.net_.asked_ != self._asked():
                     self._rebuild(self._choose_execution(rows.X.dtype), seeds[0])
             monitor = Monitor(None, self.tol, restore_best=False, expects_convergence=False)
-            self._train(
-                self._tensors(rows), max_iter=1, monitor=monitor, seed=seeds[1] + self.n_iter_
-            )
-            self.n_iter_ += 1
+            seed = seeds[1] + len(self.net_.history)
+            self._train(self._tensors(rows), max_iter=1, monitor=monitor, seed=seed)
             self._record_losses()
         return self
 
@@ -205,21 +200,21 @@ class TabularKAN(BaseKANEstimator):
             monitor=monitor,
             seed=seed,
         )
-        history = self.net_.history
-        self.n_iter_ = len(history)
         self._record_losses()
+        history = self.net_.history
         self.validation_scores_ = [row["valid_score"] for row in history] if stops_early else None
         self.best_validation_score_ = monitor.best_score_
 
     def _record_losses(self) -> None:
         self.loss_curve_ = [row["train_loss"] for row in self.net_.history]
+        self.n_iter_ = len(self.loss_curve_)
         # Empty after an interrupt in the first iteration; NaN compares as no minimum.
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else nan
         self.best_loss_ = min((loss for loss in self.loss_curve_ if loss == loss), default=nan)
 
     # --- data -------------------------------------------------------------------------
 
-    def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool, **target: Any) -> Rows:
+    def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool, classes: Any = None) -> Rows:
         """Validate a training table and drop rows of weight zero."""
         name = type(self).__name__
         check_columns_are_numbers(X, name)
@@ -234,22 +229,14 @@ class TabularKAN(BaseKANEstimator):
             **self._target_checks,
         )
         check_finite(X, getattr(self, "feature_names_in_", None), name)
-        y = self._encode_target(y, reset, **target)
+        y = self._encode_target(y, reset, classes)
         weight = None
         if sample_weight is not None:
             weight = _check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
         weight = self._row_weights(y, weight)
-        if weight is not None:
-            kept = weight > 0
-            if not kept.any():
-                raise ValueError(
-                    "sample_weight, times class_weight where there is one, is zero for every row; "
-                    "at least one must count."
-                )
-            X, y, weight = X[kept], y[kept], weight[kept] / weight[kept].mean()
-        return Rows(X, y, weight)
+        return Rows.that_count(X, y, weight)
 
     def _read_validation(self, X: Any, y: Any, weight: Any) -> Rows | None:
         if X is None and y is None and weight is None:
@@ -277,32 +264,17 @@ class TabularKAN(BaseKANEstimator):
             return rows, validation
         if n < 2:
             raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
-        held_out = min(max(1, round(self.validation_fraction * n)), n - 1)
-        train, valid = train_test_split(
-            np.arange(n),
-            test_size=held_out,
-            random_state=seed,
-            stratify=self._stratify_by(rows.y, held_out),
-        )
-        return self._take(rows, train), self._take(rows, valid)
-
-    @staticmethod
-    def _take(rows: Rows, index: NDArray[Any]) -> Rows:
-        weight = None if rows.weight is None else rows.weight[index]
-        return Rows(
-            rows.X[index], rows.y[index], None if weight is None else weight / weight.mean()
-        )
+        stratify = self._stratify_by(rows.y, count_held_out(n, self.validation_fraction))
+        return rows.hold_out(self.validation_fraction, seed, stratify)
 
     def _tensors(self, rows: Rows) -> TensorData:
-        device, dtype = self._execution.device, self._execution.dtype
-
-        def tensor(values: NDArray[Any]) -> Tensor:
-            values = torch.from_numpy(np.ascontiguousarray(values))
-            return values.to(device, dtype if values.is_floating_point() else None)
-
-        X = tensor(self.input_scaler_.transform(rows.X))
-        target = tensor(self._scale_target(rows.y))
-        return TensorData(X, target, None if rows.weight is None else tensor(rows.weight))
+        execution = self._execution
+        weight = None if rows.weight is None else to_tensor(rows.weight, execution)
+        return TensorData(
+            to_tensor(self.input_scaler_.transform(rows.X), execution),
+            to_tensor(self._scale_target(rows.y), execution),
+            weight,
+        )
 
     # --- predicting -------------------------------------------------------------------
 
@@ -316,14 +288,13 @@ class TabularKAN(BaseKANEstimator):
         )
         check_finite(X, getattr(self, "feature_names_in_", None), name)
         module, execution = self.module_, self._execution
-        widest = max(layer.in_features * layer.basis.n_functions for layer in module.layers)
-        step = rows_at_a_time(self.working_memory, 3 * widest)
+        step = rows_at_a_time(self.working_memory, 3 * module.widest_features)
         outputs = np.empty((len(X), self._n_network_outputs), dtype=X.dtype)
         with torch.inference_mode(), execution.active():
             for start in range(0, len(X), step):
                 chunk = self.input_scaler_.transform(X[start : start + step])
-                tensor = torch.from_numpy(chunk).to(execution.device, execution.dtype)
-                outputs[start : start + step] = module(tensor).double().cpu().numpy()
+                result = module(to_tensor(chunk, execution))
+                outputs[start : start + step] = result.double().cpu().numpy()
         return outputs
 
     @property
@@ -339,8 +310,7 @@ class TabularKAN(BaseKANEstimator):
 
         def sample() -> Tensor:
             rows = rng.integers(N_QUANTILES, size=(_IMPORTANCE_ROWS, table.shape[1]))
-            drawn = torch.from_numpy(np.take_along_axis(table, rows, axis=0))
-            return drawn.to(self._execution.device, self._execution.dtype)
+            return to_tensor(np.take_along_axis(table, rows, axis=0), self._execution)
 
         importances = feature_importances(self.module_, sample(), sample())
         return importances.double().cpu().numpy()
@@ -348,9 +318,13 @@ class TabularKAN(BaseKANEstimator):
     # --- the target's side, given by subclasses ---------------------------------------
 
     _target_checks: ClassVar[dict[str, Any]] = {}
-    _n_network_outputs: int
 
-    def _encode_target(self, y: NDArray[Any], reset: bool, **target: Any) -> NDArray[Any]:
+    @property
+    def _n_network_outputs(self) -> int:
+        raise NotImplementedError
+
+    def _encode_target(self, y: NDArray[Any], reset: bool, classes: Any = None) -> NDArray[Any]:
+        """As the network's loss wants it; ``classes`` are those that partial_fit was told."""
         raise NotImplementedError
 
     def _start_target(self, rows: Rows) -> None:

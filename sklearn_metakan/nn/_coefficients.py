@@ -1,12 +1,38 @@
 """Coefficient sources: where the numbers w_oic of a layer's edges come from."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from sklearn_metakan.nn._meta_learner import MetaLearner
 
 
-class DirectCoefficients(nn.Module):
+class _Coefficients(nn.Module, ABC):
+    """What sources share; see ``sklearn_metakan.ops.CoefficientSource``."""
+
+    in_features: int
+    out_features: int
+
+    @abstractmethod
+    def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]: ...
+
+    @abstractmethod
+    def generate(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor: ...
+
+    @abstractmethod
+    def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None: ...
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """The coefficients w_oic themselves, of some inputs: (stop - start, C, out_features)."""
+        by_input, shared = self.tensors()
+        weights = self.generate([t[start:stop] for t in by_input], shared)
+        dictionary = self.dictionary(shared)
+        return weights if dictionary is None else dictionary @ weights
+
+
+class DirectCoefficients(_Coefficients):
     """A KAN's own coefficients: ``w_oic`` is a parameter, C numbers an edge.
 
     Parameters
@@ -34,20 +60,23 @@ class DirectCoefficients(nn.Module):
         self.weight = nn.Parameter(torch.zeros(in_features, n_functions, out_features, dtype=dtype))
 
     @property
-    def is_linear(self) -> bool:
-        return False
+    def numbers_per_input(self) -> int:
+        return self.n_functions * self.out_features
 
     def extra_repr(self) -> str:
         return f"{self.in_features} -> {self.out_features}, n_functions={self.n_functions}"
 
-    def block(self, start: int, stop: int) -> Tensor:
-        return self.weight[start:stop]
+    def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        return (self.weight,), ()
 
-    def project(self, features: Tensor, start: int, stop: int) -> Tensor:
-        raise TypeError("Direct coefficients have no dictionary to project onto.")
+    def generate(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
+        return by_input[0]
+
+    def dictionary(self, shared: Sequence[Tensor]) -> None:
+        return None
 
 
-class MetaCoefficients(nn.Module):
+class MetaCoefficients(_Coefficients):
     """Generated coefficients: ``w_oi = s * a_oi * M(z_oi)``, p (or p + 1) numbers an edge.
 
     Parameters
@@ -104,8 +133,11 @@ class MetaCoefficients(nn.Module):
         return self.meta_learner.n_functions
 
     @property
-    def is_linear(self) -> bool:
-        return self.meta_learner.is_linear
+    def numbers_per_input(self) -> int:
+        learner = self.meta_learner
+        if learner.is_linear:
+            return learner.prompt_dim * self.out_features
+        return 2 * (learner.hidden_dim + learner.n_functions) * self.out_features
 
     def extra_repr(self) -> str:
         return (
@@ -113,14 +145,16 @@ class MetaCoefficients(nn.Module):
             f"edge_scale={self.edge_scale is not None}, gain={self.gain.item():.4g}"
         )
 
-    def block(self, start: int, stop: int) -> Tensor:
-        coefficients = self.meta_learner(self.prompts[start:stop]) * self.gain
-        if self.edge_scale is None:
-            return coefficients
-        return coefficients * self.edge_scale[start:stop, None, :]
+    def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        by_input = (self.prompts,) if self.edge_scale is None else (self.prompts, self.edge_scale)
+        return by_input, tuple(self.meta_learner.parameters())
 
-    def project(self, features: Tensor, start: int, stop: int) -> Tensor:
-        """Linear meta-learner: ``sum_i sum_r z_oir (U^T B(x_i))_r``, no weights formed."""
-        dictionary = features @ (self.meta_learner.output_weight * self.gain)  # (n, b, p)
-        prompts = self.prompts[start:stop].transpose(1, 2)  # (b, p, out)
-        return dictionary.flatten(1) @ prompts.flatten(0, 1)
+    def generate(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
+        prompts, *scale = by_input
+        if self.meta_learner.is_linear:
+            return prompts.transpose(1, 2)  # (b, p, out)
+        weights = self.meta_learner.apply_with(shared, prompts) * self.gain
+        return weights * scale[0][:, None, :] if scale else weights
+
+    def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None:
+        return shared[0] * self.gain if self.meta_learner.is_linear else None

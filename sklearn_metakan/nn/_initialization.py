@@ -101,7 +101,9 @@ def _prior_factor(moment: Tensor, penalty: Tensor) -> Tensor:
 def _leading_functions(factor: Tensor, moment: Tensor) -> Tensor:
     """The prior's orthogonal functions (C, C), strongest first, at the prior's strength."""
     power, directions = torch.linalg.eigh(factor.T @ moment @ factor)
-    return factor @ directions.flip(1) / power.sum().sqrt()
+    functions = factor @ directions.flip(1) / power.sum().sqrt()
+    # Eigenvectors have no sign of their own, and rounding would choose one.
+    return functions * torch.where(functions[-1] < 0, -1.0, 1.0)
 
 
 def _start_direct(weight: Tensor, layer: "KANLinear", generator: torch.Generator | None) -> None:
@@ -149,7 +151,7 @@ def _start_meta_learner(
     hidden.copy_(_normal(hidden, generator) * HIDDEN_FREQUENCY / meta_learner.prompt_dim**0.5)
     bias.copy_(-(hidden * _normal(hidden, generator)).sum(1, keepdim=True))
     prompts = _normal(weight.new_empty(_N_PROMPTS, meta_learner.prompt_dim), generator)
-    _trace_prior(meta_learner, prompts, functions.to(weight), moment.to(weight))
+    _trace_prior(meta_learner, prompts, functions, moment)
 
 
 def _trace_prior(
@@ -161,20 +163,16 @@ def _trace_prior(
     prompt number z_j, with frequency f rising once all prompt numbers are used.
     """
     count, p = functions.shape[1], prompts.shape[1]
-    order = torch.arange(count, device=prompts.device)
-    level = torch.special.ndtr(prompts)[:, order % p]
-    waves = 2**0.5 * torch.cos(torch.pi * (1 + order // p) * level)  # (edges, count)
-    weight, bias = meta_learner.output_weight, meta_learner.output_bias
-    weight.zero_()
-    bias.zero_()
-    hidden = meta_learner.hidden(prompts).T  # (edges, H)
+    order = torch.arange(count)
+    level = torch.special.ndtr(prompts.double().cpu())[:, order % p]
+    waves = 2**0.5 * torch.cos(torch.pi * (1 + order // p) * level)  # (prompts, count)
+    hidden = meta_learner.hidden(prompts).T.double().cpu()  # (prompts, H)
     centred = hidden - hidden.mean(0)
     ridge = 1e-3 * centred.pow(2).mean() * len(centred)
-    gram = centred.T @ centred + ridge * torch.eye(len(weight.T)).to(weight)
-    weight.copy_(torch.linalg.solve(gram, centred.T @ (waves @ functions.T)).T)
-    generated = meta_learner(prompts)  # (C, edges)
-    mean = generated.mean(1, keepdim=True)
-    power = ((generated - mean) * (moment @ (generated - mean))).sum(0).mean()
-    scale = power.clamp_min(torch.finfo(power.dtype).tiny).rsqrt()
-    weight.mul_(scale)
-    bias.copy_(-mean * scale)
+    gram = centred.T @ centred + ridge * torch.eye(centred.shape[1], dtype=centred.dtype)
+    weight = torch.linalg.solve(gram, centred.T @ (waves @ functions.T)).T  # (C, H)
+    generated = weight @ centred.T  # (C, prompts)
+    power = (generated * (moment @ generated)).sum(0).mean()
+    weight = weight * power.clamp_min(torch.finfo(power.dtype).tiny).rsqrt()
+    meta_learner.output_weight.copy_(weight)
+    meta_learner.output_bias.copy_(-(weight @ hidden.mean(0))[:, None])

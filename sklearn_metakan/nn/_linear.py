@@ -23,8 +23,10 @@ class KANLinear(nn.Module):
     source : DirectCoefficients or MetaCoefficients, default: direct
     bias : bool, default=False
         Splines sum to one, so that edges hold a constant already.
-    backend : str, default="auto"
+    backend : {"auto", "reference", "blocked"}, default="auto"
         How ``edge_sum`` is computed.
+    working_memory : float, optional
+        MiB that features and generated weights of a block may take; see ``edge_sum``.
     input_law : {"uniform", "normal"}, default="uniform"
         What the inputs are taken for when the parameters start: uniform on the grid, or
         standard normal (outputs of another layer).
@@ -57,6 +59,7 @@ class KANLinear(nn.Module):
         *,
         bias: bool = False,
         backend: str = "auto",
+        working_memory: float | None = None,
         input_law: InputLaw = "uniform",
         init: Init | None = "variance",
         generator: torch.Generator | None = None,
@@ -82,7 +85,8 @@ class KANLinear(nn.Module):
                 f"outputs, functions) must be {expected}, got {got}."
             )
         self.bias = nn.Parameter(torch.zeros(out_features, dtype=dtype)) if bias else None
-        self.backend, self.input_law = backend, input_law
+        self.backend, self.working_memory = backend, working_memory
+        self.input_law = input_law
         if init is not None:
             self.reset_parameters(generator, init)
 
@@ -95,7 +99,13 @@ class KANLinear(nn.Module):
         return f"{self.in_features} -> {self.out_features}, backend={self.backend!r}"
 
     def forward(self, x: Tensor) -> Tensor:
-        y = edge_sum(x, self.basis, self.source, backend=self.backend)
+        y = edge_sum(
+            x,
+            self.basis,
+            self.source,
+            backend=self.backend,
+            working_memory=self.working_memory,
+        )
         return y if self.bias is None else y + self.bias
 
     def edge_functions(self, t: Tensor, derivative: int = 0) -> Tensor:

@@ -1,5 +1,6 @@
 """The meta-learner: a small network that turns a prompt into an edge's coefficients."""
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -94,10 +95,17 @@ class MetaLearner(nn.Module):
 
     def hidden(self, prompts: Tensor) -> Tensor:
         """The hidden layer, (..., out, p) -> (..., H, out)."""
-        z = prompts.transpose(-1, -2)
-        return _ACTIVATIONS[self.activation](self.hidden_weight @ z + self.hidden_bias)
+        return self._hidden(prompts, self.hidden_weight, self.hidden_bias)
+
+    def _hidden(self, prompts: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return _ACTIVATIONS[self.activation](weight @ prompts.transpose(-1, -2) + bias)
+
+    def apply_with(self, parameters: Sequence[Tensor], prompts: Tensor) -> Tensor:
+        """``forward`` with other values of the parameters, in the order of ``parameters()``."""
+        if self.is_linear:
+            return parameters[0] @ prompts.transpose(-1, -2)
+        hidden_weight, hidden_bias, output_bias, output_weight = parameters
+        return output_weight @ self._hidden(prompts, hidden_weight, hidden_bias) + output_bias
 
     def forward(self, prompts: Tensor) -> Tensor:
-        if self.is_linear:
-            return self.output_weight @ prompts.transpose(-1, -2)
-        return self.output_weight @ self.hidden(prompts) + self.output_bias
+        return self.apply_with(tuple(self.parameters()), prompts)

@@ -1,6 +1,6 @@
 """Networks: KAN layers one after the other, with or without meta-learners."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -44,7 +44,9 @@ class KAN(nn.Module):
     init : {"variance", "paper", None}, default="variance"
         Starting values: edges drawn so that every layer's outputs have variance one; the
         recipe of the paper's code; all zero (to load a state into).
-    backend : str, default="auto"
+    backend : {"auto", "reference", "blocked"}, default="auto"
+    working_memory : float, optional
+        How the layers compute, and how many MiB each may take for a block.
     generator : torch.Generator on the CPU, optional
     dtype : torch.dtype, default: torch's default
 
@@ -80,6 +82,7 @@ class KAN(nn.Module):
         bias: bool = False,
         init: Init | None = "variance",
         backend: str = "auto",
+        working_memory: float | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -121,6 +124,7 @@ class KAN(nn.Module):
                 source,
                 bias=bias,
                 backend=backend,
+                working_memory=working_memory,
                 input_law="uniform" if first else "normal",
                 init=None,
                 dtype=dtype,
@@ -132,6 +136,16 @@ class KAN(nn.Module):
         self.dropouts = nn.ModuleList(dropouts)
         if init is not None:
             initialize(layers, generator, init)
+
+    @property
+    def widest_features(self) -> int:
+        """Most features of a row that any layer has: in_features * C."""
+        return max(layer.in_features * layer.basis.n_functions for layer in self._layers())
+
+    def _layers(self) -> Iterator[KANLinear]:
+        for layer in self.layers:
+            assert isinstance(layer, KANLinear)
+            yield layer
 
     def forward(self, x: Tensor) -> Tensor:
         for dropout, layer in zip(self.dropouts, self.layers, strict=True):

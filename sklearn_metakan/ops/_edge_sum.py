@@ -1,36 +1,48 @@
 """``edge_sum``: y_o = sum_i sum_c B_c(x_i) w_oic, and the choice of how to compute it."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
+from sklearn_metakan.ops._blocked import edge_sum_blocked
 from sklearn_metakan.ops._reference import edge_sum_reference
 
-BACKENDS = {"reference": edge_sum_reference}
+BACKENDS = ("reference", "blocked")
+SMALL = 4.0  # MiB; below it, keeping everything is quicker than making it twice
 
 
 class CoefficientSource(Protocol):
     """Where the coefficients w_oic come from. Storage is input-major.
 
+    ``y = F D V``: features F (n, in * C), an optional dictionary D (C, p) applied to every
+    input, weights V (in * C or in * p, out). Functions of tensors given to them, so that a
+    backend may pass blocks of inputs and detached copies.
+
     Attributes
     ----------
-    in_features : int
-    is_linear : bool
-        Whether ``project`` is available: the source factors through p functions.
+    in_features, out_features : int
     """
 
     in_features: int
+    out_features: int
 
     @property
-    def is_linear(self) -> bool: ...
-
-    def block(self, start: int, stop: int) -> Tensor:
-        """Coefficients of inputs start to stop, shape (stop - start, C, out_features)."""
+    def numbers_per_input(self) -> int:
+        """Numbers held for one input while its weights are generated and differentiated."""
         ...
 
-    def project(self, features: Tensor, start: int, stop: int) -> Tensor:
-        """``features`` (n, stop - start, C) times these coefficients: (n, out_features)."""
+    def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Parameters with a leading axis of inputs, and those shared by all inputs."""
+        ...
+
+    def generate(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
+        """V for the inputs of these blocks of parameters: (b, C or p, out_features)."""
+        ...
+
+    def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None:
+        """D (C, p), or None where weights multiply the features themselves."""
         ...
 
 
@@ -40,6 +52,7 @@ def edge_sum(
     source: CoefficientSource,
     derivative: int = 0,
     backend: str = "auto",
+    working_memory: float | None = None,
 ) -> Tensor:
     """Sum of univariate functions over the edges of a layer.
 
@@ -54,19 +67,30 @@ def edge_sum(
         Gives w_oic, or the product with it.
     derivative : int, default=0
         m, the order of the derivative of every phi_oi.
-    backend : {"auto", "reference"}, default="auto"
-        How it is computed; the results are the same to rounding.
+    backend : {"auto", "reference", "blocked"}, default="auto"
+        How it is computed; the results are the same to rounding. "reference" holds all
+        features and weights, and keeps them for the backward pass; "blocked" makes them
+        block by block and keeps the input and the parameters alone. "auto" is "reference"
+        while features and weights fit into working_memory, or 4 MiB if that is None; then
+        "blocked".
+    working_memory : float, optional
+        MiB that a block may take with "blocked"; None: 16 on a CPU, 64 on a card.
 
     Returns
     -------
     Tensor of shape (n, out_features)
     """
     if backend == "auto":
-        backend = "reference"
+        numbers = basis.n_functions * len(x) + source.numbers_per_input
+        size = numbers * x.shape[-1] * x.element_size() / 2**20
+        limit = SMALL if working_memory is None else min(SMALL, working_memory)
+        backend = "reference" if size <= limit else "blocked"
     if backend not in BACKENDS:
-        raise ValueError(f"backend must be 'auto' or one of {sorted(BACKENDS)}, got {backend!r}.")
+        raise ValueError(f"backend must be 'auto' or one of {BACKENDS}, got {backend!r}.")
     if x.dim() != 2 or x.shape[1] != source.in_features:
         raise ValueError(
             f"x must have the shape (n, in_features = {source.in_features}), got {tuple(x.shape)}."
         )
-    return BACKENDS[backend](x, basis, source, derivative)
+    if backend == "reference":
+        return edge_sum_reference(x, basis, source, derivative)
+    return edge_sum_blocked(x, basis, source, derivative, working_memory)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 def edge_sum_reference(
     x: Tensor, basis: Basis, source: "CoefficientSource", derivative: int
 ) -> Tensor:
+    by_input, shared = source.tensors()
     features = basis.evaluate(x, derivative=derivative)  # (n, in, C)
-    if source.is_linear:
-        return source.project(features, 0, source.in_features)
-    weights = source.block(0, source.in_features)  # (in, C, out)
-    return features.flatten(1) @ weights.flatten(0, 1)
+    dictionary = source.dictionary(shared)
+    if dictionary is not None:
+        features = features @ dictionary  # (n, in, p)
+    return features.flatten(1) @ source.generate(by_input, shared).flatten(0, 1)

@@ -3,6 +3,7 @@
 from sklearn_metakan.training._base import BaseKANEstimator
 from sklearn_metakan.training._callbacks import Monitor
 from sklearn_metakan.training._data import TensorData
+from sklearn_metakan.training._execution import Execution, rows_at_a_time
 from sklearn_metakan.training._losses import (
     REGRESSION_LOSSES,
     weighted_accuracy,
@@ -15,10 +16,12 @@ from sklearn_metakan.training._store import store
 __all__ = [
     "REGRESSION_LOSSES",
     "BaseKANEstimator",
+    "Execution",
     "KANNet",
     "Monitor",
     "TensorData",
     "draw_seeds",
+    "rows_at_a_time",
     "store",
     "weighted_accuracy",
     "weighted_r2",

@@ -19,12 +19,13 @@ from sklearn_metakan.training._net import KANNet, Score
 from sklearn_metakan.training._net_params import check_net_params, check_param_groups
 from sklearn_metakan.training._schedules import LearningRateSchedule
 
-LBFGS_LEARNING_RATE = 1.0
+LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
 STEPS, PASSES = 3000, (20, 200)  # what max_iter="auto" means for AdamW: steps, bounds on passes
 # What a net is made for; if it changes, training that goes on needs a new net.
 _TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate"} | {
-    *("weight_decay", "dropout", "loss", "quantile", "device", "precision", "net_params")
+    *("weight_decay", "dropout", "loss", "quantile", "device", "precision", "working_memory"),
+    "net_params",
 }
 
 
@@ -36,8 +37,10 @@ class BaseKANEstimator(BaseEstimator):
     """
 
     _is_meta: ClassVar[bool] = False
-    adamw_learning_rate: ClassVar[float] = 0.01
+    adamw_learning_rate: ClassVar[float] = 0.02
+    adamw_weight_decay: ClassVar[float] = 0.01
 
+    net_params: dict[str, Any] | None
     net_: KANNet
     loss_curve_: list[float]
 
@@ -102,18 +105,21 @@ class BaseKANEstimator(BaseEstimator):
         return choose_execution(self.device, self.precision, data_dtype, self.solver)
 
     def _solver_settings(self) -> dict[str, Any]:
-        auto = self.learning_rate == "auto"
-        if self.solver == "lbfgs":
-            rate = LBFGS_LEARNING_RATE if auto else self.learning_rate
-            return _solvers.lbfgs_settings(rate) | {"penalty": self.weight_decay}
-        rate = self.adamw_learning_rate if auto else self.learning_rate
+        lbfgs = self.solver == "lbfgs"
+        rate, decay = self.learning_rate, self.weight_decay
+        if rate == "auto":
+            rate = LBFGS_LEARNING_RATE if lbfgs else self.adamw_learning_rate
+        if decay == "auto":
+            decay = LBFGS_WEIGHT_DECAY if lbfgs else self.adamw_weight_decay
+        if lbfgs:
+            return _solvers.lbfgs_settings(rate) | {"penalty": decay}
         rates = {}
         if self._is_meta:
             rates = {
                 "prompt_learning_rate": self.prompt_learning_rate,
                 "meta_learning_rate": self.meta_learning_rate,
             }
-        return _solvers.adamw_settings(rate, self.weight_decay, **rates)
+        return _solvers.adamw_settings(rate, decay, **rates)
 
     def _build(self, layer_sizes: list[int], knots: Any, execution: Execution, seed: int) -> None:
         """Make ``net_`` with freshly started parameters."""
@@ -122,18 +128,28 @@ class BaseKANEstimator(BaseEstimator):
             for key, value in (self.net_params or {}).items()
             if key.startswith("module__")
         }
-        settings = {"layer_sizes": layer_sizes, "knots": knots, "dtype": execution.dtype}
+        settings = {
+            "layer_sizes": layer_sizes,
+            "knots": knots,
+            "dtype": execution.dtype,
+            "working_memory": self.working_memory,
+        }
         self._network = settings | self._network_settings() | deepcopy(user)
         self._execution = execution
         self._begin(self._network | {"seed": seed})
 
     def _rebuild(self, execution: Execution, seed: int) -> None:
         """A new net with the same parameters: present settings, fresh optimiser."""
-        state = self.module_.state_dict()
-        self._network = self._network | {"dtype": execution.dtype, "dropout": self.dropout}
+        state, history = self.module_.state_dict(), self.net_.history
+        self._network = self._network | {
+            "dtype": execution.dtype,
+            "dropout": self.dropout,
+            "working_memory": self.working_memory,
+        }
         self._execution = execution
         self._begin(self._network | {"init": None, "seed": seed})
         self.module_.load_state_dict(state)
+        self.net_.history.extend(history)
 
     def _begin(self, network: dict[str, Any]) -> None:
         """Make ``net_`` to be trained with the present settings."""
@@ -166,8 +182,11 @@ class BaseKANEstimator(BaseEstimator):
 
     def _training_settings(self) -> dict[str, Any]:
         user = {k: v for k, v in (self.net_params or {}).items() if not k.startswith("module__")}
-        criterion = {"criterion": self._make_criterion()}
-        return criterion | self._solver_settings() | deepcopy(user)
+        solver, groups = self._solver_settings(), "optimizer__param_groups"
+        settings = {"criterion": self._make_criterion()} | solver | deepcopy(user)
+        if groups in user:  # the user's come first, and a parameter joins the first that fits
+            settings[groups] = [*settings[groups], *solver.get(groups, [])]
+        return settings
 
     def _make_criterion(self) -> nn.Module:
         """The loss by row."""

@@ -20,6 +20,7 @@ _TAKEN = {
     "score": "early_stopping",
     "module__seed": "random_state",
     "module__dtype": "precision",
+    "module__working_memory": "working_memory",
     "module__layer_sizes": "hidden_layer_sizes",
 }
 _CLOSED = {

@@ -32,15 +32,18 @@ class LBFGS(torch.optim.LBFGS):
         self._seen: tuple[Tensor, Tensor] | None = None  # where, and the loss there
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        parameters = self.param_groups[0]["params"]
+        parameters, evaluated = self.param_groups[0]["params"], False
 
         def remembering() -> Tensor:
+            nonlocal evaluated
             point = parameters_to_vector(parameters).detach()
             if self._seen is None or not torch.equal(point, self._seen[0]):
-                self._seen = point, closure().detach()
+                self._seen, evaluated = (point, closure().detach()), True
             return self._seen[1]
 
         super().step(remembering)
+        if not evaluated:  # no step from a stationary point; the caller still waits for its loss
+            self._seen = None
         with torch.enable_grad():
             return remembering()
 

@@ -150,7 +150,7 @@ def test_noise_of_rounding_is_not_blown_up(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_count_like_repeated_rows(kind):
     X = np.stack(list(COLUMNS.values()), axis=1)
-    weight = RNG.integers(1, 5, size=N)
+    weight = np.random.default_rng(1).integers(1, 5, size=N)
     weighted = InputScaler(kind).fit(X, weight.astype(float))
     repeated = InputScaler(kind).fit(np.repeat(X, weight, axis=0))
     np.testing.assert_allclose(weighted.transform(X), repeated.transform(X), rtol=1e-9, atol=1e-9)
@@ -160,7 +160,7 @@ def test_weights_count_like_repeated_rows(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_scale_of_weights_does_not_matter(kind):
     X = np.stack([EVEN, COLUMNS["skewed"]], axis=1)
-    weight = RNG.uniform(0.5, 2, size=N)
+    weight = np.random.default_rng(1).uniform(0.5, 2, size=N)
     once, thrice = (InputScaler(kind).fit(X, factor * weight).transform(X) for factor in (1, 3))
     np.testing.assert_allclose(once, thrice, rtol=1e-12, atol=1e-12)
 
@@ -185,7 +185,12 @@ def test_float32_input_is_the_same_numbers(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_size_does_not_grow_with_the_table(kind):
     sizes = [
-        sum(len(points) for points in InputScaler(kind).fit(RNG.normal(size=(n, 2))).points_)
+        sum(
+            len(points)
+            for points in InputScaler(kind)
+            .fit(np.random.default_rng(1).normal(size=(n, 2)))
+            .points_
+        )
         for n in (1000, 4000)
     ]
     assert sizes[1] <= sizes[0] + 2
@@ -198,7 +203,7 @@ def test_size_does_not_grow_with_the_table(kind):
 @pytest.mark.parametrize("kind", ["standard", "robust", "mean", None])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_target_inverse(kind, dtype):
-    y = np.exp(RNG.normal(size=(N, 2)) * [1, 2] + [0, 5]).astype(dtype)
+    y = np.exp(np.random.default_rng(1).normal(size=(N, 2)) * [1, 2] + [0, 5]).astype(dtype)
     scaler = TargetScaler(kind).fit(y)
     scaled = scaler.transform(y)
     assert scaled.dtype == np.float64
@@ -210,7 +215,7 @@ def test_target_inverse(kind, dtype):
 def test_target_standard(size, offset):
     if offset and size < 1:
         size = 1e-2
-    y = size * RNG.normal(size=(N, 1)) + offset
+    y = size * np.random.default_rng(1).normal(size=(N, 1)) + offset
     scaled = TargetScaler("standard").fit(y).transform(y)
     rounding = N * float(resolution(y)[0] / np.ptp(y))
     assert scaled.mean() == pytest.approx(0, abs=1e-12 + rounding)
@@ -218,7 +223,7 @@ def test_target_standard(size, offset):
 
 
 def test_target_robust_is_standard_for_normal_targets_and_blind_to_outliers():
-    y = 3 * RNG.normal(size=(20_000, 1)) + 7
+    y = 3 * np.random.default_rng(1).normal(size=(20_000, 1)) + 7
     robust, standard = (TargetScaler(kind).fit(y) for kind in ("robust", "standard"))
     assert robust.location_ == pytest.approx(standard.location_, abs=0.1)
     assert robust.scale_ == pytest.approx(standard.scale_, rel=0.05)
@@ -253,8 +258,8 @@ def test_constant_target_stays_finite(kind, value):
 
 @pytest.mark.parametrize("kind", ["standard", "robust", "mean"])
 def test_target_weights_count_like_repeated_rows(kind):
-    y = np.exp(RNG.normal(size=(N, 2)))
-    weight = RNG.integers(1, 5, size=N)
+    y = np.exp(np.random.default_rng(1).normal(size=(N, 2)))
+    weight = np.random.default_rng(1).integers(1, 5, size=N)
     weighted = TargetScaler(kind).fit(y, weight.astype(float))
     repeated = TargetScaler(kind).fit(np.repeat(y, weight, axis=0))
     np.testing.assert_allclose(weighted.transform(y), repeated.transform(y), rtol=1e-10, atol=1e-12)

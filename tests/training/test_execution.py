@@ -1,0 +1,241 @@
+"""Device, precision, rows at a time; the global switches stay where they are."""
+
+import joblib
+import numpy as np
+import pytest
+import torch
+
+from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
+from sklearn_metakan.training._execution import (
+    Execution,
+    choose_device,
+    choose_execution,
+    rows_at_a_time,
+)
+
+ALL = [KANRegressor, KANClassifier, MetaKANRegressor, MetaKANClassifier]
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 3))
+Y = (X[:, 0] > 0).astype(float)
+SMALL = {"hidden_layer_sizes": (4, 4), "max_iter": 5, "random_state": 0}
+
+every = pytest.mark.parametrize("estimator", ALL)
+
+
+# --- device ---------------------------------------------------------------------------
+
+
+def test_device_by_name_or_object():
+    assert choose_device("cpu") == choose_device(torch.device("cpu")) == CPU
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nowhere", "", "cpu:x"])
+def test_device_that_is_not_there_is_named_with_the_remedy(device):
+    with pytest.raises(ValueError) as error:
+        choose_device(device)
+    assert f"device={device!r}" in str(error.value)
+    assert "device='cpu'" in str(error.value)
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_auto_is_the_card_where_there_is_one(monkeypatch, available):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert choose_device("auto") == (CUDA if available else CPU)
+    assert choose_device("cpu") == CPU
+
+
+def auto_device_with_a_card():
+    """What "auto" chooses in a process that believes that it has a card."""
+    there, torch.cuda.is_available = torch.cuda.is_available, lambda: True
+    try:
+        return str(choose_device("auto"))
+    finally:
+        torch.cuda.is_available = there
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
+def test_auto_is_the_cpu_inside_a_joblib_worker(backend):
+    parallel = joblib.Parallel(n_jobs=2, backend=backend)
+    assert parallel(joblib.delayed(auto_device_with_a_card)() for _ in range(2)) == ["cpu"] * 2
+    assert auto_device_with_a_card() == "cuda"
+
+
+def test_one_job_is_no_worker():
+    parallel = joblib.Parallel(n_jobs=1)
+    assert parallel([joblib.delayed(auto_device_with_a_card)()]) == ["cuda"]
+
+
+# --- precision ------------------------------------------------------------------------
+
+F64, F32 = torch.float64, torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "data", "solver", "dtype", "products"),
+    [
+        ("cpu", "auto", np.float64, "adamw", F64, "full"),
+        ("cpu", "auto", np.float32, "adamw", F32, "full"),
+        ("cpu", "auto", np.float32, "lbfgs", F64, "full"),
+        ("cuda", "auto", np.float64, "adamw", F32, "tf32"),
+        ("cuda", "auto", np.float32, "adamw", F32, "tf32"),
+        ("cuda", "auto", np.float32, "lbfgs", F64, "full"),
+        ("cpu", "float64", np.float32, "adamw", F64, "full"),
+        ("cuda", "float64", np.float32, "adamw", F64, "full"),
+        ("cpu", "float32", np.float64, "lbfgs", F32, "full"),
+        ("cuda", "float32", np.float64, "adamw", F32, "full"),
+        ("cuda", "tf32", np.float64, "lbfgs", F32, "tf32"),
+        ("cpu", "bf16", np.float64, "adamw", F32, "bf16"),
+    ],
+)
+def test_what_precision_means(monkeypatch, device, precision, data, solver, dtype, products):
+    monkeypatch.setattr(
+        "sklearn_metakan.training._execution.choose_device", lambda name: torch.device(name)
+    )
+    execution = choose_execution(device, precision, np.dtype(data), solver)
+    assert execution == Execution(torch.device(device), dtype, products)
+
+
+@every
+@pytest.mark.parametrize("precision", ["auto", "float64", "float32", "tf32", "bf16"])
+@pytest.mark.parametrize("data", [np.float64, np.float32])
+def test_every_precision_fits_and_predicts_in_the_dtype_of_the_data(estimator, precision, data):
+    table = X.astype(data)
+    model = estimator(**SMALL | {"max_iter": 40}, precision=precision).fit(table, Y)
+    dtype = {"auto": data, "float64": np.float64}.get(precision, np.float32)
+    assert {p.dtype.itemsize for p in model.module_.parameters()} == {np.dtype(dtype).itemsize}
+    outputs = model.predict_proba(table) if hasattr(model, "classes_") else model.predict(table)
+    assert outputs.dtype == data
+    reference = estimator(**SMALL | {"max_iter": 40}, precision="float64").fit(X, Y)
+    expected = reference.predict_proba(X) if hasattr(model, "classes_") else reference.predict(X)
+    # Training amplifies rounding; these are bounds on what a user would notice.
+    assert np.abs(outputs - expected).max() < (0.3 if precision == "bf16" else 0.02)
+    assert model.score(table, Y) > reference.score(X, Y) - 0.1
+
+
+def test_bf16_rounds_and_full_precision_does_not():
+    table = X.astype(np.float32)
+    model = KANRegressor(**SMALL, precision="float32").fit(table, Y)
+    full = model.predict(table)
+    with Execution(CPU, F32, "bf16").active(), torch.no_grad():
+        rounded = model.module_(torch.from_numpy(model.input_scaler_.transform(table)).float())
+    gap = np.abs(model.target_scaler_.inverse_transform(rounded.float().numpy())[:, 0] - full).max()
+    assert 1e-5 < gap < 0.1
+
+
+# --- switches -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tf32_switch():
+    before = torch.backends.cuda.matmul.allow_tf32
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("products", ["full", "tf32", "bf16"])
+def test_tf32_is_set_inside_and_put_back_also_after_an_error(
+    monkeypatch, tf32_switch, before, products
+):
+    if not torch.cuda.is_available():  # the switch can be set without a card; autocast would warn
+        monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: torch.no_grad())
+    torch.backends.cuda.matmul.allow_tf32 = before
+    execution = Execution(CUDA, F32, products)
+    with execution.active():
+        assert torch.backends.cuda.matmul.allow_tf32 == (products == "tf32")
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+    with pytest.raises(ZeroDivisionError), execution.active():
+        raise ZeroDivisionError
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_fit_and_predict_leave_the_global_settings_alone(precision, tf32_switch):
+    def settings():
+        return (
+            torch.backends.cuda.matmul.allow_tf32,
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.is_autocast_enabled("cpu"),
+            torch.are_deterministic_algorithms_enabled(),
+        )
+
+    before = settings()
+    KANRegressor(**SMALL, precision=precision).fit(X, Y).predict(X)
+    assert settings() == before
+
+
+def test_settings_of_a_user_in_torch_s_newer_way_do_not_disturb_a_cpu(monkeypatch):
+    class Mixed:
+        @property
+        def allow_tf32(self):
+            raise RuntimeError("mix of the legacy and new APIs to set the TF32 status")
+
+    monkeypatch.setattr(torch.backends.cuda, "matmul", Mixed())
+    KANRegressor(**SMALL, device="cpu").fit(X, Y).predict(X)
+
+
+def test_grad_mode_of_the_caller_does_not_matter():
+    expected = KANRegressor(**SMALL).fit(X, Y).predict(X)
+    with torch.no_grad():
+        inside = KANRegressor(**SMALL).fit(X, Y).predict(X)
+    np.testing.assert_array_equal(inside, expected)
+
+
+def test_default_dtype_of_the_caller_does_not_matter():
+    expected = KANRegressor(**SMALL).fit(X, Y).predict(X)
+    before = torch.get_default_dtype()
+    for dtype in (torch.float64, torch.float32):
+        torch.set_default_dtype(dtype)
+        try:
+            np.testing.assert_array_equal(KANRegressor(**SMALL).fit(X, Y).predict(X), expected)
+        finally:
+            torch.set_default_dtype(before)
+
+
+# --- rows at a time -------------------------------------------------------------------
+
+
+def test_rows_at_a_time_follow_the_memory_and_are_at_least_one():
+    assert rows_at_a_time(1, 1) == 2**20 // 8
+    assert rows_at_a_time(2, 100) == pytest.approx(2 * rows_at_a_time(1, 100), abs=1)
+    assert rows_at_a_time(1, 200) == pytest.approx(rows_at_a_time(1, 100) / 2, abs=1)
+    assert rows_at_a_time(1e-9, 10**6) == 1
+    assert rows_at_a_time(None, 10) > 1000
+
+
+# --- on a card ------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@every
+@pytest.mark.parametrize("setting", [{}, {"solver": "lbfgs"}, {"dropout": 0.2}], ids=str)
+def test_card_learns_what_the_cpu_learns(estimator, setting):
+    settings = SMALL | {"max_iter": 40} | setting
+    on_card = estimator(**settings, device="cuda").fit(X, Y)
+    assert next(on_card.module_.parameters()).is_cuda
+    again = estimator(**settings, device="cuda").fit(X, Y)
+    np.testing.assert_array_equal(on_card.predict(X), again.predict(X))
+    assert on_card.score(X, Y) > estimator(**settings, device="cpu").fit(X, Y).score(X, Y) - 0.1
+    assert on_card.feature_importances_.sum() == pytest.approx(1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float64", "float32", "tf32", "bf16"])
+def test_every_precision_on_a_card(precision):
+    model = KANRegressor(**SMALL | {"max_iter": 40}, precision=precision, device="cuda").fit(X, Y)
+    assert model.predict(X).dtype == np.float64
+    assert model.score(X, Y) > 0.5
+
+
+@pytest.mark.gpu
+def test_pickle_from_a_card_predicts_the_same():
+    import pickle
+
+    model = KANRegressor(**SMALL, device="cuda").fit(X, Y)
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    loaded.partial_fit(X, Y)
