@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,15 +22,11 @@ def test_readme_opens_with_five_lines_without_scaler_or_torch():
 @pytest.mark.parametrize("index", [0, 1], ids=["opening", "grid_search"])
 def test_readme_block(index):
     name, stated = STATED[index]
-    start = time.perf_counter()
     run = subprocess.run(
         [sys.executable, "-c", BLOCKS[index]], capture_output=True, text=True, check=False
     )
-    seconds = time.perf_counter() - start
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     printed = re.fullmatch(rf"{name} (\d\.\d+)\n", run.stdout)
     assert printed, run.stdout
     assert float(printed[1]) == pytest.approx(float(stated), abs=0.01)
-    if index == 0:
-        assert seconds < 20  # 10 seconds on two free cores; tests share theirs

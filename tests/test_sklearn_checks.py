@@ -18,8 +18,8 @@ CLASSIFIERS = [KANClassifier, MetaKANClassifier]
 META = [MetaKANRegressor, MetaKANClassifier]
 ALL = REGRESSORS + CLASSIFIERS
 
-SHORT = {"max_iter": 60, "learning_rate": 0.03, "weight_decay": 1e-4, "random_state": 0}
-LBFGS = {"solver": "lbfgs", "learning_rate": "auto", "max_iter": 20}
+SHORT = {"max_iter": 60, "learning_rate": 0.03, "weight_decay": 1e-2, "random_state": 0}
+LBFGS = {"solver": "lbfgs", "learning_rate": "auto", "max_iter": 20, "weight_decay": 1e-4}
 SOURCES = [
     {"edge_scale": True, "meta_hidden_dim": 16},
     {"edge_scale": False, "meta_hidden_dim": 16, "prompt_dim": 1, "meta_activation": "relu"},
@@ -60,6 +60,7 @@ def test_defaults(estimator, check):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Training stopped at max_iter")
 @parametrize_with_checks(
     each(ALL, [LBFGS])
     + each(META, SOURCES)

@@ -72,6 +72,11 @@ class Basis(nn.Module, ABC):
         return _Evaluate.apply(block, self, start, derivative)
 
     @property
+    def numbers_per_value(self) -> int:
+        """Numbers held for one x while functions are evaluated and their gradient contracted."""
+        return 4 * self.n_functions
+
+    @property
     @abstractmethod
     def domain(self) -> Tensor:
         """Lower and upper end of the grid of each input, shape (in_features, 2)."""
@@ -83,3 +88,10 @@ class Basis(nn.Module, ABC):
     def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
         """``sum_c grad[..., c] * B_c^(m)(x)``, shape (n, b): the way back to x."""
         return (grad * self.values(x, start, derivative)).sum(-1)
+
+    def values_and_contract(
+        self, grad: Tensor, x: Tensor, start: int, derivative: int
+    ) -> tuple[Tensor, Tensor]:
+        """``values`` of order m and ``contract`` of order m + 1, where they share work."""
+        values = self.values(x, start, derivative)
+        return values, self.contract(grad, x, start, derivative + 1)

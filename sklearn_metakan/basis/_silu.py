@@ -20,21 +20,22 @@ def _sigmoid_factor(order: int) -> tuple[float, ...]:
     return tuple(factor.coef)
 
 
-def _sigmoid_derivative(t: Tensor, order: int) -> Tensor:
-    sigmoid = torch.sigmoid(t)
-    if order == 0:
-        return sigmoid
+def _sigmoid_derivative(sigmoid: Tensor, slope: Tensor, order: int) -> Tensor:
+    """s^(order) from s and s'."""
+    if order < 2:
+        return slope if order else sigmoid
     *lower, highest = _sigmoid_factor(order)
-    result = torch.full_like(t, highest)
+    result = torch.full_like(sigmoid, highest)
     for coefficient in reversed(lower):
         result = result * sigmoid + coefficient
-    return result * sigmoid * torch.sigmoid(-t)
+    return result * slope
 
 
 def silu(t: Tensor, derivative: int = 0) -> Tensor:
     """The m-th derivative of silu: ``t s^(m)(t) + m s^(m-1)(t)`` with s = sigmoid."""
     if derivative == 0:
         return torch.nn.functional.silu(t)
-    return t * _sigmoid_derivative(t, derivative) + derivative * _sigmoid_derivative(
-        t, derivative - 1
-    )
+    sigmoid = torch.sigmoid(t)
+    slope = torch.sigmoid(-t).mul_(sigmoid)
+    lower = derivative * _sigmoid_derivative(sigmoid, slope, derivative - 1)
+    return lower.addcmul_(t, _sigmoid_derivative(sigmoid, slope, derivative))

@@ -73,11 +73,12 @@ TRAINING = """\
         times the best so far.
     early_stopping : bool or "auto", default="auto"
         Whether to hold rows out, stop when their loss no longer improves, and keep the best
-        weights. "auto": if there are more than 10,000 rows, or X_val is given.
+        weights. "auto": with "adamw" and more than 200 rows, or if X_val is given.
     validation_fraction : float in (0, 1), default=0.1
         Share of rows held out.
-    n_iter_no_change : int, default=<n_iter_no_change>
-        Iterations without improvement before stopping.
+    n_iter_no_change : int or "auto", default="auto"
+        Iterations without improvement before stopping. "auto" is 20, but lets "cosine" and
+        "onecycle", whose best weights come late, run to their end.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present weights and scaling.
     device : str or torch.device, default="auto"

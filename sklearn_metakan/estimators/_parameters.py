@@ -28,7 +28,7 @@ TABULAR_CONSTRAINTS: dict[str, list[Any]] = {
     "tol": [_NOT_NEGATIVE],
     "early_stopping": ["boolean", StrOptions({"auto"})],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-    "n_iter_no_change": [_COUNT],
+    "n_iter_no_change": [StrOptions({"auto"}), _COUNT],
     "warm_start": ["boolean"],
     "device": [str, torch.device],
     "precision": [StrOptions({"auto", "float64", "float32", "tf32", "bf16"})],

@@ -30,7 +30,8 @@ from sklearn_metakan.training import (
     rows_at_a_time,
 )
 
-AUTO_EARLY_STOPPING_ROWS = 10_000
+AUTO_EARLY_STOPPING_ROWS = 200
+AUTO_PATIENCE = 20
 _IMPORTANCE_ROWS = 512
 
 
@@ -158,10 +159,8 @@ class TabularKAN(BaseKANEstimator):
         self.input_scaler_ = InputScaler(self.scale_inputs).fit(rows.X, rows.weight)
         scaled = self.input_scaler_.transform(rows.X)
         self._start_target(rows)
-        sizes = [rows.X.shape[1], *self.hidden_layer_sizes, self._n_network_outputs]
-        self._build(
-            [int(size) for size in sizes], self._knots(scaled, rows.weight), execution, seed
-        )
+        sizes = [rows.X.shape[1], *map(int, self.hidden_layer_sizes), self._n_network_outputs]
+        self._build(sizes, self._knots(scaled, rows.weight), execution, seed)
 
     def _knots(self, scaled: NDArray[Any], weight: NDArray[Any] | None) -> Any:
         if self.knots == "quantile":
@@ -184,12 +183,12 @@ class TabularKAN(BaseKANEstimator):
         super()._check_same_network(**more)
 
     def _fit_network(self, rows: Rows, validation: Rows | None, seed: int) -> None:
-        stops_early = validation is not None
+        watches = validation is not None
         expects = self.solver == "lbfgs" or self.learning_rate_schedule == "constant"
         monitor = Monitor(
-            patience=self.n_iter_no_change if stops_early or expects else None,
+            patience=self._patience() if watches or expects else None,
             tol=self.tol,
-            restore_best=stops_early,
+            restore_best=watches,
             expects_convergence=expects,
         )
         self.net_.history.clear()
@@ -202,13 +201,20 @@ class TabularKAN(BaseKANEstimator):
         )
         self._record_losses()
         history = self.net_.history
-        self.validation_scores_ = [row["valid_score"] for row in history] if stops_early else None
+        self.validation_scores_ = [row["valid_score"] for row in history] if watches else None
         self.best_validation_score_ = monitor.best_score_
+
+    def _patience(self) -> int | None:
+        """Iterations without improvement before stopping; None: the schedule runs to its end."""
+        if self.n_iter_no_change != "auto":
+            return self.n_iter_no_change
+        falls = self.solver == "adamw" and self.learning_rate_schedule in ("cosine", "onecycle")
+        return None if falls else AUTO_PATIENCE
 
     def _record_losses(self) -> None:
         self.loss_curve_ = [row["train_loss"] for row in self.net_.history]
         self.n_iter_ = len(self.loss_curve_)
-        # Empty after an interrupt in the first iteration; NaN compares as no minimum.
+        # Empty after an interrupt in the first iteration.
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else nan
         self.best_loss_ = min((loss for loss in self.loss_curve_ if loss == loss), default=nan)
 
@@ -259,8 +265,10 @@ class TabularKAN(BaseKANEstimator):
     def _split(self, rows: Rows, validation: Rows | None, seed: int) -> tuple[Rows, Rows | None]:
         """Set validation rows aside if early stopping asks for them."""
         n = len(rows.X)
-        auto = self.early_stopping == "auto" and n > AUTO_EARLY_STOPPING_ROWS
-        if validation is not None or not (auto or self.early_stopping is True):
+        wanted = self.early_stopping
+        if wanted == "auto":
+            wanted = n > AUTO_EARLY_STOPPING_ROWS and self.solver == "adamw"
+        if validation is not None or not wanted:
             return rows, validation
         if n < 2:
             raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
@@ -283,9 +291,8 @@ class TabularKAN(BaseKANEstimator):
         check_is_fitted(self)
         name = type(self).__name__
         check_columns_are_numbers(X, name)
-        X = validate_data(
-            self, X, reset=False, dtype=[np.float64, np.float32], ensure_all_finite=False
-        )
+        options = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+        X = validate_data(self, X, reset=False, **options)
         check_finite(X, getattr(self, "feature_names_in_", None), name)
         module, execution = self.module_, self._execution
         step = rows_at_a_time(self.working_memory, 3 * module.widest_features)

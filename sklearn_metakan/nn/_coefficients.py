@@ -136,8 +136,9 @@ class MetaCoefficients(_Coefficients):
     def numbers_per_input(self) -> int:
         learner = self.meta_learner
         if learner.is_linear:
-            return learner.prompt_dim * self.out_features
-        return 2 * (learner.hidden_dim + learner.n_functions) * self.out_features
+            return 3 * learner.prompt_dim * self.out_features
+        numbers = 2 * learner.hidden_dim + 2 * learner.n_functions + learner.prompt_dim
+        return 2 * numbers * self.out_features  # measured
 
     def extra_repr(self) -> str:
         return (
@@ -150,10 +151,11 @@ class MetaCoefficients(_Coefficients):
         return by_input, tuple(self.meta_learner.parameters())
 
     def generate(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
+        learner = self.meta_learner
         prompts, *scale = by_input
-        if self.meta_learner.is_linear:
+        if learner.is_linear:
             return prompts.transpose(1, 2)  # (b, p, out)
-        weights = self.meta_learner.apply_with(shared, prompts) * self.gain
+        weights = learner.apply_with(learner.scaled(shared, self.gain), prompts)
         return weights * scale[0][:, None, :] if scale else weights
 
     def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None:

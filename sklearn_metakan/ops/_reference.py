@@ -1,5 +1,6 @@
 """The truth: everything materialised, plain PyTorch, differentiable any number of times."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -11,11 +12,18 @@ if TYPE_CHECKING:
 
 
 def edge_sum_reference(
-    x: Tensor, basis: Basis, source: "CoefficientSource", derivative: int
+    x: Tensor,
+    basis: Basis,
+    source: "CoefficientSource",
+    derivative: int,
+    by_input: Sequence[Tensor],
+    shared: Sequence[Tensor],
 ) -> Tensor:
-    by_input, shared = source.tensors()
+    """See ``edge_sum``; the last two are ``source.tensors()``, or others in their place."""
     features = basis.evaluate(x, derivative=derivative)  # (n, in, C)
+    precision = features.dtype
     dictionary = source.dictionary(shared)
     if dictionary is not None:
         features = features @ dictionary  # (n, in, p)
-    return features.flatten(1) @ source.generate(by_input, shared).flatten(0, 1)
+    y = features.flatten(1) @ source.generate(by_input, shared).flatten(0, 1)
+    return y.to(precision)  # also inside autocast

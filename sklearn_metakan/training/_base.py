@@ -14,7 +14,7 @@ from sklearn_metakan.nn import KAN, build_network
 from sklearn_metakan.training import _solvers
 from sklearn_metakan.training._callbacks import Monitor, Progress, check_callbacks
 from sklearn_metakan.training._data import TensorData
-from sklearn_metakan.training._execution import Execution, choose_execution
+from sklearn_metakan.training._execution import Execution, choose_execution, threads_for
 from sklearn_metakan.training._net import KANNet, Score
 from sklearn_metakan.training._net_params import check_net_params, check_param_groups
 from sklearn_metakan.training._schedules import LearningRateSchedule
@@ -236,7 +236,8 @@ class BaseKANEstimator(BaseEstimator):
         net.initialize_callbacks()
         net.max_epochs, net.batch_size = max_iter, batch_size
         net.shuffle_seed, net.score = seed, score
-        with self._execution.active():
+        numbers = batch_size * self.module_.widest_features
+        with self._execution.active(), threads_for(self._execution.device, numbers):
             net.fit_on(data, validation)
         net.module_.eval()
         net.callbacks, net.callbacks_, net.validation_ = [], [], None

@@ -212,6 +212,14 @@ def test_constant_and_few_valued_columns_are_fine(scale_inputs, knots):
     assert np.isfinite(prediction).all()
 
 
+@pytest.mark.parametrize("scale_inputs", ["auto", "minmax", "standard", "quantile"])
+def test_finite_numbers_may_be_huge(scale_inputs):
+    # Their sum overflows; they are finite all the same.
+    huge = X * 1e307
+    model = KANRegressor(**SMALL, scale_inputs=scale_inputs).fit(huge, Y * 1e300)
+    assert np.isfinite(model.predict(huge)).all()
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_one_and_two_rows_fit(rows):
     prediction = KANRegressor(**SMALL).fit(X[:rows], Y[:rows]).predict(X)

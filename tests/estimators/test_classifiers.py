@@ -29,8 +29,10 @@ STEPS = {
     "learning_rate": 0.01,
     "learning_rate_schedule": "constant",
     "weight_decay": 0.0,
+    "early_stopping": False,
     "random_state": 0,
 }
+STOPPING = STEPS | {"early_stopping": True}
 QUICK = STEPS | {"hidden_layer_sizes": (8,), "max_iter": 80, "learning_rate": 0.03}
 
 both = pytest.mark.parametrize("classifier", CLASSIFIERS)
@@ -185,9 +187,10 @@ def test_units_of_columns_do_not_matter(classifier):
 @targets
 def test_weights_count_like_repeated_rows(classifier, y):
     weight = np.random.default_rng(1).integers(0, 4, size=150)
-    weighted = classifier(**STEPS).fit(X, y, sample_weight=weight)
+    settings = STEPS | {"early_stopping": False}
+    weighted = classifier(**settings).fit(X, y, sample_weight=weight)
     rows = np.repeat(np.arange(150), weight)
-    repeated = classifier(**STEPS).fit(X[rows], y[rows])
+    repeated = classifier(**settings).fit(X[rows], y[rows])
     np.testing.assert_allclose(
         weighted.decision_function(X), repeated.decision_function(X), rtol=1e-6, atol=1e-6
     )
@@ -238,7 +241,7 @@ def test_best_weights_on_validation_rows_are_kept(classifier, solver):
     X = rng.uniform(-1, 1, size=(120, 4))
     y = np.array(["a", "b", "c"])[np.digitize(X[:, 0] + rng.normal(size=120), [-0.5, 0.5])]
     train, valid, y_train, y_valid = train_test_split(X, y, test_size=0.5, random_state=0)
-    settings = STEPS | {"hidden_layer_sizes": (16,), "max_iter": 300, "solver": solver}
+    settings = STOPPING | {"hidden_layer_sizes": (16,), "max_iter": 300, "solver": solver}
     settings |= {"learning_rate": "auto", "n_iter_no_change": 15}
     model = classifier(**settings).fit(train, y_train, X_val=valid, y_val=y_valid)
     losses = model.net_.history[:, "valid_loss"]
@@ -257,7 +260,7 @@ def test_held_out_rows_hold_every_class(classifier, y):
     rare = y.copy()
     rare[rare == np.unique(y)[0]] = np.unique(y)[-1]
     rare[::15] = np.unique(y)[0]
-    settings = STEPS | {"max_iter": 1, "early_stopping": True, "validation_fraction": 0.2}
+    settings = STOPPING | {"max_iter": 1, "validation_fraction": 0.2}
     for seed in range(5):
         model = classifier(**settings | {"random_state": seed})
         sizes, tensors = [], model._tensors
@@ -271,7 +274,7 @@ def test_held_out_rows_hold_every_class(classifier, y):
 @both
 def test_early_stopping_with_a_class_of_one_row(classifier):
     y = np.r_[["alone"], TWO[1:]]
-    model = classifier(**STEPS, early_stopping=True).fit(X, y)
+    model = classifier(**STOPPING).fit(X, y)
     assert list(model.classes_) == ["alone", "no", "yes"]
     assert len(model.validation_scores_) == model.n_iter_
 
@@ -279,7 +282,7 @@ def test_early_stopping_with_a_class_of_one_row(classifier):
 @both
 def test_validation_weights_count(classifier):
     weight = np.where(X[:, 1] > 0, 1.0, 0.25)
-    model = classifier(**STEPS).fit(
+    model = classifier(**STOPPING).fit(
         X[::2], THREE[::2], X_val=X[1::2], y_val=THREE[1::2], sample_weight_val=weight[1::2]
     )
     assert model.best_validation_score_ == pytest.approx(

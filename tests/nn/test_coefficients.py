@@ -1,5 +1,7 @@
 """Coefficient sources give what their formulas say, from as many numbers as they say."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -60,7 +62,7 @@ def test_linear_is_a_dictionary(prompt_dim):
     assert torch.linalg.matrix_rank(block.transpose(1, 2).flatten(0, 1)) == prompt_dim
 
 
-@pytest.mark.parametrize(
+each_kind = pytest.mark.parametrize(
     "source",
     [
         make(2, HIDDEN),
@@ -70,6 +72,9 @@ def test_linear_is_a_dictionary(prompt_dim):
     ],
     ids=["meta", "scaled", "linear", "direct"],
 )
+
+
+@each_kind
 def test_blocks_are_slices(source):
     whole = source.block(0, IN)
     for start, stop in [(0, 1), (1, 4), (2, 2)]:
@@ -95,13 +100,49 @@ def test_number_of_parameters(prompt_dim, hidden_dim):
     assert count(DirectCoefficients(IN, OUT, N_FUNCTIONS)) == edges * N_FUNCTIONS
 
 
-def test_only_a_linear_source_projects():
-    assert make(2, 0).is_linear
+@each_kind
+def test_tensors_are_all_parameters_once(source):
+    """Those with an axis of inputs, and the meta-learner's."""
+    by_input, shared = source.tensors()
+    assert {*map(id, (*by_input, *shared))} == {*map(id, source.parameters())}
+    assert len(by_input) + len(shared) == len([*source.parameters()])
+    assert all(len(tensor) == IN for tensor in by_input)
+    learner = getattr(source, "meta_learner", None)
+    assert [*map(id, shared)] == ([] if learner is None else [*map(id, learner.parameters())])
+
+
+@each_kind
+def test_generates_from_the_tensors_given(source):
+    """Not from its own parameters: what lets a backend pass blocks and copies."""
+    source = deepcopy(source)
+    by_input, shared = source.tensors()
+    a, b = [torch.randn_like(t) for t in by_input], [torch.randn_like(t) for t in shared]
+    with torch.no_grad():
+        expected, dictionary = source.generate(a, b), source.dictionary(b)
+        for parameter, other in zip((*by_input, *shared), (*a, *b), strict=True):
+            parameter.copy_(other)
+        torch.testing.assert_close(source.generate(by_input, shared), expected)
+        if dictionary is not None:
+            torch.testing.assert_close(source.dictionary(shared), dictionary)
+
+
+def test_only_a_linear_source_has_a_dictionary():
+    source = make(2, 0)
+    assert source.dictionary(source.tensors()[1]).shape == (N_FUNCTIONS, 2)
     for source in (DirectCoefficients(IN, OUT, N_FUNCTIONS), make(2, HIDDEN)):
-        assert not source.is_linear
-    features = torch.randn(2, IN, N_FUNCTIONS)
-    with pytest.raises(TypeError, match="dictionary"):
-        DirectCoefficients(IN, OUT, N_FUNCTIONS).project(features, 0, IN)
+        by_input, shared = source.tensors()
+        assert source.dictionary(shared) is None
+        assert source.generate(by_input, shared).shape == (IN, N_FUNCTIONS, OUT)
+
+
+def test_meta_learner_takes_prompts_of_any_leading_shape():
+    """As convolutions have them: (in, kh, kw, out, p)."""
+    learner = make(2, HIDDEN).meta_learner
+    prompts = torch.randn(2, 3, 2, OUT, 2, dtype=torch.float64)
+    coefficients = learner(prompts)
+    assert coefficients.shape == (2, 3, 2, N_FUNCTIONS, OUT)
+    torch.testing.assert_close(coefficients[1, 2, 0], learner(prompts[1, 2, 0]))
+    torch.testing.assert_close(learner(prompts[1, 2, 0])[:, 1:2], learner(prompts[1, 2, 0, 1:2]))
 
 
 def test_edge_scale_contradicts_a_linear_meta_learner():

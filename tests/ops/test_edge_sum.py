@@ -117,12 +117,19 @@ def test_first_derivative_is_autograds(source):
 
 
 @pytest.mark.parametrize("prompt_dim", [1, 2, 3])
-def test_project_is_the_product_with_the_block(prompt_dim):
+def test_combined_features_times_prompts_is_the_product_with_the_block(prompt_dim):
+    """F D V, block by block: the weights of a linear source are never formed."""
     _, source = make(f"linear_{prompt_dim}")
     features = torch.randn(5, IN, N_FUNCTIONS, dtype=torch.float64)
+    by_input, shared = source.tensors()
+    dictionary = source.dictionary(shared)
+    assert dictionary.shape == (N_FUNCTIONS, prompt_dim)
     for start, stop in [(0, IN), (0, 1), (1, 3)]:
         expected = torch.einsum("nic,ico->no", features[:, start:stop], source.block(start, stop))
-        torch.testing.assert_close(source.project(features[:, start:stop], start, stop), expected)
+        weights = source.generate([t[start:stop] for t in by_input], shared)
+        assert weights.shape == (stop - start, prompt_dim, OUT)
+        combined = features[:, start:stop] @ dictionary
+        torch.testing.assert_close(combined.flatten(1) @ weights.flatten(0, 1), expected)
 
 
 @each_source
