@@ -15,7 +15,7 @@ from sklearn_metakan.basis._silu import silu
 Extrapolation = Literal["linear", "base", "constant", "error"]
 
 
-_COUNTED = 16  # knots; to find a cell among more, a binary search is quicker (measured)
+_COUNTED = 32  # knots; to find a cell among more, a binary search is quicker (measured)
 
 
 class _Place(NamedTuple):
@@ -134,7 +134,7 @@ class BSplineBasis(Basis):
 
     @property
     def numbers_per_value(self) -> int:
-        return 2 * self.n_functions + (2 if self.uniform else 4) * self.degree + 16  # measured
+        return 2 * self.n_functions + 4 * self.degree + 16  # measured
 
     def extra_repr(self) -> str:
         kind = "uniform" if self.uniform else "per input"
@@ -195,22 +195,26 @@ class BSplineBasis(Basis):
     def _local_splines(self, place: _Place, derivative: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The k + 1 splines (n * b) on each x's cell, and where they lie in (n, b, C).
 
-        One after the other, every pass over memory contiguous: 2 times faster than all at
+        One after the other, every pass over memory contiguous: 1.5 times faster than all at
         once with the spline's index last (1024 x 64, one core). Splines that do not exist
         (in the tails, with "base") are zero and come to lie on the base function.
         """
-        column, beyond = place.cell.view(-1), place.beyond.view(-1)
-        base = torch.arange(0, len(column) * self.n_functions, self.n_functions).to(column.device)
-        index = base + column
-        for a, spline in enumerate(self._polynomials(place, derivative), 1):
+        cell, beyond = place.cell.view(-1), place.beyond.view(-1)
+        splines = self._polynomials(place, derivative)
+        step = self.n_functions
+        first = torch.arange(0, len(cell) * step, step, device=cell.device)  # the base function
+        if self.extrapolation == "base":
+            column = torch.arange(1, self.degree + 2, device=cell.device)[:, None] + cell
+            absent = (column < 1) | (column >= step) | (beyond != 0)
+            splines = splines.masked_fill_(absent, 0.0)
+            yield from zip(column.masked_fill_(absent, 0).add_(first), splines, strict=True)
+            return
+        if self._flat_outside(derivative):
+            splines.masked_fill_(beyond != 0, 0.0)
+        index = first + cell
+        for spline in splines:
             index += 1
-            if self.extrapolation == "base":
-                absent = (column < 1 - a) | (column >= self.n_functions - a) | (beyond != 0)
-                yield torch.where(absent, base, index), spline.masked_fill_(absent, 0.0)
-            elif self._flat_outside(derivative):
-                yield index, spline.masked_fill_(beyond != 0, 0.0)
-            else:
-                yield index, spline
+            yield index, spline
 
     def _polynomials(self, place: _Place, derivative: int) -> Tensor:
         """Derivatives of the local polynomials at u, (k + 1, n * b)."""

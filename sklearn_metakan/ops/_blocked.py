@@ -18,8 +18,7 @@ from sklearn_metakan.ops._reference import edge_sum_reference
 if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
 
-# Measured (docs/performance.md): about the second-level cache of a core; on a card, products
-# large enough to keep it busy.
+# MiB. On a CPU, measured: less makes blocks too small, more does not fit into the caches.
 DEFAULT_MEMORY = {"cpu": 16.0, "cuda": 64.0}
 FEWEST_ROWS = 256  # of a block: below it, products and the calls around them are inefficient
 

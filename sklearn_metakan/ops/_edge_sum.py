@@ -12,7 +12,7 @@ from sklearn_metakan.ops._blocked import edge_sum_blocked
 from sklearn_metakan.ops._reference import edge_sum_reference
 
 BACKENDS = ("reference", "blocked")
-SMALL = 4.0  # MiB; below it, keeping everything is quicker than making it twice
+SMALL = 2.0  # MiB; below it, keeping everything is quicker than making it twice
 
 
 class CoefficientSource(Protocol):
@@ -73,7 +73,7 @@ def edge_sum(
         How it is computed; the results are the same to rounding. "reference" holds all
         features and weights, and keeps them for the backward pass; "blocked" makes them
         block by block and keeps the input and the parameters alone. "auto" is "reference"
-        while features and weights fit into working_memory, or 4 MiB if that is None; then
+        while features and weights fit into working_memory, or 2 MiB if that is less; then
         "blocked".
     working_memory : float, optional
         MiB that a block may take with "blocked"; None: 16 on a CPU, 64 on a card.
