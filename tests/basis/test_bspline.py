@@ -339,3 +339,28 @@ def test_unknown_extrapolation_raises():
 def test_bad_knots_raise(knots, named):
     with pytest.raises(ValueError, match=f"knots must .*{named}"):
         BSplineBasis(2, grid_size=3, knots=knots, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("extrapolation", ["linear", "base"])
+def test_cells_among_many_knots(extrapolation):
+    """Found by a binary search there, by counting among few: the same splines."""
+    knots = np.sort(np.random.default_rng(0).uniform(-1, 1, (IN, 61)), axis=1)
+    basis = BSplineBasis(IN, 60, 3, knots, extrapolation, dtype=torch.float64)
+    x = draw(basis, n=300)
+    for m in range(3):
+        assert_close(basis.evaluate(x, derivative=m)[..., 1:], scipy_splines(basis, x, m))
+
+
+@each_knots
+@each_extrapolation
+def test_values_and_contract_are_the_two_in_one(knots, extrapolation):
+    basis = make(knots, extrapolation=extrapolation)
+    x = draw(basis, beyond=0.0 if extrapolation == "error" else 0.3)[:, 1:]
+    grad = torch.randn(*x.shape, basis.n_functions, dtype=x.dtype)
+    for m in range(4):
+        values, contraction = basis.values_and_contract(grad, x, 1, m)
+        assert torch.equal(values, basis.values(x, 1, m))
+        assert torch.equal(contraction, basis.contract(grad, x, 1, m + 1))
+        both = Basis.values_and_contract(basis, grad, x, 1, m)
+        assert torch.equal(both[0], values)
+        assert_close(Basis.contract(basis, grad, x, 1, m + 1), contraction)
