@@ -106,7 +106,7 @@ def target_of(estimator):
 
 def columns():
     return make_column_transformer(
-        (OneHotEncoder(sparse_output=False), make_column_selector(dtype_include=["object", "str"])),
+        (OneHotEncoder(sparse_output=False), make_column_selector(dtype_exclude="number")),
         (SimpleImputer(), make_column_selector(dtype_include="number")),
         verbose_feature_names_out=False,
     )

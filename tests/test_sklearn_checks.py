@@ -35,6 +35,10 @@ NETWORKS = [
     {"knots": "quantile"},
     {"degree": 1, "extrapolation": "base"},
 ]
+BASES = [
+    {"basis": name}
+    for name in ("rbf", "mexican_hat", "morlet", "dog", "shannon", "chebyshev", "legendre", "gram")
+]
 SCALINGS = [{"scale_inputs": kind} for kind in ("minmax", "standard", "quantile", None)]
 TRAINING = [
     {"learning_rate_schedule": "constant"},
@@ -65,6 +69,8 @@ def test_defaults(estimator, check):
     each(ALL, [LBFGS])
     + each(META, SOURCES)
     + in_turn(REGRESSORS, LOSSES)
+    + in_turn(META, BASES)
+    + in_turn([KANClassifier, KANRegressor], BASES)
     + in_turn(REGRESSORS, NETWORKS + SCALINGS + TRAINING)
     + in_turn(CLASSIFIERS[::-1], NETWORKS + SCALINGS + TRAINING)
 )

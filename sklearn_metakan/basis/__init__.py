@@ -1,7 +1,21 @@
 """Families of univariate functions: values and derivatives of any order."""
 
-from sklearn_metakan.basis._base import Basis
-from sklearn_metakan.basis._bspline import BSplineBasis, Extrapolation
+from sklearn_metakan.basis._base import Basis, Extrapolation
+from sklearn_metakan.basis._bspline import BSplineBasis
+from sklearn_metakan.basis._families import BasisName, make_basis
 from sklearn_metakan.basis._knots import quantile_knots
+from sklearn_metakan.basis._polynomials import PolynomialBasis
+from sklearn_metakan.basis._rbf import RBFBasis
+from sklearn_metakan.basis._wavelets import WaveletBasis
 
-__all__ = ["BSplineBasis", "Basis", "Extrapolation", "quantile_knots"]
+__all__ = [
+    "BSplineBasis",
+    "Basis",
+    "BasisName",
+    "Extrapolation",
+    "PolynomialBasis",
+    "RBFBasis",
+    "WaveletBasis",
+    "make_basis",
+    "quantile_knots",
+]

@@ -1,15 +1,26 @@
 """What every basis offers: values and derivatives, exact under repeated autograd."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+Extrapolation = Literal["linear", "base", "constant", "error"]
 
-def _full_precision(x: Tensor) -> torch.autocast:
+
+def full_precision(x: Tensor) -> torch.autocast:
     """Basis functions are evaluated in x's dtype, also inside an autocast region."""
     return torch.autocast(x.device.type, enabled=False)
+
+
+def check_inside(x: Tensor, low: Tensor, high: Tensor) -> None:
+    """What extrapolation="error" means."""
+    if bool(((x < low) | (x > high)).any()):
+        raise ValueError(
+            'Inputs lie outside the grid, and extrapolation="error" forbids it; use '
+            '"linear", "base" or "constant", or knots that cover the data.'
+        )
 
 
 class _Evaluate(torch.autograd.Function):
@@ -23,7 +34,7 @@ class _Evaluate(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, basis: "Basis", start: int, derivative: int) -> Tensor:
         ctx.save_for_backward(x)
         ctx.basis, ctx.start, ctx.derivative = basis, start, derivative
-        with _full_precision(x):
+        with full_precision(x):
             return basis.values(x, start, derivative)
 
     @staticmethod
@@ -32,7 +43,7 @@ class _Evaluate(torch.autograd.Function):
         if torch.is_grad_enabled():
             features = _Evaluate.apply(x, ctx.basis, ctx.start, ctx.derivative + 1)
             return (grad * features).sum(-1), None, None, None
-        with _full_precision(x):
+        with full_precision(x):
             return ctx.basis.contract(grad, x, ctx.start, ctx.derivative + 1), None, None, None
 
 

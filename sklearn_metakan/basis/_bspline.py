@@ -1,19 +1,16 @@
 """B-splines of any degree on uniform or per-input knots, with the base function silu."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis._base import Basis
+from sklearn_metakan.basis._base import Basis, Extrapolation, check_inside
 from sklearn_metakan.basis._knots import cell_polynomials, extend
 from sklearn_metakan.basis._silu import silu
-
-Extrapolation = Literal["linear", "base", "constant", "error"]
-
 
 _COUNTED = 32  # knots; to find a cell among more, a binary search is quicker (measured)
 
@@ -163,6 +160,7 @@ class BSplineBasis(Basis):
         return out
 
     def _contract(self, grad: Tensor, place: _Place, derivative: int) -> Tensor:
+        grad = grad.contiguous()
         result = grad[..., 0] * self._base(place, derivative)
         for index, spline in self._local_splines(place, derivative):
             result.view(-1).addcmul_(grad.reshape(-1).index_select(0, index), spline)
@@ -249,11 +247,8 @@ class BSplineBasis(Basis):
         k, cells = self.degree, self.grid_size
         x = x.contiguous()
         low, high = self._ends(start, x.shape[1])
-        if self.extrapolation == "error" and bool(((x < low) | (x > high)).any()):
-            raise ValueError(
-                'Inputs lie outside the grid, and extrapolation="error" forbids it; use '
-                '"linear", "base" or "constant", or knots that cover the data.'
-            )
+        if self.extrapolation == "error":
+            check_inside(x, low, high)
         first, last = (-k, cells + k - 1) if self.extrapolation == "base" else (0, cells - 1)
         if self.uniform:
             width = (high - low) / cells

@@ -22,6 +22,7 @@ from sklearn_metakan.estimators._parameters import (
     TABULAR_CONSTRAINTS,
 )
 from sklearn_metakan.estimators._tabular import TabularKAN, is_stochastic
+from sklearn_metakan.estimators._to_torch import Probabilities
 from sklearn_metakan.training import store, weighted_accuracy
 
 
@@ -126,6 +127,9 @@ class _TabularClassifier(ClassifierMixin, TabularKAN):
             return weighted_accuracy(target[:, 0], (outputs[:, 0] > 0).to(target), weight)
         return weighted_accuracy(target, outputs.argmax(1), weight)
 
+    def _torch_head(self) -> nn.Module:
+        return Probabilities()
+
     @available_if(is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -158,8 +162,8 @@ class _TabularClassifier(ClassifierMixin, TabularKAN):
 class KANClassifier(_TabularClassifier):
     """Classification with a Kolmogorov-Arnold network.
 
-    ``y_o = sum_i phi_oi(x_i)`` in every layer; each phi is a sum of splines and silu whose
-    C = grid_size + degree + 1 coefficients are trained.
+    ``y_o = sum_i phi_oi(x_i)`` in every layer; each phi is a sum of basis functions whose
+    coefficients are trained: of silu and splines, C = grid_size + degree + 1.
 
     Parameters
     ----------
@@ -239,7 +243,7 @@ class MetaKANClassifier(_TabularClassifier):
 
     ``y_o = sum_i phi_oi(x_i)`` in every layer; the coefficients of each phi come from a small
     meta-learner, ``w_oi = a_oi M(z_oi)``, so that an edge costs a prompt z_oi of p numbers
-    (and a factor a_oi with edge_scale) in place of C = grid_size + degree + 1.
+    (and a factor a_oi with edge_scale) in place of C coefficients.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ TUNE_FIRST = """\
         Widths of the hidden layers. ``()`` is the additive model: one function for each
         feature and output, no interactions.
     grid_size : int, default=<grid_size>
-        Cells of the grid of every spline: more cells, finer functions.
+        Cells of the grid: more cells, finer functions. Without effect on polynomials.
     learning_rate : float or "auto", default="auto"
         Largest step size. "auto" is <adamw_learning_rate> for "adamw" and 1.0 for "lbfgs".
     max_iter : int or "auto", default="auto"
@@ -27,15 +27,20 @@ META_DECAY = """ A prompt pulled to zero makes its
         edge the meta-learner's default function ``M(0)``."""
 
 METHOD = """\
-    basis : {"bspline"}, default="bspline"
-        The functions that an edge combines, beside silu.
+    basis : str, default="bspline"
+        The functions that an edge combines: "bspline", splines; "rbf", Gaussians at the knots
+        of the grid (FastKAN); "mexican_hat", "morlet", "dog" or "shannon", wavelets of several
+        scales over the grid (WavKAN); "chebyshev" or "gram", polynomials of tanh; "legendre",
+        polynomials. All but "chebyshev" come with silu, wavelets with a constant.
     degree : int, default=3
-        Degree of the splines.
+        Degree of splines and polynomials. Without effect on other functions.
     knots : {"uniform", "quantile"}, default="uniform"
-        Knots of the inputs: evenly spaced, or at quantiles of each column.
+        Knots of the inputs: evenly spaced, or at quantiles of each column; the latter for
+        splines alone.
     extrapolation : {"linear", "base", "constant", "error"}, default="linear"
-        Beyond the grid: value and slope continued; the splines' tails, then silu alone; the
-        value at the end; a ValueError.
+        Beyond the grid: value and slope continued; the functions as they are there (splines,
+        Gaussians and wavelets end and leave silu alone, tanh levels off; not for "legendre",
+        which would explode); the value at the end; a ValueError.
     dropout : float in [0, 1), default=0.0
         Share of hidden units left out at random in training."""
 
@@ -86,7 +91,10 @@ TRAINING = """\
     precision : {"auto", "float64", "float32", "tf32", "bf16"}, default="auto"
         "auto" follows the dtype of X on a CPU, is "tf32" on CUDA, and "float64" for "lbfgs".
     working_memory : float, default=None
-        MiB for what is recomputed block by block; None is 64.
+        MiB that a layer may take for features and generated weights, made block by block,
+        and that ``predict`` may take in all beside its output. None: 16 a layer on a CPU, about
+        what a layer's own numbers take on a card, and 64 in ``predict``. On a card that is full,
+        it is halved down to 1, then batches are computed in parts, with one warning.
     random_state : int, RandomState or None, default=None
         Starting values, shuffling, held-out rows and dropout. Global generators are not
         touched.
@@ -94,7 +102,10 @@ TRAINING = """\
         1 shows a progress bar.
     callbacks : list of skorch callbacks, default=None
     net_params : dict, default=None
-        More parameters of the skorch net, also ``set_params(net__optimizer__betas=...)``."""
+        More parameters of the skorch net, also ``set_params(net__optimizer__betas=...)``.
+        ``"cuda_graph"``: "auto" (default), True or False, whether training steps on CUDA are
+        captured once and then replayed; "auto": with "adamw", without callbacks for each
+        batch, from 23 full batches on; True raises where that is impossible."""
 
 ATTRIBUTES = """\
     net_ : the skorch net
@@ -109,6 +120,8 @@ ATTRIBUTES = """\
         <score> on held-out rows after each iteration, and that of the weights kept.
     n_parameters_ : int
         Trainable numbers.
+    cuda_graph_ : bool
+        Whether steps of the last training were replays of a CUDA graph.
     input_scaler_<target_scaler> : fitted scaling
     feature_importances_ : ndarray of shape (n_features_in_,)
         Share of the outputs' spread due to each feature."""

@@ -1,10 +1,12 @@
 """Which values the constructor parameters may take."""
 
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklearn_metakan.basis import BasisName
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
@@ -16,7 +18,7 @@ TABULAR_CONSTRAINTS: dict[str, list[Any]] = {
     "learning_rate": [str, _POSITIVE],  # BaseKANEstimator explains other strings than "auto"
     "max_iter": [StrOptions({"auto"}), _COUNT],
     "weight_decay": [StrOptions({"auto"}), _NOT_NEGATIVE],
-    "basis": [StrOptions({"bspline"})],
+    "basis": [StrOptions(set(get_args(BasisName)))],
     "degree": [_COUNT],
     "knots": [StrOptions({"uniform", "quantile"})],
     "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],

@@ -19,6 +19,7 @@ from sklearn_metakan.estimators._parameters import (
 from sklearn_metakan.estimators._rows import Rows
 from sklearn_metakan.estimators._scaling import TargetScaler
 from sklearn_metakan.estimators._tabular import TabularKAN
+from sklearn_metakan.estimators._to_torch import TargetUnits
 from sklearn_metakan.training import REGRESSION_LOSSES, store, weighted_r2
 
 _TARGET_SCALING: dict[str, Literal["standard", "robust", "mean"]] = {
@@ -98,6 +99,9 @@ class _TabularRegressor(MultiOutputMixin, RegressorMixin, TabularKAN):
         outputs = outputs.exp() if self._link == "log" else outputs
         return weighted_r2(target.double(), outputs.double(), weight)
 
+    def _torch_head(self) -> nn.Module:
+        return TargetUnits(self.target_scaler_, self._link == "log", self._target_is_1d)
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.positive_only = self.loss == "poisson"
@@ -108,8 +112,8 @@ class _TabularRegressor(MultiOutputMixin, RegressorMixin, TabularKAN):
 class KANRegressor(_TabularRegressor):
     """Regression with a Kolmogorov-Arnold network.
 
-    ``y_o = sum_i phi_oi(x_i)`` in every layer; each phi is a sum of splines and silu whose
-    C = grid_size + degree + 1 coefficients are trained.
+    ``y_o = sum_i phi_oi(x_i)`` in every layer; each phi is a sum of basis functions whose
+    coefficients are trained: of silu and splines, C = grid_size + degree + 1.
 
     Parameters
     ----------
@@ -198,7 +202,7 @@ class MetaKANRegressor(_TabularRegressor):
 
     ``y_o = sum_i phi_oi(x_i)`` in every layer; the coefficients of each phi come from a small
     meta-learner, ``w_oi = a_oi M(z_oi)``, so that an edge costs a prompt z_oi of p numbers
-    (and a factor a_oi with edge_scale) in place of C = grid_size + degree + 1.
+    (and a factor a_oi with edge_scale) in place of C coefficients.
 
     Parameters
     ----------

@@ -5,34 +5,33 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
-from torch import Tensor
+from torch import Tensor, nn
 
 from sklearn_metakan.basis import quantile_knots
+from sklearn_metakan.estimators._inference import importances, network_outputs
 from sklearn_metakan.estimators._parameters import TABULAR_CONSTRAINTS
 from sklearn_metakan.estimators._rows import Rows, count_held_out, to_tensor
-from sklearn_metakan.estimators._scaling import N_QUANTILES, InputScaler, column_ranges
+from sklearn_metakan.estimators._scaling import InputScaler, column_ranges
+from sklearn_metakan.estimators._to_torch import TorchPredictor
 from sklearn_metakan.estimators._validation import (
     check_columns_are_numbers,
     check_finite,
     check_target,
+    check_validation_is_used,
 )
-from sklearn_metakan.nn import feature_importances
 from sklearn_metakan.training import (
     BaseKANEstimator,
     Monitor,
     TensorData,
     draw_seeds,
-    rows_at_a_time,
 )
 
 AUTO_EARLY_STOPPING_ROWS = 200
 AUTO_PATIENCE = 20
-_IMPORTANCE_ROWS = 512
 
 
 def is_stochastic(estimator: Any) -> bool:
@@ -247,15 +246,7 @@ class TabularKAN(BaseKANEstimator):
     def _read_validation(self, X: Any, y: Any, weight: Any) -> Rows | None:
         if X is None and y is None and weight is None:
             return None
-        if X is None or y is None:
-            raise ValueError(
-                f"X_val and y_val go together, but {'X_val' if X is None else 'y_val'} is missing."
-            )
-        if self.early_stopping is False:
-            raise ValueError(
-                "X_val and y_val are for early stopping, but early_stopping=False. Set "
-                "early_stopping=True or leave them out."
-            )
+        check_validation_is_used(X, y, self.early_stopping)
         try:
             return self._read(X, y, weight, reset=False)
         except (TypeError, ValueError) as error:
@@ -287,22 +278,31 @@ class TabularKAN(BaseKANEstimator):
     # --- predicting -------------------------------------------------------------------
 
     def _outputs(self, X: Any) -> NDArray[Any]:
-        """Raw network outputs (n_samples, n_network_outputs), a chunk of rows at a time."""
+        """Raw network outputs, shape (n_samples, n_network_outputs)."""
         check_is_fitted(self)
         name = type(self).__name__
         check_columns_are_numbers(X, name)
         options = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
         X = validate_data(self, X, reset=False, **options)
         check_finite(X, getattr(self, "feature_names_in_", None), name)
-        module, execution = self.module_, self._execution
-        step = rows_at_a_time(self.working_memory, 3 * module.widest_features)
-        outputs = np.empty((len(X), self._n_network_outputs), dtype=X.dtype)
-        with torch.inference_mode(), execution.active():
-            for start in range(0, len(X), step):
-                chunk = self.input_scaler_.transform(X[start : start + step])
-                result = module(to_tensor(chunk, execution))
-                outputs[start : start + step] = result.double().cpu().numpy()
-        return outputs
+        settings = (self._execution, self.working_memory)
+        return network_outputs(self.module_, self.input_scaler_, X, *settings)
+
+    def to_torch(self) -> nn.Module:
+        """The fitted model as a module of its own, for use without scikit-learn.
+
+        Scaling is inside and generated weights are made once and for all, so that one row
+        costs no meta-learner. The module is a copy: later training does not change it.
+
+        Returns
+        -------
+        torch.nn.Module
+            Raw X (n_samples, n_features) in, a floating point tensor on the estimator's
+            device; out, in the same dtype, what ``predict`` returns (regressors), or what
+            ``predict_proba`` does (classifiers). Inputs are not checked.
+        """
+        check_is_fitted(self)
+        return TorchPredictor(self.input_scaler_, self.module_, self._torch_head()).eval()
 
     @property
     def feature_importances_(self) -> NDArray[np.float64]:
@@ -312,15 +312,7 @@ class TabularKAN(BaseKANEstimator):
         training data's quantiles; see ``sklearn_metakan.nn.feature_importances``.
         """
         check_is_fitted(self)
-        rng = np.random.default_rng(0)
-        table = self.input_scaler_.quantiles_
-
-        def sample() -> Tensor:
-            rows = rng.integers(N_QUANTILES, size=(_IMPORTANCE_ROWS, table.shape[1]))
-            return to_tensor(np.take_along_axis(table, rows, axis=0), self._execution)
-
-        importances = feature_importances(self.module_, sample(), sample())
-        return importances.double().cpu().numpy()
+        return importances(self.module_, self.input_scaler_, self._execution)
 
     # --- the target's side, given by subclasses ---------------------------------------
 
@@ -347,4 +339,8 @@ class TabularKAN(BaseKANEstimator):
         return None
 
     def _score_outputs(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
+        raise NotImplementedError
+
+    def _torch_head(self) -> nn.Module:
+        """What turns the network's outputs into predictions."""
         raise NotImplementedError

@@ -17,11 +17,15 @@ _HELP = """
 
 
 def check_columns_are_numbers(X: Any, estimator_name: str) -> None:
-    """Raise for text, category and mixed columns, before they are converted to floats."""
+    """Raise for text, category and mixed columns, before they are converted to floats.
+
+    Columns of a table must have names of their own as well.
+    """
     if isinstance(X, list | tuple):
         with suppress(ValueError):  # ragged; validate_data says so
             X = np.array(X, dtype=object)
     if isinstance(X, pd.DataFrame):
+        _check_names_are_unique(X.columns)
         other = [(name, x.dtype) for name, x in X.items() if not _is_numeric_column(x)]
         if other:
             held = ", ".join(f"{name!r} (dtype {dtype})" for name, dtype in other[:5])
@@ -46,6 +50,15 @@ def check_columns_are_numbers(X: Any, estimator_name: str) -> None:
         for column in range(X.shape[1]):
             for value in X[:, column]:
                 _check_number(value, column, estimator_name)
+
+
+def _check_names_are_unique(columns: pd.Index) -> None:
+    again = columns[columns.duplicated()]
+    if len(again):  # scikit-learn says so itself, but not in every version
+        raise ValueError(
+            f"The columns of X need unique names, but {again[0]!r} occurs "
+            f"{(columns == again[0]).sum()} times. Rename or drop some."
+        )
 
 
 def _check_number(value: Any, column: int, estimator_name: str) -> None:
@@ -110,3 +123,16 @@ def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> None:
                 f"{estimator_name} needs numbers in y, but it holds the text {str(text)!r}. "
                 "For classes, use a classifier."
             )
+
+
+def check_validation_is_used(X: Any, y: Any, early_stopping: bool | str) -> None:
+    """Raise unless both came, and something is to be done with them."""
+    if X is None or y is None:
+        raise ValueError(
+            f"X_val and y_val go together, but {'X_val' if X is None else 'y_val'} is missing."
+        )
+    if early_stopping is False:
+        raise ValueError(
+            "X_val and y_val are for early stopping, but early_stopping=False. Set "
+            "early_stopping=True or leave them out."
+        )

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import torch
 
+from sklearn_metakan.basis import BasisName, make_basis
 from sklearn_metakan.nn._clusters import cluster_widths
 from sklearn_metakan.nn._meta_learner import Activation, MetaLearner
 from sklearn_metakan.nn._network import KAN
@@ -12,6 +13,7 @@ from sklearn_metakan.nn._network import KAN
 def build_network(
     layer_sizes: list[int],
     *,
+    basis: BasisName = "bspline",
     grid_size: int = 5,
     degree: int = 3,
     n_meta_learners: int | Literal["auto", "layer"] | None = None,
@@ -37,7 +39,7 @@ def build_network(
     """
     meta_learners = None
     if n_meta_learners is not None:
-        n_functions = 1 + grid_size + degree
+        n_functions = make_basis(basis, 1, grid_size=grid_size, degree=degree).n_functions
 
         def meta_learner() -> MetaLearner:
             return MetaLearner(
@@ -54,6 +56,7 @@ def build_network(
         layer_sizes,
         meta_learners=meta_learners,
         edge_scale=edge_scale,
+        basis=basis,
         grid_size=grid_size,
         degree=degree,
         generator=torch.Generator().manual_seed(seed),

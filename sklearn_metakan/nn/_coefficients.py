@@ -24,6 +24,13 @@ class _Coefficients(nn.Module, ABC):
     @abstractmethod
     def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None: ...
 
+    @property
+    def activation(self) -> str | None:
+        return None
+
+    def scaled(self, shared: Sequence[Tensor]) -> Sequence[Tensor]:
+        return shared
+
     def block(self, start: int, stop: int) -> Tensor:
         """The coefficients w_oic themselves, of some inputs: (stop - start, C, out_features)."""
         by_input, shared = self.tensors()
@@ -155,8 +162,16 @@ class MetaCoefficients(_Coefficients):
         prompts, *scale = by_input
         if learner.is_linear:
             return prompts.transpose(1, 2)  # (b, p, out)
-        weights = learner.apply_with(learner.scaled(shared, self.gain), prompts)
+        weights = learner.apply_with(self.scaled(shared), prompts)
         return weights * scale[0][:, None, :] if scale else weights
 
     def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None:
-        return shared[0] * self.gain if self.meta_learner.is_linear else None
+        return self.scaled(shared)[0] if self.meta_learner.is_linear else None
+
+    @property
+    def activation(self) -> str | None:
+        return None if self.meta_learner.is_linear else self.meta_learner.activation
+
+    def scaled(self, shared: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The gain is linear in the last two: those of M's outer layer."""
+        return (*shared[:-2], *(parameter * self.gain for parameter in shared[-2:]))

@@ -18,10 +18,10 @@ class Dropout(nn.Module):
         if not 0 <= p < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {p}.")
         self.p, self.seed = p, seed
-        self._generator: torch.Generator | None = None
+        self.generator: torch.Generator | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_generator": None}
+        return self.__dict__ | {"generator": None}
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -29,7 +29,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        if self._generator is None or self._generator.device != x.device:
-            self._generator = torch.Generator(x.device).manual_seed(self.seed)
-        keep = torch.rand(x.shape, generator=self._generator, device=x.device) >= self.p
+        if self.generator is None or self.generator.device != x.device:
+            self.generator = torch.Generator(x.device).manual_seed(self.seed)
+        keep = torch.rand(x.shape, generator=self.generator, device=x.device) >= self.p
         return x * keep / (1 - self.p)

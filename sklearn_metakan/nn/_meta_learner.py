@@ -100,10 +100,6 @@ class MetaLearner(nn.Module):
         columns = prompts.flatten(0, -2).T.contiguous()  # (p, edges)
         return _ACTIVATIONS[self.activation](torch.addmm(bias, weight, columns))
 
-    def scaled(self, parameters: Sequence[Tensor], gain: Tensor) -> tuple[Tensor, ...]:
-        """Parameters of ``gain * M``, from those of M in the order of ``parameters()``."""
-        return (*parameters[:-2], *(parameter * gain for parameter in parameters[-2:]))
-
     def apply_with(self, parameters: Sequence[Tensor], prompts: Tensor) -> Tensor:
         """``forward`` with other values of the parameters, in the order of ``parameters()``.
 

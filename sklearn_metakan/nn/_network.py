@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sklearn_metakan.basis import BSplineBasis, Extrapolation
+from sklearn_metakan.basis import BasisName, Extrapolation, make_basis
 from sklearn_metakan.nn._coefficients import DirectCoefficients, MetaCoefficients
 from sklearn_metakan.nn._dropout import Dropout
 from sklearn_metakan.nn._initialization import Init, initialize
@@ -30,14 +30,19 @@ class KAN(nn.Module):
         same object may come several times (Algorithm 3).
     edge_scale : bool, default=False
         A trainable scale for each edge, beside its prompt.
+    basis : {"bspline", "rbf", "mexican_hat", "morlet", "dog", "shannon", "chebyshev", \
+            "legendre", "gram"}, default="bspline"
+        The functions that edges combine; see ``BSplineBasis``, ``RBFBasis``,
+        ``WaveletBasis`` and ``PolynomialBasis``.
     grid_size, degree : int, default=5 and 3
-        Cells of the grid and degree of the splines; C = 1 + grid_size + degree.
+        Cells of the grid; degree of splines and polynomials. For splines,
+        C = 1 + grid_size + degree.
     knots : (float, float) or array, default=(-1, 1)
-        Knots of the inputs as in ``BSplineBasis``; hidden layers have uniform knots on
+        Ends of the grid of the inputs, for splines also all knots; hidden layers have
         [-3, 3], where their inputs start with unit variance.
     extrapolation : {"linear", "base", "constant", "error"}, default="linear"
-        Outside the grid. "error" watches the inputs of the network; hidden layers then
-        use "linear".
+        Outside the grid; "base" is not for "legendre". "error" watches the inputs of the
+        network; hidden layers then use "linear".
     dropout : float in [0, 1), default=0.0
         Of the inputs of hidden layers.
     bias : bool, default=False
@@ -74,6 +79,7 @@ class KAN(nn.Module):
         *,
         meta_learners: MetaLearner | Sequence[MetaLearner] | None = None,
         edge_scale: bool = False,
+        basis: BasisName = "bspline",
         grid_size: int = 5,
         degree: int = 3,
         knots: tuple[float, float] | ArrayLike = (-1.0, 1.0),
@@ -108,19 +114,20 @@ class KAN(nn.Module):
         layers, dropouts = [], []
         for index, (n_in, n_out) in enumerate(pairwise(layer_sizes)):
             first = index == 0
-            basis = BSplineBasis(
+            functions = make_basis(
+                basis,
                 n_in,
-                grid_size,
-                degree,
-                knots if first else (-HIDDEN_RANGE, HIDDEN_RANGE),
-                extrapolation if first or extrapolation != "error" else "linear",
+                grid_size=grid_size,
+                degree=degree,
+                knots=knots if first else (-HIDDEN_RANGE, HIDDEN_RANGE),
+                extrapolation=extrapolation if first or extrapolation != "error" else "linear",
                 dtype=dtype,
             )
-            source = _source(n_in, n_out, basis.n_functions, assigned[index], edge_scale, dtype)
+            source = _source(n_in, n_out, functions.n_functions, assigned[index], edge_scale, dtype)
             layer = KANLinear(
                 n_in,
                 n_out,
-                basis,
+                functions,
                 source,
                 bias=bias,
                 backend=backend,
@@ -138,11 +145,17 @@ class KAN(nn.Module):
             initialize(layers, generator, init)
 
     @property
+    def out_features(self) -> int:
+        *_, last = self.kan_layers()
+        return last.out_features
+
+    @property
     def widest_features(self) -> int:
         """Most features of a row that any layer has: in_features * C."""
-        return max(layer.in_features * layer.basis.n_functions for layer in self._layers())
+        return max(layer.in_features * layer.basis.n_functions for layer in self.kan_layers())
 
-    def _layers(self) -> Iterator[KANLinear]:
+    def kan_layers(self) -> Iterator[KANLinear]:
+        """The layers from the inputs to the outputs."""
         for layer in self.layers:
             assert isinstance(layer, KANLinear)
             yield layer

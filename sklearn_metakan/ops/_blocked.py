@@ -3,7 +3,8 @@
 Saved for the backward pass are the input and the parameters, nothing else. A block is some
 inputs (their weights are generated once) times some rows (their features are evaluated).
 Backward does the same again: ``dW = F' g`` and ``dF = g W'``, then on into prompts,
-meta-learner and x.
+meta-learner and x. What makes features and weights is exchangeable: plain PyTorch
+(``_kernels``) or fused kernels (``_triton``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,14 +14,12 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
+from sklearn_metakan.ops._kernels import Features, Weights, leaf
+from sklearn_metakan.ops._memory import block_sizes, default_memory
 from sklearn_metakan.ops._reference import edge_sum_reference
 
 if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
-
-# MiB. On a CPU, measured: less makes blocks too small, more does not fit into the caches.
-DEFAULT_MEMORY = {"cpu": 16.0, "cuda": 64.0}
-FEWEST_ROWS = 256  # of a block: below it, products and the calls around them are inefficient
 
 
 def edge_sum_blocked(
@@ -29,49 +28,38 @@ def edge_sum_blocked(
     source: "CoefficientSource",
     derivative: int,
     working_memory: float | None,
+    fused: bool = False,
 ) -> Tensor:
     """See ``edge_sum``; ``working_memory`` in MiB bounds what a block takes."""
     x = x.to(basis.domain.dtype)
     by_input, shared = source.tensors()
-    inputs, rows = block_sizes(x, basis, source, working_memory)
-    plan = _Plan(basis, source, derivative, inputs, rows, len(by_input))
-    return _EdgeSum.apply(x, plan, *by_input, *shared)
-
-
-def block_sizes(
-    x: Tensor, basis: Basis, source: "CoefficientSource", working_memory: float | None
-) -> tuple[int, int]:
-    """Inputs and rows of a block that fits into the memory, backward pass included.
-
-    As many inputs as go with ``FEWEST_ROWS`` rows, then as many rows as still fit; where
-    the memory is too small even for that, one input and ``FEWEST_ROWS`` rows.
-    """
-    if working_memory is None:
-        working_memory = DEFAULT_MEMORY["cpu" if x.device.type == "cpu" else "cuda"]
-    numbers = working_memory * 2**20 / x.element_size()
-    n, in_features = x.shape
-    a_value, an_input = basis.numbers_per_value, source.numbers_per_input
-    rows = max(1, min(n, FEWEST_ROWS))
-    inputs = _even(in_features, numbers / (an_input + rows * a_value))
-    more = (numbers - inputs * an_input) / (inputs * a_value)
-    return inputs, _even(max(1, n), max(rows, more))
-
-
-def _even(total: int, most: float) -> int:
-    """The size of the fewest equal blocks of at most so many."""
-    blocks = -(-total // max(1, int(min(most, total))))
-    return -(-total // blocks)
+    plan = _Plan(basis, source, derivative, fused, len(by_input))
+    features, weights = plan.kernels(by_input, shared)
+    memory = default_memory(x, source) if working_memory is None else working_memory
+    inputs, rows = block_sizes(x, features.numbers_per_value, weights.numbers_per_input, memory)
+    return _EdgeSum.apply(x, plan._replace(inputs=inputs, rows=rows), *by_input, *shared)
 
 
 class _Plan(NamedTuple):
-    """What a call computes, and the blocks it is cut into."""
+    """What a call computes, with which kernels, and the blocks it is cut into."""
 
     basis: Basis
     source: "CoefficientSource"
     derivative: int
-    inputs: int
-    rows: int
+    fused: bool
     n_by_input: int  # of the source's tensors, those with a leading axis of inputs
+    inputs: int = 0
+    rows: int = 0
+
+    def kernels(
+        self, by_input: Sequence[Tensor], shared: Sequence[Tensor]
+    ) -> tuple[Features, Weights]:
+        if self.fused:
+            from sklearn_metakan.ops._triton import fused_kernels
+
+            return fused_kernels(self.basis, self.source, self.derivative, by_input, shared)
+        weights = Weights(self.source, by_input, shared)
+        return Features(self.basis, self.derivative, self.source.dictionary(shared)), weights
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         return tensors[: self.n_by_input], tensors[self.n_by_input :]
@@ -92,16 +80,13 @@ class _EdgeSum(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, plan: _Plan, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(x, *tensors)
         ctx.plan, ctx.precision = plan, _present_precision(x.device.type)
-        by_input, shared = plan.split(tensors)
-        dictionary = plan.source.dictionary(shared)
+        features, weights = plan.kernels(*plan.split(tensors))
         y = x.new_empty(len(x), plan.source.out_features)
         for inputs in plan.input_blocks():
-            weights = plan.source.generate([t[inputs] for t in by_input], shared).flatten(0, 1)
+            made = weights.make(inputs)
             for rows in plan.row_blocks(len(x)):
-                with _full_precision(x):
-                    features = plan.basis.values(x[rows, inputs], inputs.start, plan.derivative)
-                combined = _combine(features, dictionary)
-                _product(y[rows], combined.flatten(1), weights, add=inputs.start > 0)
+                block = features.values(x[rows, inputs], inputs.start)
+                _product(y[rows], block, made, add=inputs.start > 0)
         return y
 
     @staticmethod
@@ -125,37 +110,30 @@ def _present_precision(device_type: str) -> torch.autocast:
     )
 
 
-def _full_precision(x: Tensor) -> torch.autocast:
-    return torch.autocast(x.device.type, enabled=False)
-
-
 def _product(out: Tensor, left: Tensor, right: Tensor, add: bool) -> None:
-    """``out = left @ right`` or ``+=``; inside autocast, factors are rounded, not the sum."""
-    if not torch.is_autocast_enabled(out.device.type):
+    """``out = left @ right`` or ``+=``; factors may be rounded, the sum is not."""
+    if left.dtype != out.dtype and out.is_cuda:
+        right = right.to(left.dtype)
+        if add:
+            torch.addmm(out, left, right, out_dtype=out.dtype, out=out)
+        else:
+            torch.mm(left, right, out_dtype=out.dtype, out=out)
+    elif left.dtype == right.dtype == out.dtype and not torch.is_autocast_enabled(out.device.type):
         out.addmm_(left, right, beta=1 if add else 0)
     elif add:
-        out.add_(left @ right)
+        out.add_(left @ right.to(left.dtype))
     else:
-        out.copy_(left @ right)
-
-
-def _combine(features: Tensor, dictionary: Tensor | None) -> Tensor:
-    """(r, b, C) @ (C, p); turned round, as products of few columns are slow (CPU)."""
-    if dictionary is None:
-        return features
-    combined = dictionary.T.contiguous() @ features.flatten(0, 1).T
-    return combined.T.unflatten(0, features.shape[:2])
-
-
-def _spread(combined_grad: Tensor, dictionary: Tensor | None) -> Tensor:
-    """The way back, (r, b, p) @ (p, C)."""
-    return combined_grad if dictionary is None else combined_grad @ dictionary.T.contiguous()
+        out.copy_(left @ right.to(left.dtype))
 
 
 def _differentiable_gradients(
     plan: _Plan, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
 ) -> list[Tensor | None]:
-    """Gradients with a graph of their own, for derivatives of derivatives: all materialised."""
+    """Gradients with a graph of their own, for derivatives of derivatives: all materialised.
+
+    Of views: a tensor that x itself came from must not be reached through x.
+    """
+    x, tensors = x.view_as(x), [t.view_as(t) for t in tensors]
     y = edge_sum_reference(x, plan.basis, plan.source, plan.derivative, *plan.split(tensors))
     wanted = [t for t, need in zip((x, *tensors), needed, strict=True) if need]
     found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True, allow_unused=True))
@@ -166,13 +144,8 @@ def _gradients(
     plan: _Plan, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
 ) -> list[Tensor | None]:
     of_x, *of_tensors = needed
-    leaves = [_leaf(t, need) for t, need in zip(tensors, of_tensors, strict=True)]
+    leaves = [leaf(t, need) for t, need in zip(tensors, of_tensors, strict=True)]
     return _Backward(plan, x, grad, of_x, *plan.split(leaves)).run()
-
-
-def _leaf(tensor: Tensor, needs_grad: bool) -> Tensor:
-    """The same numbers, cut off from the graph that they came with."""
-    return tensor.detach().requires_grad_(needs_grad)
 
 
 class _Backward:
@@ -187,73 +160,36 @@ class _Backward:
         by_input: Sequence[Tensor],
         shared: Sequence[Tensor],
     ) -> None:
-        self.plan, self.x, self.grad = plan, x, grad
-        self.by_input, self.shared = by_input, shared
+        self.plan, self.x, self.grad, self.shared = plan, x, grad, shared
         with torch.enable_grad():
-            self.dictionary = plan.source.dictionary(shared)
+            self.features, self.weights = plan.kernels(by_input, shared)
         self.x_grad = torch.empty_like(x) if of_x else None
-        self.by_input_grads = [t.new_empty(t.shape) if t.requires_grad else None for t in by_input]
-        self.dictionary_grad: Tensor | None = None
-        if self.dictionary is not None and self.dictionary.requires_grad:
-            self.dictionary_grad = x.new_zeros(self.dictionary.shape[::-1])  # (p, C)
 
     def run(self) -> list[Tensor | None]:
         for inputs in self.plan.input_blocks():
             self._block(inputs)
-        if self.dictionary is not None and self.dictionary_grad is not None:
-            self.dictionary.backward(self.dictionary_grad.T)
-        return [self.x_grad, *self.by_input_grads, *(t.grad for t in self.shared)]
+        self.features.finish()
+        by_input_grads = self.weights.finish()
+        return [self.x_grad, *by_input_grads, *(t.grad for t in self.shared)]
 
     def _block(self, inputs: slice) -> None:
-        leaves = [_leaf(t[inputs], t.requires_grad) for t in self.by_input]
-        with torch.enable_grad():
-            weights = self.plan.source.generate(leaves, self.shared)  # (b, C or p, out)
-        is_parameter = weights is leaves[0]
+        """From y into x and the dictionary, and into the weights, row block by row block."""
+        features, weights = self.features, self.weights
+        by_weights = self.x_grad is not None or features.learns
+        made = weights.remake(inputs) if by_weights else None
         weights_grad: Tensor | None = None
-        if is_parameter and self.by_input_grads[0] is not None:
-            weights_grad = self.by_input_grads[0][inputs]
-        elif weights.requires_grad:
-            weights_grad = self.x.new_empty(weights.shape)
-        self._products(inputs, weights, weights_grad)
-        if weights_grad is None or is_parameter:
-            return
-        weights.backward(weights_grad)
-        for whole, leaf in zip(self.by_input_grads, leaves, strict=True):
-            if whole is not None:
-                whole[inputs] = 0.0 if leaf.grad is None else leaf.grad
-
-    def _products(self, inputs: slice, weights: Tensor, weights_grad: Tensor | None) -> None:
-        """From y into x and the dictionary, and as far as the weights."""
-        flat = weights.flatten(0, 1)
-        flat_grad = None if weights_grad is None else weights_grad.flatten(0, 1)
         for rows in self.plan.row_blocks(len(self.x)):
-            self._rows(inputs, rows, flat, flat_grad)
-
-    def _rows(
-        self, inputs: slice, rows: slice, weights: Tensor, weights_grad: Tensor | None
-    ) -> None:
-        """The same for some rows; weights are (b * C or b * p, out)."""
-        basis, start, derivative = self.plan.basis, inputs.start, self.plan.derivative
-        x, grad, dictionary = self.x[rows, inputs], self.grad[rows], self.dictionary
-        by_features = weights_grad is not None or self.dictionary_grad is not None
-        if self.x_grad is not None or self.dictionary_grad is not None:
-            combined_grad = (grad @ weights.T).unflatten(1, (x.shape[1], -1))
-        if self.x_grad is None:
-            with _full_precision(x):
-                features = basis.values(x, start, derivative)  # (r, b, C)
-        else:
-            features_grad = _spread(combined_grad, dictionary).to(x.dtype)
-            with _full_precision(x):
-                if not by_features:
-                    x_grad = basis.contract(features_grad, x, start, derivative + 1)
-                else:
-                    features, x_grad = basis.values_and_contract(
-                        features_grad, x, start, derivative
-                    )
-            self.x_grad[rows, inputs] = x_grad
-        if self.dictionary_grad is not None:
-            left = combined_grad.flatten(0, 1).T
-            _product(self.dictionary_grad, left, features.flatten(0, 1), add=True)
+            x, grad = self.x[rows, inputs], self.grad[rows]
+            features_grad = None if made is None else grad.to(made.dtype) @ made.T
+            if rows.stop >= len(self.x):
+                made = None  # makes room for the gradient of its size
+            x_grad = None if self.x_grad is None else self.x_grad[rows, inputs]
+            block = features.backward(x, inputs.start, features_grad, x_grad, weights.learns)
+            if block is None:
+                continue
+            features_grad = None
+            if weights_grad is None:
+                weights_grad = weights.new_gradient(inputs, one_product=len(grad) == len(self.x))
+            _product(weights_grad, block.T, grad.to(block.dtype), add=rows.start > 0)
         if weights_grad is not None:
-            left = _combine(features, dictionary).flatten(1).T
-            _product(weights_grad, left, grad, add=rows.start > 0)
+            weights.backward(inputs, weights_grad)

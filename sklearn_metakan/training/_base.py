@@ -18,6 +18,7 @@ from sklearn_metakan.training._execution import Execution, choose_execution, thr
 from sklearn_metakan.training._net import KANNet, Score
 from sklearn_metakan.training._net_params import check_net_params, check_param_groups
 from sklearn_metakan.training._schedules import LearningRateSchedule
+from sklearn_metakan.training._undo import kept_on_error
 
 LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
@@ -43,6 +44,7 @@ class BaseKANEstimator(BaseEstimator):
     net_params: dict[str, Any] | None
     net_: KANNet
     loss_curve_: list[float]
+    cuda_graph_: bool
 
     # --- parameters -------------------------------------------------------------------
 
@@ -62,6 +64,7 @@ class BaseKANEstimator(BaseEstimator):
     def _network_settings(self) -> dict[str, Any]:
         """Settings of the network that do not depend on the data."""
         settings = {
+            "basis": self.basis,
             "grid_size": self.grid_size,
             "degree": self.degree,
             "extrapolation": self.extrapolation,
@@ -91,6 +94,11 @@ class BaseKANEstimator(BaseEstimator):
             raise ValueError(
                 f"dropout={self.dropout} contradicts solver='lbfgs', whose line search needs a "
                 "loss that repeats. Set dropout=0 or solver='adamw'."
+            )
+        if self.knots == "quantile" and self.basis != "bspline":
+            raise ValueError(
+                f"knots='quantile' contradicts basis={self.basis!r}: only splines have knots of "
+                "their own. Set knots='uniform'; scale_inputs='quantile' has a like effect."
             )
         if self._is_meta and self.edge_scale and self.meta_hidden_dim == 0:
             raise ValueError(
@@ -233,14 +241,18 @@ class BaseKANEstimator(BaseEstimator):
         if monitor is not None:  # the last one, since it ends training
             callbacks.append(monitor)
         net.callbacks = [*deepcopy(list(self.callbacks or [])), *callbacks]
-        net.initialize_callbacks()
         net.max_epochs, net.batch_size = max_iter, batch_size
         net.shuffle_seed, net.score = seed, score
         numbers = batch_size * self.module_.widest_features
-        with self._execution.active(), threads_for(self._execution.device, numbers):
-            net.fit_on(data, validation)
-        net.module_.eval()
-        net.callbacks, net.callbacks_, net.validation_ = [], [], None
+        threads = threads_for(self._execution.device, numbers)
+        try:
+            with kept_on_error(net), self._execution.active(), threads:
+                net.initialize_callbacks()
+                net.fit_on(data, validation)
+            self.cuda_graph_ = net.replayed_
+        finally:
+            net.module_.eval()
+            net.callbacks, net.callbacks_, net.validation_ = [], [], None
 
     # --- what was fitted --------------------------------------------------------------
 

@@ -1,13 +1,22 @@
 """Watching a training run: best weights, when to stop, the progress bar."""
 
+import sys
 import warnings
 from collections.abc import Iterable
 from math import inf, isfinite
+from types import FrameType
 from typing import Any
 
+import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch import Tensor
+
+from sklearn_metakan.training._data import TensorData
+
+_DIVERGED = 10.0  # at least; a constant prediction has a loss of about 1 on a scaled target
+_ROWS_TRIED = 64
+_LIBRARIES = {"sklearn_metakan", "skorch", "sklearn", "joblib"}  # between user and warning
 
 
 def check_callbacks(callbacks: Iterable[Any]) -> None:
@@ -29,7 +38,12 @@ class Monitor(Callback):
     The watched loss is that of the validation rows if there are any, else of training.
     It has improved if it fell below the best so far by more than ``tol`` times that best.
     A training loss belongs to the weights that its iteration started from; those at the end
-    of it may be broken already.
+    of it may be broken already. The last ones are therefore tried on a few rows, unless those
+    of the best iteration are put back.
+
+    Divergence that stays finite is a training loss that ends at more than ten times the first
+    iteration's, and at more than 10: neither overfitting nor going on from good weights does
+    that, and a single iteration cannot.
 
     Parameters
     ----------
@@ -37,8 +51,8 @@ class Monitor(Callback):
         Stop after so many iterations without improvement; None: never.
     tol : float
     restore_best : bool
-        Whether the weights of the best iteration are put back at the end. After a loss
-        that is not finite they are in any case.
+        Whether the weights of the best iteration are put back at the end. After a loss or
+        weights that are not finite they are in any case.
     expects_convergence : bool
         Whether running out of iterations deserves a ConvergenceWarning.
     """
@@ -52,7 +66,8 @@ class Monitor(Callback):
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.best_, self.reference_, self.waited_ = inf, inf, 0
         self.best_score_: float | None = None
-        self.stopped_ = False
+        self.first_, self.last_ = inf, 0.0  # training losses
+        self.stopped_ = self.broken_ = False
         self.best_state_ = self.start_state_ = _copy_state(net)
 
     def on_epoch_begin(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
@@ -63,7 +78,11 @@ class Monitor(Callback):
         row = net.history[-1]
         watched = row.get("valid_loss", row["train_loss"])
         if not (isfinite(watched) and isfinite(row["train_loss"])):
-            self._give_up(net)
+            self._put_best_back(net, f"The loss was not finite in iteration {len(net.history)}")
+            raise StopTraining
+        self.last_ = row["train_loss"]
+        if self.first_ == inf:
+            self.first_ = self.last_
         if watched < self.best_:
             self.best_, self.best_score_ = watched, row.get("valid_score")
             self.best_state_ = self.start_state_ if dataset_valid is None else _copy_state(net)
@@ -75,30 +94,55 @@ class Monitor(Callback):
             self.stopped_ = True
             raise StopTraining
 
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+    def on_train_end(self, net: Any, X: TensorData, **kwargs: Any) -> None:
         if self.restore_best:
             net.module_.load_state_dict(self.best_state_)
+        elif not self.broken_ and not _is_finite(net, X):
+            self._put_best_back(net, "The loss was not finite after the last iteration")
         self.best_state_ = self.start_state_ = {}
+        if not self.broken_:
+            self._comment_on_the_end(net)
+
+    def _comment_on_the_end(self, net: Any) -> None:
         ran_out = len(net.history) == net.max_epochs and not self.stopped_
-        if self.expects_convergence and ran_out:
-            warnings.warn(
+        if self.last_ > _DIVERGED * max(self.first_, 1.0):
+            warn_caller(
+                f"Training diverged: the loss rose from {self.first_:.3g} in the first iteration "
+                f"to {self.last_:.3g} in the last. Lower learning_rate, or scale inputs and target."
+            )
+        elif self.expects_convergence and ran_out:
+            warn_caller(
                 f"Training stopped at max_iter={net.max_epochs} before the loss settled "
-                f"within tol={self.tol}. Raise max_iter, or raise tol to stop earlier.",
-                ConvergenceWarning,
-                stacklevel=2,
+                f"within tol={self.tol}. Raise max_iter, or raise tol to stop earlier."
             )
 
-    def _give_up(self, net: Any) -> None:
+    def _put_best_back(self, net: Any, reason: str) -> None:
         net.module_.load_state_dict(self.best_state_)
-        self.stopped_ = True
-        warnings.warn(
-            f"The loss was not finite in iteration {len(net.history)}; training stopped and "
-            "the best weights so far were put back. Lower learning_rate, or raise "
-            "weight_decay; check the target for extreme values.",
-            ConvergenceWarning,
-            stacklevel=2,
+        net.optimizer_.state.clear()  # its moments would break the next step as well
+        self.broken_ = True
+        warn_caller(
+            f"{reason}; training stopped and the best weights so far were put back. Lower "
+            "learning_rate, or raise weight_decay; check the target for extreme values."
         )
-        raise StopTraining
+
+
+def warn_caller(message: str) -> None:
+    """A ConvergenceWarning that points at the line of code that had the estimator fitted."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and _is_library(frame):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, ConvergenceWarning, stacklevel=level)
+
+
+def _is_library(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
+
+
+def _is_finite(net: Any, data: TensorData) -> bool:
+    """Whether the weights, and their loss on a few rows, are finite numbers."""
+    loss = net.validation_step(data[:_ROWS_TRIED])["loss"]
+    numbers = [loss, *net.module_.parameters()]
+    return bool(torch.stack([torch.isfinite(tensor).all() for tensor in numbers]).all())
 
 
 def _copy_state(net: Any) -> dict[str, Tensor]:

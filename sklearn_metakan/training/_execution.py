@@ -1,4 +1,4 @@
-"""Where and how numbers are computed: device, precision, rows at a time."""
+"""Where and how numbers are computed: device and precision."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -97,9 +97,3 @@ def choose_execution(
     dtype = torch.float64 if precision == "float64" else torch.float32
     products = precision if precision in ("tf32", "bf16") else "full"
     return Execution(chosen, dtype, products)
-
-
-def rows_at_a_time(working_memory: float | None, numbers_per_row: int) -> int:
-    """Rows to predict at once: what fits into working_memory MiB, 64 by default."""
-    budget = 64 if working_memory is None else working_memory
-    return max(1, int(budget * 2**20 / (8 * numbers_per_row)))

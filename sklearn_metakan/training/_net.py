@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -12,8 +12,11 @@ from skorch.utils import FirstStepAccumulator
 from torch import Tensor
 
 from sklearn_metakan.training._callbacks import StopTraining
-from sklearn_metakan.training._data import BatchIterator, TensorData
+from sklearn_metakan.training._capturable import check_cuda_graph, is_captured
+from sklearn_metakan.training._cuda_graph import CapturedStep
+from sklearn_metakan.training._data import Batch, BatchIterator, TensorData
 from sklearn_metakan.training._losses import weighted_mean
+from sklearn_metakan.training._memory import Frugal, advice_when_full, parts
 
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
 
@@ -31,7 +34,8 @@ class KANNet(NeuralNet):
     Differences: batches are slices of tensors; the criterion gives a loss by row, which is
     weighted and averaged here; losses stay on the device and are read once an epoch; the
     validation predictions of an epoch are scored; neither training nor initialisation
-    moves a global generator.
+    moves a global generator; on CUDA, steps are replays of a captured one where that is
+    possible, and what does not fit into memory is computed in parts.
 
     Parameters beyond skorch's
     --------------------------
@@ -40,6 +44,11 @@ class KANNet(NeuralNet):
         Recorded as ``valid_score`` after each epoch with validation data.
     penalty : float
         Adds ``0.5 * penalty * |parameters|^2`` to the training loss.
+    cuda_graph : {"auto", True, False}
+        Whether training steps become CUDA graphs, after a few that warm up. "auto": with
+        AdamW on CUDA, without callbacks for each batch, if at least 20 full batches follow.
+        True raises a ValueError where it is impossible. A callback that is called once an
+        epoch may change learning rates, other settings of the optimiser, and what is trained.
     """
 
     def __init__(
@@ -48,11 +57,17 @@ class KANNet(NeuralNet):
         shuffle_seed: int = 0,
         score: Score | None = None,
         penalty: float = 0.0,
+        cuda_graph: Literal["auto", True, False] = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        check_cuda_graph(cuda_graph)
         self.shuffle_seed, self.score, self.penalty = shuffle_seed, score, penalty
+        self.cuda_graph = cuda_graph
         self.asked_: dict[str, Any] = {}  # the training parameters it was made for
+        self.captured_: CapturedStep | None = None  # while it trains
+        self.replayed_ = False  # whether it was used last time
+        self.frugal_ = Frugal()
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
@@ -62,7 +77,17 @@ class KANNet(NeuralNet):
         """Train the initialised module for ``max_epochs`` more epochs."""
         self.validation_ = validation
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
-        return self.partial_fit(data)
+        rows = min(self.batch_size, len(data))
+        if is_captured(self, len(data) // rows):
+            self.captured_ = CapturedStep(self, data.room_for(rows), super().train_step)
+        remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
+        try:
+            with advice_when_full("training", remedy + "device='cpu'."):
+                return self.partial_fit(data)
+        finally:
+            self.replayed_ = self.captured_ is not None and self.captured_.replayed
+            self._free_captured()
+            self.captured_ = None
 
     def get_split_datasets(
         self, X: TensorData, y: Any = None, **fit_params: Any
@@ -70,8 +95,11 @@ class KANNet(NeuralNet):
         return X, self.validation_
 
     def get_iterator(self, dataset: TensorData, training: bool = False) -> BatchIterator:
-        generator = self.generator_ if training else None
-        return BatchIterator(dataset, min(self.batch_size, len(dataset)), generator)
+        batch_size = min(self.batch_size, len(dataset))
+        if not training:
+            return BatchIterator(dataset, batch_size)
+        room = None if self.captured_ is None else self.captured_.batch
+        return BatchIterator(dataset, batch_size, self.generator_, room)
 
     def fit_loop(self, X: TensorData, y: Any = None, **kwargs: Any) -> "KANNet":
         try:
@@ -125,6 +153,64 @@ class KANNet(NeuralNet):
             self.history.record(
                 f"{prefix}_score", self.score(data.y, torch.cat(outputs), data.weight)
             )
+
+    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        if self.captured_ is not None:
+            return self.captured_.run(batch)
+        return super().train_step(batch, **fit_params)
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        def free() -> None:
+            self._free_captured()
+            self._zero_grad_optimizer()  # of parts that were done
+
+        return self._where_memory_allows(batch, self.gradients, free)
+
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        def validate(part: Batch, share: float) -> dict[str, Any]:
+            step = super(KANNet, self).validation_step(part)
+            return step | {"loss": step["loss"] * share}
+
+        return self._where_memory_allows(batch, validate, self._free_captured)
+
+    def gradients(self, batch: Batch, share: float = 1.0) -> dict[str, Any]:
+        """Forward and backward pass of a batch, or of the part of one that is such a share."""
+        self._set_training(True)
+        X, y = batch
+        y_pred = self.infer(X)
+        loss = self.get_loss(y_pred, y, X=X, training=True)
+        if share != 1.0:
+            loss = loss * share
+        loss.backward()
+        return {"loss": loss, "y_pred": y_pred}
+
+    def _where_memory_allows(
+        self,
+        batch: Batch,
+        step: Callable[[Batch, float], dict[str, Any]],
+        free: Callable[[], None],
+    ) -> dict[str, Any]:
+        """A step on the whole batch, or on one part after the other."""
+
+        def compute(rows: int) -> dict[str, Any]:
+            if rows >= len(batch[0]):
+                return step(batch, 1.0)
+            steps = [step(part, share) for part, share in parts(batch, rows)]
+            return {
+                "loss": sum(each["loss"].detach() for each in steps),
+                "y_pred": torch.cat([each["y_pred"].detach() for each in steps]),
+            }
+
+        return self.frugal_.run(self.module_, len(batch[0]), compute, free)
+
+    def _free_captured(self) -> None:
+        if self.captured_ is not None:
+            self.captured_.close()
+
+    def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
+        # The gradients of a captured step stay where they are; other steps use them too.
+        captured = self.captured_ is not None and self.captured_.graph is not None
+        super()._zero_grad_optimizer(set_to_none=not captured)
 
     def get_train_step_accumulator(self) -> FirstStepAccumulator:
         return _LastStep()

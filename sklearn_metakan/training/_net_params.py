@@ -3,6 +3,8 @@
 from fnmatch import fnmatch
 from typing import Any
 
+from sklearn_metakan.training._capturable import check_cuda_graph
+
 # skorch parameter -> the constructor parameter that sets it.
 _TAKEN = {
     "lr": "learning_rate",
@@ -53,6 +55,7 @@ def check_net_params(net_params: dict[str, Any] | None, module_settings: dict[st
                 f"net_params cannot hold {key!r}: the parameter {taken!r} sets it. Use "
                 f"{taken}=... instead."
             )
+    check_cuda_graph(net_params.get("cuda_graph", "auto"))
 
 
 def check_param_groups(net_params: dict[str, Any], parameter_names: list[str]) -> None:

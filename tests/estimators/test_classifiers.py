@@ -1,12 +1,9 @@
 """KANClassifier and MetaKANClassifier: labels, probabilities, weights, stopping, going on."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_iris, make_classification, make_moons
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_score, train_test_split
@@ -37,14 +34,6 @@ QUICK = STEPS | {"hidden_layer_sizes": (8,), "max_iter": 80, "learning_rate": 0.
 
 both = pytest.mark.parametrize("classifier", CLASSIFIERS)
 targets = pytest.mark.parametrize("y", [TWO, THREE], ids=["two", "three"])
-
-
-@pytest.fixture(autouse=True)
-def no_word_on_convergence():
-    """Fits here are short on purpose."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Training stopped at max_iter", ConvergenceWarning)
-        yield
 
 
 # --- quality, with whatever the defaults are ------------------------------------------

@@ -43,14 +43,6 @@ SETTLED = QUICK | {"max_iter": 200, "learning_rate_schedule": "onecycle"}
 both = pytest.mark.parametrize("regressor", REGRESSORS)
 
 
-@pytest.fixture(autouse=True)
-def no_word_on_convergence():
-    """Fits here are short on purpose."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Training stopped at max_iter", ConvergenceWarning)
-        yield
-
-
 # --- quality, with whatever the defaults are ------------------------------------------
 
 

@@ -1,8 +1,11 @@
 """Starting values keep the variance of activations, and come from one generator."""
 
+from typing import get_args
+
 import pytest
 import torch
 
+from sklearn_metakan.basis import BasisName
 from sklearn_metakan.nn import KAN, MetaCoefficients, MetaLearner, build_network
 
 
@@ -28,6 +31,21 @@ def test_eight_layers_keep_the_spread(source, seed):
         spread = x.var(0).mean().sqrt()
         assert 0.5 < spread < 2
         assert x.mean(0).square().mean().sqrt() < 0.5 * spread
+
+
+@pytest.mark.parametrize("basis", get_args(BasisName))
+@pytest.mark.parametrize("scaled", [False, True])
+@torch.no_grad()
+def test_four_layers_of_every_basis_keep_the_spread(basis, scaled):
+    options = {"n_meta_learners": "auto", "edge_scale": True} if scaled else {}
+    for seed, degree in ((0, 3), (1, 6)):
+        network = build_network([64] * 5, basis=basis, degree=degree, seed=seed, **options)
+        x = inputs(256, 64, seed)
+        for layer in network.layers:
+            x = layer(x)
+            spread = x.var(0).mean().sqrt()
+            assert 0.5 < spread < 2
+            assert x.mean(0).square().mean().sqrt() < 0.5 * spread
 
 
 @pytest.mark.parametrize("widths", [[3, 100, 5, 1], [200, 10, 80, 2]])

@@ -21,8 +21,8 @@ from sklearn_metakan.nn import (
     MetaLearner,
     build_network,
 )
-from sklearn_metakan.ops import _blocked, edge_sum
-from sklearn_metakan.ops._blocked import block_sizes
+from sklearn_metakan.ops import _memory, edge_sum
+from sklearn_metakan.ops._memory import block_sizes
 
 CELLS, DEGREE = 4, 3
 N_FUNCTIONS = 1 + CELLS + DEGREE
@@ -60,7 +60,7 @@ each_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch):
     """Small examples fall into several blocks of rows, too."""
-    monkeypatch.setattr(_blocked, "FEWEST_ROWS", 3)
+    monkeypatch.setattr(_memory, "FEWEST_ROWS", 3)
 
 
 def make(source, n_in=5, n_out=3, dtype=torch.float64, knots="uniform", extrapolation="linear"):
@@ -429,6 +429,19 @@ def test_autocasts_cache_does_not_cut_a_shared_meta_learner_off(backends):
         assert (gradients[1][name] - exact).norm() < 0.1 * exact.norm() + 0.01
 
 
+def test_a_graph_of_gradients_of_layers_that_share_a_meta_learner():
+    options = {"n_meta_learners": "auto", "meta_activation": "sin", "dtype": torch.float64}
+    found = []
+    for backend in ("reference", "blocked"):
+        network = build_network([2, 3, 3, 1], backend=backend, **options)
+        x = torch.linspace(-0.9, 0.9, 12, dtype=torch.float64).view(6, 2)
+        y = network(x).pow(2).sum()
+        gradients = torch.autograd.grad(y, list(network.parameters()), create_graph=True)
+        again = torch.autograd.grad(sum(g.pow(2).sum() for g in gradients), network.parameters())
+        found.append(dict(enumerate((*gradients, *again))))
+    assert_same(found[1], found[0])
+
+
 # --- memory ---------------------------------------------------------------------------
 
 
@@ -528,22 +541,27 @@ def test_keeps_its_input_alone(source):
         (100, 10, 1e-9, (1, 100)),  # nothing fits: an input, and the rows below the fewest
         (1000, 10, 1e-9, (1, 250)),  # or the fewest, in equal blocks
         (1000, 10, 1e9, (10, 1000)),  # everything fits
-        (0, 10, None, (10, 1)),
-        (1, 1, None, (1, 1)),
+        (0, 10, 16.0, (10, 1)),
+        (1, 1, 16.0, (1, 1)),
     ],
 )
 def test_block_sizes(n, n_in, memory, sizes, monkeypatch):
     monkeypatch.undo()
     layer = make("relu", n_in)
     x = torch.zeros(n, n_in, dtype=torch.float64)
-    assert block_sizes(x, layer.basis, layer.source, memory) == sizes
+    assert (
+        block_sizes(x, layer.basis.numbers_per_value, layer.source.numbers_per_input, memory)
+        == sizes
+    )
 
 
 def test_blocks_of_inputs_are_even():
     layer = make("relu", n_in=784, n_out=256, dtype=torch.float32)
     x = torch.zeros(256, 784)
     for memory in (1.0, 2.0, 5.0, 16.0):
-        inputs, rows = block_sizes(x, layer.basis, layer.source, memory)
+        inputs, rows = block_sizes(
+            x, layer.basis.numbers_per_value, layer.source.numbers_per_input, memory
+        )
         blocks = -(-784 // inputs)
         assert 784 - (blocks - 1) * inputs > inputs - blocks  # the last one is about as wide
         assert 1 <= rows <= 256

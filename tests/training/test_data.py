@@ -53,3 +53,26 @@ def test_one_batch_of_all_rows_is_no_copy():
 def test_weights_may_be_missing():
     assert len(table(weighted=False)) == N
     assert all(weight is None for _, (_, weight) in BatchIterator(table(weighted=False), 5))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 5, 22])
+def test_full_batches_lie_in_the_room_given(batch_size, weighted):
+    data = table(weighted)
+    room = data.room_for(batch_size)
+    plain = BatchIterator(data, batch_size, torch.Generator().manual_seed(0))
+    placed = BatchIterator(data, batch_size, torch.Generator().manual_seed(0), room)
+    for (X, (y, weight)), batch in zip(plain, placed, strict=True):
+        assert torch.equal(batch[0], X)
+        assert torch.equal(batch[1][0], y)
+        assert batch[1][1] is None if weight is None else torch.equal(batch[1][1], weight)
+        assert (batch is room) == (len(X) == batch_size)
+
+
+def test_room_for_all_rows_is_the_table_itself():
+    data = table()
+    X, (y, weight) = data.room_for(N)
+    assert (X.data_ptr(), y.data_ptr()) == (data.X.data_ptr(), data.y.data_ptr())
+    assert weight.data_ptr() == data.weight.data_ptr()
+    ((batch, _),) = BatchIterator(data, N, torch.Generator(), (X, (y, weight)))
+    assert batch.data_ptr() == X.data_ptr()

@@ -1,4 +1,4 @@
-"""Device, precision, rows at a time; the global switches stay where they are."""
+"""Device and precision; the global switches stay where they are."""
 
 import joblib
 import numpy as np
@@ -10,7 +10,6 @@ from sklearn_metakan.training._execution import (
     Execution,
     choose_device,
     choose_execution,
-    rows_at_a_time,
 )
 
 ALL = [KANRegressor, KANClassifier, MetaKANRegressor, MetaKANClassifier]
@@ -194,17 +193,6 @@ def test_default_dtype_of_the_caller_does_not_matter():
             np.testing.assert_array_equal(KANRegressor(**SMALL).fit(X, Y).predict(X), expected)
         finally:
             torch.set_default_dtype(before)
-
-
-# --- rows at a time -------------------------------------------------------------------
-
-
-def test_rows_at_a_time_follow_the_memory_and_are_at_least_one():
-    assert rows_at_a_time(1, 1) == 2**20 // 8
-    assert rows_at_a_time(2, 100) == pytest.approx(2 * rows_at_a_time(1, 100), abs=1)
-    assert rows_at_a_time(1, 200) == pytest.approx(rows_at_a_time(1, 100) / 2, abs=1)
-    assert rows_at_a_time(1e-9, 10**6) == 1
-    assert rows_at_a_time(None, 10) > 1000
 
 
 # --- on a card ------------------------------------------------------------------------

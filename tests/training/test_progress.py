@@ -78,6 +78,14 @@ def test_rate_shown_is_the_one_that_trains(capfd):
 # --- interrupts -----------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def interrupts_arrive():
+    """Also in a process that a shell started in the background, which ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class InterruptsAfterEpoch(Callback):
     def __init__(self, epoch):
         self.epoch = epoch

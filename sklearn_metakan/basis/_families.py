@@ -1,0 +1,45 @@
+"""From a name to a basis."""
+
+from typing import Literal, get_args
+
+import torch
+from numpy.typing import ArrayLike
+
+from sklearn_metakan.basis._base import Basis, Extrapolation
+from sklearn_metakan.basis._bspline import BSplineBasis
+from sklearn_metakan.basis._polynomials import PolynomialBasis
+from sklearn_metakan.basis._rbf import RBFBasis
+from sklearn_metakan.basis._wavelets import WaveletBasis
+
+BasisName = Literal[
+    "bspline", "rbf", "mexican_hat", "morlet", "dog", "shannon", "chebyshev", "legendre", "gram"
+]
+
+
+def make_basis(
+    name: BasisName,
+    in_features: int,
+    *,
+    grid_size: int = 5,
+    degree: int = 3,
+    knots: tuple[float, float] | ArrayLike = (-1.0, 1.0),
+    extrapolation: Extrapolation = "linear",
+    dtype: torch.dtype | None = None,
+) -> Basis:
+    """The basis of this name; polynomials have no use for grid_size, others none for degree.
+
+    Examples
+    --------
+    >>> [make_basis(name, 1).n_functions for name in ("bspline", "rbf", "morlet", "chebyshev")]
+    [9, 7, 13, 4]
+    """
+    match name:
+        case "bspline":
+            return BSplineBasis(in_features, grid_size, degree, knots, extrapolation, dtype)
+        case "rbf":
+            return RBFBasis(in_features, grid_size, knots, extrapolation, dtype)
+        case "mexican_hat" | "morlet" | "dog" | "shannon":
+            return WaveletBasis(in_features, name, grid_size, knots, extrapolation, dtype)
+        case "chebyshev" | "legendre" | "gram":
+            return PolynomialBasis(in_features, name, degree, knots, extrapolation, dtype)
+    raise ValueError(f"basis must be one of {get_args(BasisName)}, got {name!r}.")

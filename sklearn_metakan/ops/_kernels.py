@@ -1,0 +1,194 @@
+"""Features and weights of a block and the ways back, in plain PyTorch.
+
+With an optional dictionary D (C, p), the features of a block are F D; K is b C, or b p.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sklearn_metakan.basis import Basis
+from sklearn_metakan.basis._base import full_precision
+
+if TYPE_CHECKING:
+    from sklearn_metakan.ops._edge_sum import CoefficientSource
+
+
+def leaf(tensor: Tensor, needs_grad: bool) -> Tensor:
+    """The same numbers, cut off from the graph that they came with."""
+    return tensor.detach().requires_grad_(needs_grad)
+
+
+class Features:
+    """Features of blocks (r, K), and their gradient's way into x and the dictionary.
+
+    Attributes
+    ----------
+    learns : bool
+        Whether the dictionary needs a gradient.
+    functions_first : bool
+        Order of the K features: (C, b) instead of (b, C); that of the weights.
+    """
+
+    def __init__(
+        self,
+        basis: Basis,
+        derivative: int,
+        dictionary: Tensor | None,
+        functions_first: bool = False,
+    ) -> None:
+        self.basis, self.derivative = basis, derivative
+        self.dictionary, self.functions_first = dictionary, functions_first
+        self.learns = dictionary is not None and dictionary.requires_grad
+        self._dictionary_grad: Tensor | None = None  # (p, C)
+
+    @property
+    def numbers_per_value(self) -> int:
+        """Numbers held for one x."""
+        return self.basis.numbers_per_value
+
+    def values(self, x: Tensor, start: int) -> Tensor:
+        """Features of x (r, b), whose first column is the input ``start``: (r, K)."""
+        with full_precision(x):
+            features = self.basis.values(x, start, self.derivative)
+        return self._flat(_combine(features, self.dictionary))
+
+    def backward(
+        self,
+        x: Tensor,
+        start: int,
+        grad: Tensor | None,
+        x_grad: Tensor | None,
+        wants_values: bool,
+    ) -> Tensor | None:
+        """Gradient of x, from that of the features (r, K), into ``x_grad``, if there is one.
+
+        Returns the features, if they are wanted: both share work.
+        """
+        features: Tensor | None = None
+        combined_grad = None if grad is None else self._by_input(grad, x.shape[1])
+        if x_grad is None:
+            with full_precision(x):
+                features = self.basis.values(x, start, self.derivative)
+        else:
+            assert combined_grad is not None
+            features_grad = _spread(combined_grad, self.dictionary).to(x.dtype)
+            with full_precision(x):
+                if wants_values or self.learns:
+                    features, found = self.basis.values_and_contract(
+                        features_grad, x, start, self.derivative
+                    )
+                else:
+                    found = self.basis.contract(features_grad, x, start, self.derivative + 1)
+            x_grad.copy_(found)
+        if self.learns and combined_grad is not None and features is not None:
+            self._add(combined_grad.flatten(0, 1).T @ features.flatten(0, 1))
+        if features is None or not wants_values:
+            return None
+        return self._flat(_combine(features, self.dictionary))
+
+    def finish(self) -> None:
+        """Pass the dictionary's gradient on, once all blocks are done."""
+        if self._dictionary_grad is not None and self.dictionary is not None:
+            self.dictionary.backward(self._dictionary_grad.T)
+
+    def _add(self, gradient: Tensor) -> None:
+        gradient = gradient.to(self.basis.domain.dtype)
+        so_far = self._dictionary_grad
+        self._dictionary_grad = gradient if so_far is None else so_far.add_(gradient)
+
+    def _flat(self, features: Tensor) -> Tensor:
+        return (features.transpose(1, 2) if self.functions_first else features).flatten(1)
+
+    def _by_input(self, grad: Tensor, inputs: int) -> Tensor:
+        """(r, K) -> (r, b, C or p)."""
+        if self.functions_first:
+            return grad.unflatten(1, (-1, inputs)).transpose(1, 2)
+        return grad.unflatten(1, (inputs, -1))
+
+
+def _combine(features: Tensor, dictionary: Tensor | None) -> Tensor:
+    """(r, b, C) @ (C, p); turned round, as products of few columns are slow (CPU)."""
+    if dictionary is None:
+        return features
+    combined = dictionary.detach().T.contiguous() @ features.flatten(0, 1).T
+    return combined.T.unflatten(0, features.shape[:2])
+
+
+def _spread(combined_grad: Tensor, dictionary: Tensor | None) -> Tensor:
+    """The way back, (r, b, p) @ (p, C)."""
+    if dictionary is None:
+        return combined_grad
+    return combined_grad @ dictionary.detach().T.contiguous()
+
+
+class Weights:
+    """Weights of blocks (K, out), and their gradient's way into a source's tensors.
+
+    Attributes
+    ----------
+    learns : bool
+        Whether any tensor behind the weights needs a gradient.
+    """
+
+    functions_first = False
+
+    def __init__(
+        self, source: "CoefficientSource", by_input: Sequence[Tensor], shared: Sequence[Tensor]
+    ) -> None:
+        self.source, self.by_input, self.shared = source, by_input, shared
+        behind = by_input if source.dictionary(shared) is not None else (*by_input, *shared)
+        self.learns = any(t.requires_grad for t in behind)
+        self.grads: list[Tensor | None] = [None for _ in by_input]
+        self._made: tuple[Sequence[Tensor], Tensor] | None = None
+
+    @property
+    def numbers_per_input(self) -> int:
+        """Numbers held for one input."""
+        return self.source.numbers_per_input
+
+    def make(self, inputs: slice) -> Tensor:
+        """Weights of these inputs, as the forward product wants them."""
+        blocks = [t.detach()[inputs] for t in self.by_input]
+        return self.source.generate(blocks, [t.detach() for t in self.shared]).flatten(0, 1)
+
+    def remake(self, inputs: slice) -> Tensor:
+        """The same, for the way back."""
+        self._made = None
+        return self._with_graph(inputs)[1].detach().flatten(0, 1)
+
+    def new_gradient(self, inputs: slice, one_product: bool) -> Tensor:
+        """Uninitialised room for the gradient of the weights (K, out)."""
+        leaves, weights = self._with_graph(inputs)
+        if weights is leaves[0]:  # a parameter: the gradient is written in its place
+            return self._grad(0)[inputs].flatten(0, 1)
+        return weights.new_empty(weights.shape).flatten(0, 1)
+
+    def backward(self, inputs: slice, gradient: Tensor) -> None:
+        leaves, weights = self._with_graph(inputs)
+        self._made = None
+        if weights is leaves[0]:
+            return
+        weights.backward(gradient.view(weights.shape))
+        for index, block in enumerate(leaves):
+            if block.requires_grad:
+                self._grad(index)[inputs] = 0.0 if block.grad is None else block.grad
+
+    def finish(self) -> list[Tensor | None]:
+        """Gradients of the tensors with an axis of inputs; the shared ones hold theirs."""
+        return self.grads
+
+    def _grad(self, index: int) -> Tensor:
+        found = self.grads[index]
+        if found is None:
+            found = self.grads[index] = self.by_input[index].new_empty(self.by_input[index].shape)
+        return found
+
+    def _with_graph(self, inputs: slice) -> tuple[Sequence[Tensor], Tensor]:
+        if self._made is None:
+            leaves = [leaf(t[inputs], t.requires_grad) for t in self.by_input]
+            with torch.enable_grad():
+                self._made = leaves, self.source.generate(leaves, self.shared)
+        return self._made

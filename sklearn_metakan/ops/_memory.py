@@ -1,0 +1,63 @@
+"""How large blocks may be, and what a layer may take for them."""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from sklearn_metakan.ops._edge_sum import CoefficientSource
+
+FEWEST_ROWS = 256  # of a block: below it, products and the calls around them are inefficient
+MANY_ROWS = 4096  # the same on a card
+ALIGNED = 16  # inputs on a card: products of other sizes take twice the time (H200, TF32)
+CPU_MEMORY = 16.0  # MiB; measured: less makes blocks too small, more does not fit into the caches
+CARD_SHARE = 0.8  # of the layer's input, output, parameters, gradients and optimiser state
+CARD_LEAST = 4.0  # MiB
+
+
+def default_memory(x: Tensor, source: "CoefficientSource") -> float:
+    """MiB that a layer's blocks may take if nobody says: what keeps a layer like an MLP's."""
+    if x.device.type == "cpu":
+        return CPU_MEMORY
+    by_input, shared = source.tensors()
+    parameters = sum(t.numel() for t in (*by_input, *shared))
+    numbers = x.numel() + len(x) * source.out_features + 4 * parameters
+    return max(CARD_LEAST, CARD_SHARE * numbers * x.element_size() / 2**20)
+
+
+def block_sizes(
+    x: Tensor, numbers_per_value: int, numbers_per_input: int, working_memory: float
+) -> tuple[int, int]:
+    """Inputs and rows of a block that fits into the memory, backward pass included.
+
+    As many inputs as go with ``FEWEST_ROWS`` rows, then as many rows as still fit; where
+    the memory is too small even for that, one input and ``FEWEST_ROWS`` rows. On a card it
+    is ``MANY_ROWS`` at first.
+    """
+    numbers = working_memory * 2**20 / x.element_size()
+    n, in_features = x.shape
+    on_cpu = x.device.type == "cpu"
+    rows = max(1, min(n, FEWEST_ROWS if on_cpu else MANY_ROWS))
+    inputs = _even(in_features, numbers / (numbers_per_input + rows * numbers_per_value))
+    if not on_cpu:
+        inputs = min(in_features, -(-inputs // ALIGNED) * ALIGNED)
+    more = (numbers - inputs * numbers_per_input) / (inputs * numbers_per_value)
+    return inputs, _even(max(1, n), max(min(rows, FEWEST_ROWS), more))
+
+
+def _even(total: int, most: float) -> int:
+    """The size of the fewest equal blocks of at most so many."""
+    blocks = -(-total // max(1, int(min(most, total))))
+    return -(-total // blocks)
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let glibc keep what one step frees for the next: its page faults took half the time.
+
+    It hands back to the system what exceeds twice the largest block freed so far; once a
+    process, such a block of 16 MiB is freed here, without ever being written.
+    """
+    torch.empty(16 * 2**20, dtype=torch.uint8)

@@ -1,0 +1,88 @@
+"""The fused kernels of a layer, where there are some for its basis and its source."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+from torch import Tensor
+
+from sklearn_metakan.basis import Basis, BSplineBasis
+from sklearn_metakan.ops import _triton_meta as meta
+from sklearn_metakan.ops._kernels import Features, Weights
+from sklearn_metakan.ops._triton_splines import SplineFeatures, supports
+
+if TYPE_CHECKING:
+    from sklearn_metakan.ops._edge_sum import CoefficientSource
+
+
+EDGES_OF_A_PROGRAM = 512  # at least: what each sums apart takes memory of its own
+
+
+def fused_kernels(
+    basis: Basis,
+    source: "CoefficientSource",
+    derivative: int,
+    by_input: Sequence[Tensor],
+    shared: Sequence[Tensor],
+) -> tuple[Features, Weights]:
+    """Fused where possible, else as in ``_kernels``; either goes with either."""
+    device = by_input[0].device
+    dictionary = source.dictionary(shared)
+    dtype, precision, programs = _products(device), _dots(device), _programs(device, source)
+    weights: Weights
+    if dictionary is not None:
+        functions = dictionary.shape[1]
+        weights = meta.LinearWeights(source, by_input, shared, functions, dtype)
+    elif source.activation is not None and _fits(source, by_input, shared):
+        weights = meta.MetaWeights(source, by_input, shared, dtype, precision, programs)
+    else:
+        weights = Weights(source, by_input, shared)
+    first = weights.functions_first
+    if isinstance(basis, BSplineBasis) and supports(basis, derivative):
+        return SplineFeatures(basis, dictionary, first, dtype, precision, programs), weights
+    return Features(basis, derivative, dictionary, first), weights
+
+
+def _fits(
+    source: "CoefficientSource", by_input: Sequence[Tensor], shared: Sequence[Tensor]
+) -> bool:
+    """Whether the meta-learner is small enough to stay on the chip."""
+    functions, hidden = shared[-1].shape
+    return (
+        hidden <= meta.MOST_HIDDEN
+        and functions <= meta.MOST_FUNCTIONS
+        and by_input[0].shape[2] <= meta.MOST_PROMPTS
+    )
+
+
+def _products(device: torch.device) -> torch.dtype:
+    """Of features and weights: what products are rounded to."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return torch.float32
+
+
+def _dots(device: torch.device) -> str:
+    """Precision of the small products within a kernel, as of those outside."""
+    rounded = torch.is_autocast_enabled(device.type) or torch.backends.cuda.matmul.allow_tf32
+    return "tf32" if rounded else "ieee"
+
+
+def _programs(device: torch.device, source: "CoefficientSource") -> int:
+    """Programs that sum over edges, each on its own: at most four a multiprocessor."""
+    edges = source.in_features * source.out_features
+    return max(1, min(_most_programs(device), edges // EDGES_OF_A_PROGRAM))
+
+
+@cache
+def _most_programs(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 2
+    return 4 * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter, on the CPU."""
+    return bool(triton.knobs.runtime.interpret)

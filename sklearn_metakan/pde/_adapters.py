@@ -1,0 +1,305 @@
+"""Arrays, functions and other libraries' geometries as domains."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_metakan.pde._domain import CLOSED, Domain, checked_points
+
+
+@dataclass(frozen=True, eq=False)
+class Points(Domain):
+    """A finite set of points.
+
+    ``sample(n)`` gives all of them, in their order, where n is at least their number, and
+    otherwise a random subset of n. As a boundary it gives the normals with them, or NaN
+    where there are none.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    normals : array of shape (n, d), optional
+        Outward unit normals, where the points are a boundary.
+    anchors : array of shape (a, d), optional
+        Of the points, those always kept.
+
+    Examples
+    --------
+    >>> points = Points([[0.0], [0.5], [1.0]])
+    >>> points.sample(3).flatten(), points.bounds.tolist()
+    (tensor([0.0000, 0.5000, 1.0000]), [[0.0, 1.0]])
+    """
+
+    X: Any
+    normals: Any = None
+
+    methods: ClassVar[tuple[str, ...]] = ("uniform", "sobol", "latin_hypercube", "grid", "radius")
+
+    def __post_init__(self) -> None:
+        points = checked_points(self.X, None, "X").cpu().numpy().copy()
+        if not points.size:
+            raise ValueError(f"X must have at least one point, got shape {points.shape}.")
+        points.setflags(write=False)
+        normals = self.normals
+        if normals is not None:
+            normals = checked_points(normals, points.shape[1], "normals").cpu().numpy().copy()
+            if normals.shape != points.shape or not np.allclose(np.linalg.norm(normals, axis=1), 1):
+                raise ValueError(
+                    f"normals must be unit vectors, one for each of the {len(points)} points, "
+                    f"got shape {normals.shape}."
+                )
+            normals.setflags(write=False)
+        self._freeze(X=points, normals=normals)
+        self._set_anchors()
+
+    def __repr__(self) -> str:
+        return f"Points({len(self.X)} x {self.X.shape[1]})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Points) and self._bytes() == other._bytes()
+
+    def __hash__(self) -> int:
+        return hash(self._bytes())
+
+    def _bytes(self) -> tuple[Any, ...]:
+        parts = [self.X.tobytes(), b"" if self.normals is None else self.normals.tobytes()]
+        return (self.X.shape, self.anchors, hashlib.sha256(parts[0]).digest(), parts[1])
+
+    @property
+    def bounds(self) -> np.ndarray:
+        return np.stack([self.X.min(0), self.X.max(0)], 1)
+
+    def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
+        size = max(1.0, float(np.abs(self.X).max()))
+        step = 2**16  # rows at a time, so that distances stay small
+        known = torch.as_tensor(self.X.copy()).to(x.device)
+        parts = [torch.cdist(part, known).min(1).values for part in x.split(step)]
+        return torch.cat(parts) <= 1e-6 * size
+
+    def _chosen(self, n: int, generator: torch.Generator | None) -> Tensor:
+        device = "cpu" if generator is None else generator.device
+        count = len(self.X)
+        if n >= count:
+            return torch.arange(count, device=device)
+        return torch.randperm(count, generator=generator, device=device)[:n]
+
+    def _inside(self, n: int, method: str, generator: torch.Generator | None) -> Tensor:
+        chosen = self._chosen(n, generator)
+        return torch.as_tensor(self.X.copy()).to(chosen.device)[chosen]
+
+    def _on_boundary(
+        self, n: int, method: str, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        chosen = self._chosen(n, generator)
+        points = torch.as_tensor(self.X.copy()).to(chosen.device)[chosen]
+        if self.normals is None:
+            return points, torch.full_like(points, torch.nan)
+        return points, torch.as_tensor(self.normals.copy()).to(chosen.device)[chosen]
+
+
+@dataclass(frozen=True)
+class _Foreign(Domain):
+    """What adapted samplers share: their points are checked when they are drawn."""
+
+    methods: ClassVar[tuple[str, ...]] = ("uniform", "sobol", "latin_hypercube", "grid", "radius")
+
+    def _checked(self, points: Any, name: str, generator: torch.Generator | None) -> Tensor:
+        known = self._known_dim()
+        found = checked_points(points, known, f"points of {name}")
+        if not len(found):
+            raise ValueError(f"points of {name} must be at least one, got none.")
+        return found.to("cpu" if generator is None else generator.device)
+
+    def _known_dim(self) -> int | None:
+        return self.dim
+
+
+@dataclass(frozen=True)
+class Sampler(_Foreign):
+    """A domain from a function, or from an object with some of a domain's methods.
+
+    Parameters
+    ----------
+    source : callable or object
+        ``source(n, generator)`` gives points (n, d), an array or a tensor; for a boundary
+        either points or (points, normals). Or an object with ``sample(n, generator)`` and
+        perhaps ``sample_boundary(n, generator)``, ``contains(x)`` and ``bounds``. The
+        generator is a ``torch.Generator``.
+    width : int
+        d.
+
+    Points of the wrong width, not finite or outside raise a ValueError when drawn. What is
+    not known counts as everything: ``bounds`` are infinite, ``contains`` is true.
+
+    Examples
+    --------
+    >>> import torch
+    >>> def disc(n, generator):
+    ...     return Ball([0.0, 0.0]).sample(n, generator)
+    >>> from sklearn_metakan.pde import Ball
+    >>> Sampler(disc, 2).sample(5).shape
+    torch.Size([5, 2])
+    """
+
+    source: Any
+    width: int
+
+    def __post_init__(self) -> None:
+        if not callable(self.source) and not callable(getattr(self.source, "sample", None)):
+            raise TypeError(
+                "a sampler must be a function of (n, generator), or an object with a method "
+                f"sample(n, generator), got {self.source!r}."
+            )
+        self._set_anchors()
+
+    @property
+    def bounds(self) -> np.ndarray:
+        bounds = getattr(self.source, "bounds", None)
+        if bounds is None:
+            return np.tile([-np.inf, np.inf], (self.width, 1))
+        return np.asarray(bounds() if callable(bounds) else bounds, dtype=float)
+
+    @property
+    def dim(self) -> int:
+        return self.width
+
+    def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
+        contains = getattr(self.source, "contains", None)
+        if contains is None:
+            return torch.ones(len(x), dtype=torch.bool, device=x.device)
+        return torch.as_tensor(contains(x)).to(x.device).reshape(-1).bool()
+
+    def _inside(self, n: int, method: str, generator: torch.Generator | None) -> Tensor:
+        draw: Callable[..., Any] = getattr(self.source, "sample", self.source)
+        points = self._checked(draw(n, generator), repr(self.source), generator)
+        outside = ~self._contains(points)
+        if outside.any():
+            row = points[outside][0].tolist()
+            raise ValueError(f"points of {self.source!r} must lie in its domain, got {row}.")
+        return points
+
+    def _on_boundary(
+        self, n: int, method: str, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        draw: Callable[..., Any] | None = getattr(self.source, "sample_boundary", None)
+        if draw is None and callable(self.source):
+            draw = self.source
+        if draw is None:
+            raise ValueError(f"{self.source!r} has no sample_boundary(n, generator).")
+        found = draw(n, generator)
+        points, normals = found if isinstance(found, tuple) else (found, None)
+        points = self._checked(points, repr(self.source), generator)
+        if normals is None:
+            return points, torch.full_like(points, torch.nan)
+        normals = self._checked(normals, f"{self.source!r} (normals)", generator)
+        return points, normals
+
+
+@dataclass(frozen=True)
+class DeepXDEGeometry(_Foreign):
+    """A geometry of DeepXDE, or any object with its methods, as a domain.
+
+    Used are ``random_points(n)``, ``random_boundary_points(n)``, ``boundary_normal(x)``,
+    ``inside(x)`` and ``bbox``, all numpy. DeepXDE draws from numpy's global generator: it is
+    seeded from the generator given here for the call, and put back after it.
+
+    Parameters
+    ----------
+    geometry : object
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Segment:
+    ...     bbox = ([0.0], [1.0])
+    ...     def random_points(self, n): return np.random.rand(n, 1)
+    ...     def random_boundary_points(self, n): return np.random.randint(2, size=(n, 1))
+    ...     def boundary_normal(self, x): return 2.0 * x - 1.0
+    ...     def inside(self, x): return ((x >= 0) & (x <= 1)).all(1)
+    >>> DeepXDEGeometry(Segment()).sample(5).shape
+    torch.Size([5, 1])
+    """
+
+    geometry: Any
+
+    def __post_init__(self) -> None:
+        missing = [name for name in _DEEPXDE if not hasattr(self.geometry, name)]
+        if missing:
+            raise TypeError(f"a DeepXDE geometry needs {missing}, got {self.geometry!r}.")
+        self._set_anchors()
+
+    @property
+    def bounds(self) -> np.ndarray:
+        return np.array([np.ravel(end) for end in self.geometry.bbox], dtype=float).T
+
+    def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
+        inside = np.asarray(self.geometry.inside(x.cpu().numpy())).reshape(-1)
+        return torch.as_tensor(inside.astype(bool)).to(x.device)
+
+    def _seeded(self, draw: Callable[[], Any], generator: torch.Generator | None) -> np.ndarray:
+        device = "cpu" if generator is None else generator.device
+        seed = int(torch.randint(2**31, (), generator=generator, device=device))
+        state = np.random.get_state()  # noqa: NPY002
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            return np.asarray(draw())
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
+
+    def _inside(self, n: int, method: str, generator: torch.Generator | None) -> Tensor:
+        points = self._seeded(lambda: self.geometry.random_points(n), generator)
+        return self._checked(points, repr(self.geometry), generator)
+
+    def _on_boundary(
+        self, n: int, method: str, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        points = self._seeded(lambda: self.geometry.random_boundary_points(n), generator)
+        normals = np.asarray(self.geometry.boundary_normal(points))
+        name = repr(self.geometry)
+        return self._checked(points, name, generator), self._checked(normals, name, generator)
+
+
+_DEEPXDE = ("random_points", "random_boundary_points", "boundary_normal", "inside", "bbox")
+
+
+def as_domain(source: Any, dim: int | None = None) -> Domain:
+    """Whatever may stand for a domain or a boundary, as a Domain.
+
+    Parameters
+    ----------
+    source : Domain, DeepXDE geometry, sampler, callable or array
+        An object with ``sample(n, generator)``, a function of (n, generator), an array of
+        points (n, d); see ``Sampler``, ``DeepXDEGeometry`` and ``Points``.
+    dim : int, optional
+        d. Needed for functions and objects without ``bounds``, of which one point is drawn
+        if it is not given; others are checked against it.
+
+    Examples
+    --------
+    >>> as_domain([[0.0, 1.0], [2.0, 3.0]])
+    Points(2 x 2)
+    """
+    domain = _adapted(source, dim)
+    if dim is not None and domain.dim != dim:
+        raise ValueError(f"{domain!r} must have {dim} dimensions, got {domain.dim}.")
+    return domain
+
+
+def _adapted(source: Any, dim: int | None) -> Domain:
+    if isinstance(source, Domain):
+        return source
+    if all(hasattr(source, name) for name in _DEEPXDE):
+        return DeepXDEGeometry(source)
+    if callable(getattr(source, "sample", None)) or callable(source):
+        if dim is None:
+            draw = getattr(source, "sample", source)
+            drawn = draw(1, torch.Generator().manual_seed(0))
+            points = drawn[0] if isinstance(drawn, tuple) else drawn
+            dim = checked_points(points, None, f"points of {source!r}").shape[1]
+        return Sampler(source, dim)
+    return Points(source)

@@ -1,0 +1,143 @@
+"""Derivatives of an ansatz g(x, N(x)), from those of the raw field N."""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torch.func import jvp
+
+from sklearn_metakan.pde._channels import Channels, Index
+
+Ansatz = Callable[[Tensor, Tensor], Tensor]
+NUMBERS = {"cpu": 2**21, "cuda": 2**25}  # rows * d that one evaluation takes
+
+
+def apply_ansatz(ansatz: Ansatz, x: Tensor, raw: Tensor) -> Tensor:
+    """g(x, N), (n, k) in and out; g itself sees and gives (n,) where there is one output."""
+    value = ansatz(x, raw[:, 0] if raw.shape[1] == 1 else raw)
+    if value.ndim not in (1, 2) or len(value) != len(x):
+        raise ValueError(
+            "ansatz(x, net) must return a tensor of shape (n,), or (n, k) with several outputs; "
+            f"for x of shape {tuple(x.shape)} it returned {tuple(value.shape)}."
+        )
+    return value[:, None] if value.ndim == 1 else value
+
+
+def push_ansatz(
+    ansatz: Ansatz,
+    x: Tensor,
+    directions: Tensor,
+    raw: Tensor,
+    values: Tensor,
+    plan: Channels,
+) -> tuple[Tensor, Tensor]:
+    """Value and derivatives of ``u(x) = g(x, N(x))``; exact, g being a function of each row.
+
+    A derivative of u along v_1, ..., v_m at x is that of
+    ``g(x + sum_j s_j v_j, sum_S s_S N_S)`` by every s_j at s = 0, where S runs over the
+    subsets of 1, ..., m and N_S is the derivative of N along them; it is taken by m nested
+    forward-mode derivatives, all indices of one order at once.
+
+    Parameters
+    ----------
+    ansatz : callable
+    x : Tensor of shape (n, d)
+    directions : Tensor of shape (n, K_1, d)
+        Of the first-order channels, in their order.
+    raw, values : Tensor of shape (n, k) and (n, K, k)
+        N and its channels.
+    """
+    pieces: list[Tensor] = []
+    place = {index[0]: i for i, index in enumerate(plan.indices[: plan.n_first])}
+
+    def along(indices: Sequence[Index]) -> Tensor:
+        parts = {
+            chosen: values[:, [plan.position(tuple(index[j] for j in chosen)) for index in indices]]
+            for size in range(1, len(indices[0]) + 1)
+            for chosen in combinations(range(len(indices[0])), size)
+        }
+        rows = [directions[:, [place[i[j]] for i in indices]] for j in range(len(indices[0]))]
+        return _mixed(ansatz, x, rows, raw, parts)
+
+    for m in range(1, plan.order + 1):
+        if m == 2:
+            pieces += [
+                _summed(ansatz, x, directions, raw, values, plan, i) for i in range(len(plan.sums))
+            ]
+        indices = [index for index in plan.indices if len(index) == m]
+        if indices:
+            pieces.append(along(indices))
+    return apply_ansatz(ansatz, x, raw), torch.cat(pieces, 1)
+
+
+def _summed(
+    ansatz: Ansatz,
+    x: Tensor,
+    directions: Tensor,
+    raw: Tensor,
+    values: Tensor,
+    plan: Channels,
+    number: int,
+) -> Tensor:
+    """A weighted sum of second derivatives, (n, 1, k)."""
+    each = plan.sums[number]
+    places = [plan.position((k,)) for k in each.directions]
+    lines, slopes = directions[:, places], values[:, places]
+    # g is linear in the second derivatives of N: their weighted sum may stand in one row.
+    second = values[:, plan.sum_position(number)][:, None] / each.weight
+    curves = torch.cat(
+        [second, second.new_zeros(1, 1, 1).expand(len(x), len(places) - 1, second.shape[2])], 1
+    )
+    parts = {(0,): slopes, (1,): slopes, (0, 1): curves}
+    return each.weight * _mixed(ansatz, x, [lines, lines], raw, parts).sum(1, keepdim=True)
+
+
+def _mixed(
+    ansatz: Ansatz, x: Tensor, lines: Sequence[Tensor], raw: Tensor, parts: dict[Index, Tensor]
+) -> Tensor:
+    """For each of A rows the derivative along its m lines, (n, A, k).
+
+    ``lines[j]`` is (n, A, d); ``parts[S]``, (n, A, k), are the derivatives of N.
+    """
+    n, count, d = lines[0].shape
+    size = max(1, NUMBERS["cpu" if x.device.type == "cpu" else "cuda"] // max(1, n * d))
+    found = []
+    for start in range(0, count, size):
+        rows = slice(start, start + size)
+        line = [each[:, rows].flatten(0, 1) for each in lines]
+        part = {chosen: each[:, rows].flatten(0, 1) for chosen, each in parts.items()}
+        times = min(size, count - start)
+        points, net = x.repeat_interleave(times, 0), raw.repeat_interleave(times, 0)
+        found.append(_nested(ansatz, points, line, net, part).unflatten(0, (n, times)))
+    return torch.cat(found, 1)
+
+
+def _nested(
+    ansatz: Ansatz, x: Tensor, lines: Sequence[Tensor], raw: Tensor, parts: dict[Index, Tensor]
+) -> Tensor:
+    def along(*s: Tensor) -> Tensor:
+        points, net = x, raw
+        for step, line in zip(s, lines, strict=True):
+            points = points + step * line
+        for chosen, part in parts.items():
+            factor = s[chosen[0]]
+            for j in chosen[1:]:
+                factor = factor * s[j]
+            net = net + factor * part
+        return apply_ansatz(ansatz, points, net)
+
+    function: Callable[..., Tensor] = along
+    zero, one = x.new_zeros(()), x.new_ones(())
+    for _ in lines:
+        function = _slope(function, zero, one)
+    return function()
+
+
+def _slope(function: Callable[..., Tensor], zero: Tensor, one: Tensor) -> Callable[..., Tensor]:
+    """The derivative by the last argument, at zero."""
+
+    def slope(*s: Tensor) -> Tensor:
+        return jvp(lambda last: function(*s, last), (zero,), (one,))[1]
+
+    return slope

@@ -1,0 +1,202 @@
+"""Derivatives through one KAN layer: contracted to per-sample Jacobians, in blocks of samples.
+
+Only the inputs of the layer are saved; features and Jacobians are made again, block by block,
+on the way back.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sklearn_metakan.basis import Basis
+from sklearn_metakan.nn import KANLinear
+
+# MiB that features and Jacobians of a block may take; on a CPU, measured.
+BLOCK_MEMORY = {"cpu": 16.0, "cuda": 256.0}
+FEW = 2  # up to so many channels, products with features beat Jacobians (measured)
+
+
+def edge_jet(layer: KANLinear, x: Tensor, products: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Value and derivatives of ``y_o = sum_i phi_oi(x_i)``.
+
+    ``T_ko = sum_m sum_i phi_oi^(m)(x_i) P_mki``: the channels k of the outputs.
+
+    Parameters
+    ----------
+    layer : KANLinear
+    x : Tensor of shape (n, in_features)
+    products : sequence of Tensor
+        ``P_m`` (n, K_m, in_features), m = 1, 2, ..., for the last K_m of the K_1 channels;
+        from ``bell``.
+
+    Returns
+    -------
+    y : Tensor of shape (n, out_features)
+        Without the layer's bias.
+    T : Tensor of shape (n, K_1, out_features)
+    """
+    by_input, shared = layer.source.tensors()
+    weights, dictionary = layer.source.generate(by_input, shared), layer.source.dictionary(shared)
+    x = x.to(layer.basis.domain.dtype)
+    return _EdgeJet.apply(x, layer.basis, dictionary, weights.contiguous(), *products)
+
+
+class _EdgeJet(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        basis: Basis,
+        dictionary: Tensor | None,
+        weights: Tensor,
+        *products: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, dictionary, weights, *products)
+        ctx.basis = basis
+        y = x.new_empty(len(x), weights.shape[2])
+        out = x.new_empty(len(x), products[0].shape[1], weights.shape[2])
+        flat = weights.flatten(0, 1)
+        for rows in blocks(x, weights):
+            at = x[rows]
+            y[rows] = _combined(basis.values(at, 0, 0), dictionary).flatten(1) @ flat
+            for m, product in enumerate(products, 1):
+                part = product[rows]
+                features = _combined(basis.values(at, 0, m), dictionary)
+                if part.shape[1] > FEW:
+                    term = part @ _jacobian(features, weights)
+                else:
+                    term = (features[:, None] * part[..., None]).flatten(2) @ flat
+                if m == 1:
+                    out[rows] = term
+                else:
+                    out[rows, -part.shape[1] :] += term
+        return y, out
+
+    @staticmethod
+    def backward(ctx: Any, y_grad: Tensor, out_grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, dictionary, weights, *products = ctx.saved_tensors
+        needed = [ctx.needs_input_grad[0], *ctx.needs_input_grad[2:]]
+        if torch.is_grad_enabled():
+            # Views, for gradients that do not run on from one input into another.
+            inputs: list[Any] = [None if t is None else t.view_as(t) for t in ctx.saved_tensors]
+            point, table, weight, *rest = inputs
+            y, out = edge_jet_plain(point, ctx.basis, table, weight, rest)
+            wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
+            both = (y_grad, out_grad)
+            found = iter(torch.autograd.grad((y, out), wanted, both, create_graph=True))
+            gradients = [next(found) if need else None for need in needed]
+        else:
+            gradients = _gradients(
+                ctx.basis, x, dictionary, weights, products, needed, y_grad, out_grad
+            )
+        return gradients[0], None, *gradients[1:]
+
+
+def edge_jet_plain(
+    x: Tensor,
+    basis: Basis,
+    dictionary: Tensor | None,
+    weights: Tensor,
+    products: Sequence[Tensor],
+) -> tuple[Tensor, Tensor]:
+    """The same in plain PyTorch, all at once; differentiable any number of times."""
+    y = _combined(basis.evaluate(x), dictionary).flatten(1) @ weights.flatten(0, 1)
+    out = x.new_zeros(len(x), products[0].shape[1], weights.shape[2])
+    for m, product in enumerate(products, 1):
+        features = _combined(basis.evaluate(x, derivative=m), dictionary)
+        term = product @ _jacobian(features, weights)
+        out = out + torch.nn.functional.pad(term, (0, 0, out.shape[1] - term.shape[1], 0))
+    return y, out
+
+
+def blocks(x: Tensor, weights: Tensor) -> Iterator[slice]:
+    """Rows of samples whose Jacobians (b, in, out) fit into the memory of a block."""
+    memory = BLOCK_MEMORY["cpu" if x.device.type == "cpu" else "cuda"] * 2**20
+    a_sample = weights.shape[0] * (weights.shape[1] + weights.shape[2]) * x.element_size()
+    size = max(1, int(memory / a_sample))
+    return (slice(start, start + size) for start in range(0, max(1, len(x)), size))
+
+
+def _combined(features: Tensor, dictionary: Tensor | None) -> Tensor:
+    return features if dictionary is None else features @ dictionary
+
+
+def _jacobian(features: Tensor, weights: Tensor) -> Tensor:
+    """``phi_oi^(m)(x_i)`` of each sample: (b, in, C) and (in, C, out) -> (b, in, out)."""
+    return (features.transpose(0, 1) @ weights).transpose(0, 1)
+
+
+def _gradients(
+    basis: Basis,
+    x: Tensor,
+    dictionary: Tensor | None,
+    weights: Tensor,
+    products: Sequence[Tensor],
+    needed: Sequence[bool],
+    y_grad: Tensor,
+    out_grad: Tensor,
+) -> list[Tensor | None]:
+    of_x, of_dictionary, of_weights, *of_products = needed
+    x_grad = torch.zeros_like(x) if of_x else None
+    weights_grad = x.new_zeros(weights.shape) if of_weights else None
+    dictionary_grad = (
+        None if dictionary is None or not of_dictionary else torch.zeros_like(dictionary)
+    )
+    products_grad = [
+        torch.empty_like(p) if need else None for p, need in zip(products, of_products, strict=True)
+    ]
+    for rows in blocks(x, weights):
+        at = x[rows]
+        for m in range(len(products) + 1):
+            raw = basis.values(at, 0, m)
+            features = _combined(raw, dictionary)
+            if m == 0:
+                features_grad = _from_value(y_grad[rows], features, weights, weights_grad)
+            else:
+                part, whole = products[m - 1][rows], products_grad[m - 1]
+                term_grad = out_grad[rows, -part.shape[1] :]
+                step = _from_many if part.shape[1] > FEW else _from_few
+                part_grad, features_grad = step(term_grad, part, features, weights, weights_grad)
+                if whole is not None:
+                    whole[rows] = part_grad
+            if dictionary is not None:
+                if dictionary_grad is not None:
+                    dictionary_grad += raw.flatten(0, 1).T @ features_grad.flatten(0, 1)
+                features_grad = features_grad @ dictionary.T
+            if x_grad is not None:
+                x_grad[rows] += basis.contract(features_grad, at, 0, m + 1)
+    return [x_grad, dictionary_grad, weights_grad, *products_grad]
+
+
+def _from_value(
+    grad: Tensor, features: Tensor, weights: Tensor, weights_grad: Tensor | None
+) -> Tensor:
+    """The way back of ``F V``, (b, out) -> (b, in, C); adds to the weights' gradient."""
+    if weights_grad is not None:
+        weights_grad.flatten(0, 1).addmm_(features.flatten(1).T, grad)
+    return (grad @ weights.flatten(0, 1).T).unflatten(1, weights.shape[:2])
+
+
+def _from_few(
+    grad: Tensor, part: Tensor, features: Tensor, weights: Tensor, weights_grad: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The way back of ``(F * P_k) V`` for each channel: grad (b, K, out), part (b, K, in)."""
+    if weights_grad is not None:
+        scaled = (features[:, None] * part[..., None]).flatten(2).flatten(0, 1)
+        weights_grad.flatten(0, 1).addmm_(scaled.T, grad.flatten(0, 1))
+    scaled_grad = (grad @ weights.flatten(0, 1).T).unflatten(2, weights.shape[:2])
+    part_grad = (scaled_grad * features[:, None]).sum(-1)
+    return part_grad, (scaled_grad * part[..., None]).sum(1)
+
+
+def _from_many(
+    grad: Tensor, part: Tensor, features: Tensor, weights: Tensor, weights_grad: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The way back of ``P Phi``, Phi = F V for each input."""
+    part_grad = grad @ _jacobian(features, weights).transpose(1, 2)
+    by_input = (part.transpose(1, 2) @ grad).transpose(0, 1)  # of Phi: (in, b, out)
+    if weights_grad is not None:
+        weights_grad.baddbmm_(features.permute(1, 2, 0), by_input)
+    return part_grad, (by_input @ weights.transpose(1, 2)).transpose(0, 1)

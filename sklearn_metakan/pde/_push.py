@@ -1,0 +1,153 @@
+"""Derivatives pushed forward through a network, module by module."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.func import jvp
+
+from sklearn_metakan.nn import KAN, KANLinear
+from sklearn_metakan.nn._dropout import Dropout
+from sklearn_metakan.pde._channels import Channels, bell
+from sklearn_metakan.pde._edge_jet import edge_jet
+
+_ELEMENTWISE = (nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.Softplus)
+
+
+def steps(network: nn.Module) -> list[nn.Module] | None:
+    """The modules that a network applies one after the other; None if one is not known."""
+    found = [*_flat(network)]
+    known = (KANLinear, nn.Linear, *_ELEMENTWISE)
+    return found if all(isinstance(module, known) for module in found) else None
+
+
+def _flat(network: nn.Module) -> Iterator[nn.Module]:
+    if isinstance(network, KAN):
+        for dropout, layer in zip(network.dropouts, network.layers, strict=True):
+            yield from _flat(dropout)
+            yield layer
+    elif isinstance(network, nn.Sequential):
+        for module in network:
+            yield from _flat(module)
+    elif not (isinstance(network, nn.Identity) or _is_idle_dropout(network)):
+        yield network
+
+
+def _is_idle_dropout(module: nn.Module) -> bool:
+    return isinstance(module, Dropout | nn.Dropout) and (module.p == 0 or not module.training)
+
+
+def push(
+    modules: list[nn.Module], x: Tensor, values: Tensor, plan: Channels
+) -> tuple[Tensor, Tensor]:
+    """Value and derivatives of a network, along directions given by their components.
+
+    Parameters
+    ----------
+    modules : list of Module
+        From ``steps``.
+    x : Tensor of shape (n, d)
+    values : Tensor of shape (n, K, d)
+        The channels of ``plan`` for x itself: first derivatives are the directions, all
+        others zero.
+
+    Returns
+    -------
+    y : Tensor of shape (n, k)
+    T : Tensor of shape (n, K, k)
+    """
+    for module in modules:
+        x, values = _step(module, x, values, plan)
+    return x, values
+
+
+def push_coordinates(
+    modules: list[nn.Module], x: Tensor, scale: Tensor, plan: Channels
+) -> tuple[Tensor, Tensor]:
+    """As ``push``, where direction k is coordinate k, scaled: ``scale[k] e_k``, scale (d).
+
+    Edges of the first layer are univariate, so a derivative there is either phi^(m) itself
+    or, if mixed, zero: no product with directions is needed.
+    """
+    first, *rest = modules
+    if isinstance(first, KANLinear):
+        y, values = _first_layer(first, x, scale, plan)
+        return push(rest, y, values, plan)
+    return push(modules, x, _coordinate_values(x, scale, plan), plan)
+
+
+def _coordinate_values(x: Tensor, scale: Tensor, plan: Channels) -> Tensor:
+    values = x.new_zeros(plan.n_channels, x.shape[1])
+    for place, (coordinate, *_) in enumerate(plan.indices[: plan.n_first]):
+        values[place, coordinate] = scale[coordinate]
+    return values.expand(len(x), -1, -1)
+
+
+def _step(module: nn.Module, x: Tensor, values: Tensor, plan: Channels) -> tuple[Tensor, Tensor]:
+    if isinstance(module, nn.Linear):
+        return module(x), values @ module.weight.T
+    products = bell(values, plan)
+    if isinstance(module, KANLinear):
+        y, values = edge_jet(module, x, products)
+        return y if module.bias is None else y + module.bias, values
+    y, *slopes = elementwise_derivatives(module, x, plan.order)
+    total = products[0] * slopes[0][:, None]
+    for product, slope in zip(products[1:], slopes[1:], strict=True):
+        term = product * slope[:, None]
+        total = total + nn.functional.pad(term, (0, 0, total.shape[1] - term.shape[1], 0))
+    return y, total
+
+
+def elementwise_derivatives(module: nn.Module, x: Tensor, order: int) -> list[Tensor]:
+    """The function and its derivatives up to an order, each of x's shape."""
+
+    def derivatives(t: Tensor, m: int) -> tuple[Tensor, ...]:
+        if m == 0:
+            return (module(t),)
+        both = jvp(lambda s: derivatives(s, m - 1), (t,), (torch.ones_like(t),))
+        return (*both[0], both[1][-1])
+
+    return [*derivatives(x, order)]
+
+
+def _first_layer(
+    layer: KANLinear, x: Tensor, scale: Tensor, plan: Channels
+) -> tuple[Tensor, Tensor]:
+    """Value (n, out) and channels (n, K, out) behind the first layer."""
+    by_input, shared = layer.source.tensors()
+    weights, dictionary = layer.source.generate(by_input, shared), layer.source.dictionary(shared)
+
+    def features(m: int) -> Tensor:
+        raw = layer.basis.evaluate(x, derivative=m)
+        return raw if dictionary is None else raw @ dictionary
+
+    y = features(0).flatten(1) @ weights.flatten(0, 1)
+    pieces: dict[int, Tensor] = {}  # by place: whole runs of channels
+    for m in range(1, plan.order + 1):
+        slopes = features(m)
+        pure = [index for index in plan.indices if len(index) == m and len({*index}) == 1]
+        if pure:
+            inputs = [index[0] for index in pure]
+            scaled = slopes[:, inputs] * (scale[inputs] ** m)[:, None]
+            jacobian = (scaled.transpose(0, 1) @ weights[inputs]).transpose(0, 1)
+            places = [plan.position(index) for index in pure]
+            if places == [*range(places[0], places[0] + len(places))]:
+                pieces[places[0]] = jacobian
+            else:
+                pieces |= {p: jacobian[:, i : i + 1] for i, p in enumerate(places)}
+        if m == 2:
+            for number, each in enumerate(plan.sums):
+                factor = torch.zeros_like(scale)
+                where = torch.tensor(each.directions, device=x.device)
+                factor = factor.index_add(0, where, each.weight * scale[where] ** 2)
+                total = (slopes * factor[:, None]).flatten(1) @ weights.flatten(0, 1)
+                pieces[plan.sum_position(number)] = total[:, None]
+    filled, place = [], 0
+    while place < plan.n_channels:
+        piece = pieces.get(place)
+        if piece is None:
+            piece = y.new_zeros(len(y), 1, y.shape[1])
+        filled.append(piece)
+        place += piece.shape[1]
+    bias = 0.0 if layer.bias is None else layer.bias
+    return y + bias, torch.cat(filled, 1) if len(filled) > 1 else filled[0]

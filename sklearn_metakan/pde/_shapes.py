@@ -1,0 +1,257 @@
+"""Intervals, boxes, balls and spheres."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gamma, pi
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_metakan.pde._domain import (
+    CLOSED,
+    Domain,
+    Numbers,
+    draw_in_box,
+    numbers,
+)
+from sklearn_metakan.pde._draws import grid_points, unit_points
+
+
+@dataclass(frozen=True)
+class Box(Domain):
+    """The box of all x with ``low_i <= x_i <= high_i``.
+
+    Parameters
+    ----------
+    low, high : sequence of d floats
+    anchors : array of shape (a, d), optional
+        Points always kept.
+
+    Examples
+    --------
+    >>> import torch
+    >>> box = Box([0, 0], [2, 1])
+    >>> box.sample(4, torch.Generator().manual_seed(0)).shape
+    torch.Size([4, 2])
+    >>> box == Box([0, 0], [2, 1]), box.bounds.tolist()
+    (True, [[0.0, 2.0], [0.0, 1.0]])
+    >>> box - Ball([0, 0], 0.5)
+    Difference(Box(low=(0.0, 0.0), high=(2.0, 1.0)), Ball(center=(0.0, 0.0), radius=0.5))
+    """
+
+    low: Numbers | Sequence[float]
+    high: Numbers | Sequence[float]
+
+    def __post_init__(self) -> None:
+        low, high = numbers("low", self.low), numbers("high", self.high)
+        if len(low) != len(high) or any(a >= b for a, b in zip(low, high, strict=True)):
+            raise ValueError(
+                f"low must be below high in every dimension, got low={low}, high={high}."
+            )
+        self._freeze(low=low, high=high)
+        self._set_anchors()
+
+    @property
+    def bounds(self) -> np.ndarray:
+        return np.stack([self.low, self.high], 1)
+
+    @property
+    def boundary_area(self) -> float:
+        return 2 * float(self._face_areas().sum())
+
+    def _face_areas(self) -> np.ndarray:
+        sides = np.subtract(self.high, self.low)
+        return np.array([np.delete(sides, i).prod() for i in range(len(sides))])
+
+    def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
+        low, high = x.new_tensor(self.low), x.new_tensor(self.high)
+        slack = margin * (high - low)
+        return ((x >= low - slack) & (x <= high + slack)).all(1)
+
+    def _inside(self, n: int, method: str, generator: torch.Generator | None) -> Tensor:
+        if method == "grid":
+            points = grid_points(self.bounds, n)[:n]
+            return points.to("cpu" if generator is None else generator.device)
+        return self._stretched(unit_points(self.dim, method, generator)(n))
+
+    def _stretched(self, unit: Tensor) -> Tensor:
+        low, high = unit.new_tensor(self.low), unit.new_tensor(self.high)
+        return low + (high - low) * unit
+
+    def _on_boundary(
+        self, n: int, method: str, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """The first unit coordinate chooses the face, the others the point on it."""
+        d = self.dim
+        if method == "grid":
+            return self._grid_boundary(n, "cpu" if generator is None else generator.device)
+        unit = unit_points(d + 1, method, generator)(n)
+        share = np.repeat(self._face_areas(), 2).cumsum()
+        face = torch.bucketize(
+            unit[:, 0].contiguous(), unit.new_tensor(share / share[-1]), right=True
+        )
+        face = face.clamp_(max=2 * d - 1)
+        return self._on_faces(self._stretched(unit[:, 1:]), face)
+
+    def _on_faces(self, points: Tensor, face: Tensor) -> tuple[Tensor, Tensor]:
+        """Points moved onto faces 2 i (low) and 2 i + 1 (high) of axis i."""
+        axis, is_high = face // 2, face % 2
+        rows = torch.arange(len(points), device=points.device)
+        ends = points.new_tensor(self.bounds)
+        normals = torch.zeros_like(points)
+        points = points.clone()
+        points[rows, axis] = ends[axis, is_high]
+        normals[rows, axis] = 2.0 * is_high.double() - 1.0
+        return points, normals
+
+    def _grid_boundary(self, n: int, device: Any) -> tuple[Tensor, Tensor]:
+        counts = (n * np.repeat(self._face_areas(), 2) / self.boundary_area).astype(int)
+        pieces, faces = [], []
+        for face, count in enumerate(counts):
+            others = np.delete(self.bounds, face // 2, 0)
+            points = grid_points(others, count) if len(others) else torch.empty(1, 0)
+            points = points[:count].double()
+            end = torch.full((len(points), 1), self.bounds[face // 2, face % 2], dtype=points.dtype)
+            pieces.append(torch.cat([points[:, : face // 2], end, points[:, face // 2 :]], 1))
+            faces += [face] * len(points)
+        points, normals = self._on_faces(torch.cat(pieces), torch.tensor(faces, dtype=torch.long))
+        return points.to(device), normals.to(device)
+
+
+@dataclass(frozen=True, init=False)
+class Interval(Box):
+    """The interval ``low <= x <= high``, in one dimension.
+
+    Parameters
+    ----------
+    low, high : float
+    anchors : array of shape (a, 1), optional
+
+    Examples
+    --------
+    >>> points, normals = Interval(-1, 1).sample_boundary(3, method="sobol")
+    >>> (points == normals).all().item()
+    True
+    """
+
+    def __init__(self, low: float, high: float, *, anchors: Any = ()) -> None:
+        self._freeze(low=np.atleast_1d(low), high=np.atleast_1d(high), anchors=anchors)
+        self.__post_init__()
+        if self.dim != 1:
+            raise ValueError(
+                f"low and high must be single numbers, got {low!r}, {high!r}; use Box."
+            )
+
+
+@dataclass(frozen=True)
+class _Round(Domain):
+    center: Numbers | Sequence[float]
+    radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        center = numbers("center", self.center)
+        (radius,) = numbers("radius", [self.radius])
+        if radius <= 0:
+            raise ValueError(f"radius must be positive, got {self.radius}.")
+        self._freeze(center=center, radius=radius)
+        self._set_anchors()
+
+    @property
+    def bounds(self) -> np.ndarray:
+        center = np.asarray(self.center)
+        return np.stack([center - self.radius, center + self.radius], 1)
+
+    @property
+    def boundary_area(self) -> float:
+        d = self.dim
+        return 2 * pi ** (d / 2) / gamma(d / 2) * self.radius ** (d - 1)
+
+    def _distance(self, x: Tensor) -> Tensor:
+        return (x - x.new_tensor(self.center)).norm(dim=1)
+
+    def _directions(self, unit: Tensor) -> Tensor:
+        """Unit vectors from unit coordinates: normal numbers by their inverse law."""
+        normal = torch.special.ndtri(unit.clamp(1e-12, 1 - 1e-12))
+        length = normal.norm(dim=1, keepdim=True)
+        first = torch.zeros_like(normal)
+        first[:, 0] = 1.0
+        return torch.where(length > 0, normal / length, first)
+
+    def _on_boundary(
+        self, n: int, method: str, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        if method == "grid":
+            raise ValueError(f'method="grid" knows no grid on a sphere; use "sobol" for {self!r}.')
+        normals = self._directions(unit_points(self.dim, method, generator)(n))
+        return normals.new_tensor(self.center) + self.radius * normals, normals
+
+
+@dataclass(frozen=True)
+class Ball(_Round):
+    """The ball of all x with ``|x - center| <= radius``.
+
+    Parameters
+    ----------
+    center : sequence of d floats
+    radius : float, default=1.0
+    anchors : array of shape (a, d), optional
+        Points always kept.
+
+    Beside the common methods, which are uniform in volume, ``sample`` knows "radius":
+    directions and radii uniform, the radii in [0, radius]. In many dimensions nearly all of
+    the volume lies at the boundary; this law covers the inside too.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ball = Ball([0.0] * 100)
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> volume = ball.sample(1000, generator).norm(dim=1).mean()
+    >>> radius = ball.sample(1000, generator, method="radius").norm(dim=1).mean()
+    >>> volume > 0.98, 0.45 < radius < 0.55
+    (tensor(True), tensor(True))
+    """
+
+    methods: ClassVar[tuple[str, ...]] = ("uniform", "sobol", "latin_hypercube", "grid", "radius")
+
+    def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
+        return self._distance(x) <= self.radius * (1 + margin)
+
+    def _inside(self, n: int, method: str, generator: torch.Generator | None) -> Tensor:
+        if method == "grid":
+            return draw_in_box(self, n, method, generator)
+        unit = unit_points(self.dim + 1, method, generator)(n)
+        share = unit[:, :1] if method == "radius" else unit[:, :1] ** (1 / self.dim)
+        return unit.new_tensor(self.center) + self.radius * share * self._directions(unit[:, 1:])
+
+
+@dataclass(frozen=True)
+class Sphere(_Round):
+    """The sphere of all x with ``|x - center| = radius``: the surface alone.
+
+    As a domain its points are drawn by area. As a boundary it is its own, with the normals
+    that point away from the center.
+
+    Parameters
+    ----------
+    center : sequence of d floats
+    radius : float, default=1.0
+    anchors : array of shape (a, d), optional
+        Points always kept.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sphere = Sphere([0.0, 0.0], 2.0)
+    >>> sphere.sample(3).norm(dim=1).allclose(torch.tensor(2.0))
+    True
+    """
+
+    def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
+        # Points that were rounded to float32 still lie on the sphere.
+        return (self._distance(x) - self.radius).abs() <= 1e-5 * self.radius
+
+    def _inside(self, n: int, method: str, generator: torch.Generator | None) -> Tensor:
+        return self._on_boundary(n, method, generator)[0]

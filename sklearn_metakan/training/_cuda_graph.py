@@ -1,0 +1,132 @@
+"""A whole training step as one CUDA graph: small networks wait for launches, not for numbers."""
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sklearn_metakan.nn._dropout import Dropout
+from sklearn_metakan.training._capturable import WARM_UP, fixed_settings, rates_on_device
+from sklearn_metakan.training._data import Batch
+
+_SIDE_STREAM = threading.Lock()  # one fit at a time warms up or captures there
+
+
+class CapturedStep:
+    """Steps on batches as long as ``batch``: a few eager ones, then replays of a captured one.
+
+    Captured are forward pass, loss, backward pass and update, which read the batch and the
+    learning rates from where they lay at the capture. Shorter batches go eagerly through the
+    same parameters and the same state of the optimiser.
+
+    Parameters
+    ----------
+    net : KANNet
+    batch : Batch
+        Where full batches will lie.
+    eager : callable
+        A step without a graph, on a batch.
+    """
+
+    def __init__(self, net: Any, batch: Batch, eager: Callable[[Batch], dict[str, Any]]) -> None:
+        self.net, self.batch, self.eager = net, batch, eager
+        self.left_to_warm_up, self.gave_up = WARM_UP, False
+        self.graph: Any = None
+        self.loss: Tensor | None = None
+        self.replayed = False  # whether a captured step was run
+
+    def run(self, batch: Batch) -> dict[str, Any]:
+        """One training step; its loss stays on the device."""
+        if len(batch[0]) < len(self.batch[0]) or self.gave_up:
+            return self.eager(batch)
+        if self.graph is not None and self.settings != fixed_settings(self.net.optimizer_):
+            self.graph, self.left_to_warm_up = None, WARM_UP
+        if self.left_to_warm_up:
+            self.left_to_warm_up -= 1
+            with self._aside():
+                return {"loss": self.eager(batch)["loss"].detach()}
+        if self.graph is None and not self._capture():
+            return self.eager(batch)
+        for rate, group in zip(self.rates, self.net.optimizer_.param_groups, strict=True):
+            rate.fill_(group["lr"])
+        self.graph.replay()
+        self.replayed = True
+        return {"loss": self.loss}
+
+    def close(self) -> None:
+        """Free the graph and its memory, the gradients in it included; go on eagerly."""
+        self.gave_up = True
+        self.net.optimizer_.zero_grad(set_to_none=True)
+        self.graph = self.loss = None
+        torch.cuda.empty_cache()  # nothing else could use the memory of a graph
+
+    def _capture(self) -> bool:
+        """Whether it worked; if not, nothing has been computed and nothing is left behind."""
+        optimizer, device = self.net.optimizer_, self.batch[0].device
+        # float32 is what the kernel reads, whatever it trains.
+        self.rates = [
+            torch.zeros((), dtype=torch.float32, device=device) for _ in optimizer.param_groups
+        ]
+        self.settings = fixed_settings(optimizer)
+        optimizer.zero_grad(set_to_none=True)  # so that gradients come to lie in the graph
+        try:
+            self.graph = self._record()
+            return True
+        except Exception as error:
+            if self.net.cuda_graph is True:
+                raise RuntimeError(
+                    f"cuda_graph=True: a training step cannot be captured ({error}). Set "
+                    "cuda_graph='auto' or False."
+                ) from error
+            reason = str(error)
+        self.close()  # only here, where the error no longer holds what it interrupted
+        warnings.warn(
+            f"A training step could not be captured as a CUDA graph ({reason}); training goes on "
+            "without. Set net_params={'cuda_graph': False} to not try.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+
+    def _record(self) -> Any:
+        graph = torch.cuda.CUDAGraph()
+        with warnings.catch_warnings():  # newer versions register generators on their own
+            warnings.simplefilter("ignore")
+            for module in self.net.module_.modules():
+                if isinstance(module, Dropout) and module.generator is not None:
+                    graph.register_generator_state(module.generator)
+        with (
+            self._aside() as stream,
+            torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+        ):
+            self.loss = self.step()
+        return graph
+
+    def step(self) -> Tensor:
+        """What is captured; its loss."""
+        with rates_on_device(self.net.optimizer_, self.rates), torch.enable_grad():
+            loss = self.net.gradients(self.batch)["loss"].detach()
+            self.net.optimizer_.step()
+        return loss
+
+    @contextmanager
+    def _aside(self) -> Iterator[torch.cuda.Stream]:
+        """Run on the side stream, after what was launched before and before what comes after."""
+        device = self.batch[0].device
+        with _SIDE_STREAM:
+            stream, main = _side_stream(device), torch.cuda.current_stream(device)
+            stream.wait_stream(main)
+            with torch.cuda.stream(stream):
+                yield stream
+            main.wait_stream(stream)
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all fits: cuBLAS keeps a workspace for every stream that it has seen."""
+    return torch.cuda.Stream(device)

@@ -1,0 +1,133 @@
+"""predict: chunks of rows, kept weights, and memory within bounds."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_metakan import KANRegressor, MetaKANClassifier, MetaKANRegressor
+from sklearn_metakan.estimators import _inference
+from sklearn_metakan.estimators._inference import rows_in
+from sklearn_metakan.nn import KAN, KANLinear, MetaCoefficients
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(300, 8))
+Y = X[:, 0] * X[:, 1]
+SMALL = {"hidden_layer_sizes": (5,), "max_iter": 2, "random_state": 0}
+pytestmark = pytest.mark.filterwarnings("ignore:Training stopped at max_iter")
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """Rows of each chunk that went through the first layer, and whether its weights were made."""
+    seen = []
+    forward = KANLinear.forward
+
+    def watched(layer, x):
+        seen.append((len(x), isinstance(layer.source, MetaCoefficients)))
+        return forward(layer, x)
+
+    monkeypatch.setattr(KANLinear, "forward", watched)
+    return seen
+
+
+def test_rows_follow_the_memory_and_are_at_least_one():
+    network = KAN([8, 5, 1])
+    a_row = 8 * 2 * (8 + 5)  # bytes: twice a layer's inputs and outputs
+    assert rows_in(1000 * a_row, network) == 1000
+    assert rows_in(2000 * a_row, network) == 2000
+    assert rows_in(1, network) == 1
+    assert rows_in(1000 * a_row, KAN([8, 5, 5, 1])) == 1000
+    assert rows_in(1000 * a_row, KAN([8, 18, 1])) == 500
+
+
+@pytest.mark.parametrize("memory", [1e-6, 0.003, 0.02, 1.0, None])
+def test_every_chunk_keeps_to_the_memory_and_the_result_is_the_same(chunks, memory):
+    model = KANRegressor(**SMALL).fit(X, Y)
+    expected = model.predict(X)
+    model.set_params(working_memory=memory)
+    chunks.clear()
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-12)
+    rows = [n for n, _ in chunks[::2]]
+    assert sum(rows) == len(X)
+    limit = 64 if memory is None else memory
+    assert max(rows) == 1 or max(rows) * 8 * 2 * (8 + 5) <= limit * 2**20 / 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, True),
+        ({"edge_scale": False}, True),
+        ({"meta_hidden_dim": 0, "edge_scale": False, "prompt_dim": 2}, False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("estimator", [MetaKANRegressor, MetaKANClassifier])
+def test_weights_are_made_once_for_several_chunks_if_they_fit(chunks, estimator, settings, kept):
+    model = estimator(**SMALL, **settings).fit(X, Y > 0)
+    expected = model.predict(X)
+    assert {made for _, made in chunks} == {True}  # one chunk: nothing to keep
+    needed = 8 * 9 * (8 * 5 + 5) * 4 / 2**20  # MiB: a quarter of it holds them
+    for memory, keeps in ((1.01 * needed, kept), (0.99 * needed, False)):
+        chunks.clear()
+        found = model.set_params(working_memory=memory).predict(X)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+        assert len(chunks) > 2
+        assert {made for _, made in chunks} == {not keeps}
+
+
+def test_kept_weights_do_not_outlive_the_call(chunks):
+    model = MetaKANRegressor(**SMALL, working_memory=0.02).fit(X, Y)
+    before = model.predict(X)
+    assert not any(made for _, made in chunks[-8:])
+    keys = set(vars(model))
+    with torch.no_grad():
+        for parameter in model.module_.parameters():
+            parameter.mul_(1.5)
+    after = model.predict(X)
+    assert np.abs(after - before).max() > 1e-3
+    assert set(vars(model)) == keys
+    np.testing.assert_allclose(model.set_params(working_memory=None).predict(X), after, rtol=1e-9)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_kept_weights_in_other_precisions(precision):
+    model = MetaKANRegressor(**SMALL, precision=precision).fit(X, Y)
+    expected = model.predict(X)
+    model.set_params(working_memory=0.02)
+    gap = np.abs(model.predict(X) - expected).max()
+    assert gap < (1e-5 if precision == "float32" else 0.05)
+
+
+def peak(compute):
+    """Most MiB that torch and NumPy held at a time while this ran."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        compute()
+    held = most = 0
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    tracemalloc.start()
+    compute()
+    arrays = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return (most + arrays) / 2**20
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("memory", [8, 32, None])
+@pytest.mark.parametrize(("columns", "hidden"), [(20, (64,)), (60, ()), (4, (100, 100))], ids=str)
+def test_prediction_takes_no_more_than_working_memory(columns, hidden, memory, dtype):
+    table = RNG.normal(size=(20_000, columns)).astype(dtype)
+    model = MetaKANRegressor(hidden, max_iter=1, working_memory=memory, random_state=0)
+    model.fit(table[:150], table[:150, 0])
+    network, scaler, execution = model.module_, model.input_scaler_, model._execution
+    outputs = table[:, :1].nbytes / 2**20
+
+    def predict():
+        _inference.network_outputs(network, scaler, table, execution, memory)
+
+    assert 0.1 < peak(predict) - outputs <= (64 if memory is None else memory)

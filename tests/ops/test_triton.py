@@ -1,0 +1,206 @@
+"""The fused kernels equal the reference; without a card they run in Triton's interpreter.
+
+The interpreter takes seconds for what a card does in microseconds, so shapes are small and
+odd, and a few cases stand for many.
+"""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_metakan.basis import BSplineBasis, quantile_knots
+from sklearn_metakan.nn import DirectCoefficients, KANLinear, MetaCoefficients, MetaLearner
+from sklearn_metakan.ops import edge_sum
+
+pytest.importorskip("triton")
+CARD = torch.cuda.is_available()
+DEVICE = "cuda" if CARD else "cpu"
+SOURCES = {  # prompt_dim, hidden_dim, activation, edge_scale
+    "direct": None,
+    "relu": (1, 32, "relu", False),
+    "silu": (2, 5, "silu", False),
+    "tanh": (3, 8, "tanh", False),
+    "scaled_relu": (1, 7, "relu", True),
+    "scaled_sin": (2, 17, "sin", True),
+    "linear_1": (1, 0, "relu", False),
+    "linear_2": (2, 0, "relu", False),
+    "linear_3": (3, 0, "relu", False),
+}
+GRIDS = [  # knots, extrapolation, cells, degree
+    ("uniform", "linear", 5, 3),
+    ("ends", "base", 4, 2),
+    ("quantile", "linear", 5, 3),
+    ("quantile", "base", 3, 3),
+    ("uniform", "constant", 7, 5),
+    ("ends", "linear", 20, 1),
+]
+
+
+def make(source, n_in, n_out, grid=GRIDS[0]):
+    """A layer in float32 with random numbers in every parameter."""
+    knots, extrapolation, cells, degree = grid
+    rng = np.random.default_rng(0)
+    ends = np.sort(rng.uniform(-1, 1, (n_in, 2))) + np.array([-0.5, 0.5])
+    where = {
+        "uniform": (-1.0, 1.0),
+        "ends": ends,
+        "quantile": quantile_knots(rng.normal(size=(100, n_in)), cells),
+    }[knots]
+    basis = BSplineBasis(n_in, cells, degree, where, extrapolation)
+    functions = basis.n_functions
+    if SOURCES[source] is None:
+        coefficients = DirectCoefficients(n_in, n_out, functions)
+    else:
+        p, hidden, activation, edge_scale = SOURCES[source]
+        learner = MetaLearner(p, hidden, functions, activation)
+        coefficients = MetaCoefficients(n_in, n_out, learner, edge_scale)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in coefficients.parameters():
+        nn.init.normal_(parameter, generator=generator)
+    return KANLinear(n_in, n_out, basis, coefficients, init=None)
+
+
+def draw(layer, n):
+    """Points on the grid and beyond it."""
+    low, high = layer.basis.domain.T
+    share = torch.rand(n, layer.in_features, generator=torch.Generator().manual_seed(1))
+    return low + (1.4 * share - 0.2) * (high - low)
+
+
+def compute(layer, x, backend, working_memory=None):
+    """y and every gradient, on the CPU in float64."""
+    layer.zero_grad()
+    x = x.detach().clone().requires_grad_()
+    y = edge_sum(x, layer.basis, layer.source, 0, backend, working_memory)
+    numbers = torch.arange(y.numel(), dtype=torch.float64).view(y.shape)
+    y.backward(torch.cos(numbers).to(y))
+    found = {name: p.grad for name, p in layer.named_parameters() if p.grad is not None}
+    return {name: t.detach().double().cpu() for name, t in {"y": y, "x": x.grad, **found}.items()}
+
+
+def assert_like_reference(layer, x, working_memory=None, tolerance=3e-5, precision=None):
+    """Largest difference to float64, relative to the largest number of the tensor."""
+    expected = compute(copy.deepcopy(layer).double(), x.double(), "reference")
+    with torch.autocast(DEVICE, torch.bfloat16, precision == "bf16", cache_enabled=False):
+        got = compute(copy.deepcopy(layer).to(DEVICE), x.to(DEVICE), "triton", working_memory)
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        difference = (got[name] - value).abs().max() / value.abs().max().clamp_min(1.0)
+        assert difference <= tolerance, name
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_equals_the_reference(source):
+    layer = make(source, 5, 3)
+    assert_like_reference(layer, draw(layer, 7), working_memory=1e-5)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: "_".join(map(str, grid)))
+@pytest.mark.parametrize("source", ["relu", "linear_2"])
+def test_equals_the_reference_on_every_grid(source, grid):
+    layer = make(source, 4, 2, grid)
+    assert_like_reference(layer, draw(layer, 6))
+
+
+@pytest.mark.parametrize("source", ["relu", "linear_2", "direct"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (37, 35, 5), (3, 2, 260)])
+def test_equals_the_reference_in_odd_shapes(source, shape):
+    layer = make(source, *shape[1:])
+    assert_like_reference(layer, draw(layer, shape[0]))
+
+
+def test_a_basis_without_kernels_goes_with_generated_weights():
+    layer = make("scaled_sin", 3, 4, ("uniform", "linear", 3, 7))
+    assert_like_reference(layer, draw(layer, 5))
+
+
+def test_frozen_tensors_get_no_gradient():
+    layer = make("scaled_sin", 3, 4)
+    layer.source.prompts.requires_grad_(False)
+    layer.source.meta_learner.hidden_weight.requires_grad_(False)
+    x = draw(layer, 5)
+    expected = compute(copy.deepcopy(layer).double(), x.double(), "reference")
+    assert compute(layer.to(DEVICE), x.to(DEVICE), "triton").keys() == expected.keys()
+    assert "source.prompts" not in expected
+
+
+def test_nan_stays_in_its_row():
+    layer = make("relu", 3, 4).to(DEVICE)
+    x = draw(layer.cpu(), 5)
+    x[2, 1] = torch.nan
+    y = edge_sum(x.to(DEVICE), layer.to(DEVICE).basis, layer.source, backend="triton")
+    assert y.isnan().any(1).tolist() == [False, False, True, False, False]
+
+
+def test_no_rows():
+    layer = make("relu", 3, 4).to(DEVICE)
+    x = torch.zeros(0, 3, device=DEVICE)
+    assert edge_sum(x, layer.basis, layer.source, backend="triton").shape == (0, 4)
+
+
+@pytest.mark.parametrize("source", ["scaled_sin", "linear_2"])
+def test_the_same_bits_each_time(source):
+    layer = make(source, 9, 6).to(DEVICE)
+    x = draw(layer.cpu(), 20).to(DEVICE)
+    first, second = (compute(layer.to(DEVICE), x, "triton") for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_float64_is_refused_with_the_remedy():
+    layer = make("relu", 2, 2).double().to(DEVICE)
+    x = torch.zeros(3, 2, dtype=torch.float64, device=DEVICE)
+    with pytest.raises(ValueError, match=r"needs float32 layers.*float64.*backend='blocked'"):
+        edge_sum(x, layer.basis, layer.source, backend="triton")
+
+
+# --- on a card ------------------------------------------------------------------------
+
+WIDE = [(300, 130, 70), (1000, 33, 257), (4099, 7, 64)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("working_memory", [None, 0.5])
+def test_wide_layers_in_float32(source, working_memory):
+    for n, n_in, n_out in WIDE:
+        layer = make(source, n_in, n_out)
+        assert_like_reference(layer, draw(layer, n), working_memory, tolerance=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("source", SOURCES)
+def test_rounded_products(source):
+    layer = make(source, 130, 70)
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        assert_like_reference(layer, draw(layer, 300), tolerance=1e-2)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+    assert_like_reference(layer, draw(layer, 300), tolerance=5e-2, precision="bf16")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("source", ["relu", "scaled_sin", "linear_2", "direct"])
+def test_wide_layers_give_the_same_bits(source):
+    layer = make(source, 300, 200).to(DEVICE)
+    x = draw(layer.cpu(), 2000).to(DEVICE)
+    first, second = (compute(layer.to(DEVICE), x, "triton") for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.gpu
+def test_auto_uses_the_kernels_and_keeps_little():
+    layer = make("relu", 512, 512).to(DEVICE)
+    x = draw(layer.cpu(), 4096).to(DEVICE).requires_grad_()
+    layer.to(DEVICE)(x).sum().backward()  # loads what is loaded once
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    y = layer(x)
+    assert torch.cuda.memory_allocated() - before <= y.numel() * 4 + 2**21
+    features = 4096 * 512 * 9 * 4
+    assert torch.cuda.max_memory_allocated() - before < features
