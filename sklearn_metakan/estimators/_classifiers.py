@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from sklearn_metakan.estimators._docs import document
 from sklearn_metakan.estimators._parameters import (
     CLASSIFIER_CONSTRAINTS,
-    META_CONSTRAINTS,
     TABULAR_CONSTRAINTS,
 )
 from sklearn_metakan.estimators._tabular import TabularKAN, is_stochastic
 from sklearn_metakan.estimators._to_torch import Probabilities
-from sklearn_metakan.training import store, weighted_accuracy
+from sklearn_metakan.training import META_CONSTRAINTS, store, weighted_accuracy
 
 
 class _TabularClassifier(ClassifierMixin, TabularKAN):

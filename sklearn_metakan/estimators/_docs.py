@@ -3,7 +3,7 @@
 from inspect import signature
 from typing import TypeVar
 
-from sklearn_metakan.training import BaseKANEstimator
+from sklearn_metakan.training import BaseKANEstimator, fill_docstring
 
 T = TypeVar("T", bound=type[BaseKANEstimator])
 
@@ -22,9 +22,6 @@ TUNE_FIRST = """\
         Pull of all trainable numbers towards zero: decoupled in "adamw"; for "lbfgs",
         ``0.5 * weight_decay * |parameters|^2`` in the loss. "auto" is <adamw_weight_decay> for
         "adamw" and 1e-7 for "lbfgs".<meta_decay>"""
-
-META_DECAY = """ A prompt pulled to zero makes its
-        edge the meta-learner's default function ``M(0)``."""
 
 METHOD = """\
     basis : str, default="bspline"
@@ -49,21 +46,6 @@ SCALE_INPUTS = """\
         Inside the estimator: range onto [-1, 1]; mean 0 and deviation 1; ranks onto
         [-1, 1]; unchanged. "auto" is minmax for columns spread evenly over their range, and
         the mean of minmax and quantile for the others."""
-
-META = """\
-    prompt_dim : int, default=<prompt_dim>
-        p, the numbers in an edge's prompt.
-    meta_hidden_dim : int, default=<meta_hidden_dim>
-        H, hidden units of the meta-learner. 0 is the linear meta-learner: all edges are
-        combinations of p learned functions; ``edge_scale`` must then be False.
-    meta_activation : {"relu", "silu", "tanh", "sin"}, default="<meta_activation>"
-    edge_scale : bool, default=<edge_scale>
-        Whether each edge also has a trainable factor.
-    n_meta_learners : "auto", "layer" or int, default="auto"
-        One meta-learner for each layer, or so many for clusters of layers of similar output
-        width; "auto" is one for the network.
-    prompt_learning_rate, meta_learning_rate : float, default=None
-        Step sizes of prompts (and edge factors) and of meta-learners; None: learning_rate."""
 
 TRAINING = """\
     solver : {"adamw", "lbfgs"}, default="adamw"
@@ -126,43 +108,22 @@ ATTRIBUTES = """\
     feature_importances_ : ndarray of shape (n_features_in_,)
         Share of the outputs' spread due to each feature."""
 
-PAPER = """\
-    Zhao, Shu, Meng, Xu, "Improving Memory Efficiency for Training KANs via Meta Learning",
-    ICML 2025, arXiv 2506.07549."""
-
 _TEXTS = {
     "TUNE_FIRST": TUNE_FIRST,
     "METHOD": METHOD + "\n" + SCALE_INPUTS,
-    "META": META,
     "TRAINING": TRAINING,
     "ATTRIBUTES": ATTRIBUTES,
-    "PAPER": PAPER,
 }
 
 
 def document(cls: T) -> T:
-    """Class decorator: fill {TUNE_FIRST}, {METHOD}, ... in the docstring with the shared texts.
-
-    Defaults are read off the constructor, so that text and code agree.
-    """
-    values = {
-        name: parameter.default for name, parameter in signature(cls.__init__).parameters.items()
-    }
-    is_meta = "prompt_dim" in values
-    is_regressor = "loss" in values
-    values |= {
-        "adamw_learning_rate": cls.adamw_learning_rate,
-        "adamw_weight_decay": cls.adamw_weight_decay,
-        "meta_decay": META_DECAY if is_meta else "",
-        "score": "R2" if is_regressor else "Accuracy",
-        "target_scaler": ", target_scaler_" if is_regressor else "",
-    }
-    text = cls.__doc__ or ""
-    for name in ("TUNE_FIRST", "METHOD", "META", "TRAINING", "ATTRIBUTES", "PAPER"):
-        if f"{{{name}}}" in text:
-            part = _TEXTS[name]
-            for key, value in values.items():
-                part = part.replace(f"<{key}>", str(value))
-            text = text.replace(f"    {{{name}}}", part)
-    cls.__doc__ = text
+    """Class decorator: fill {TUNE_FIRST}, {METHOD}, ... in the docstring with the shared texts."""
+    is_regressor = "loss" in signature(cls.__init__).parameters
+    fill_docstring(
+        cls,
+        _TEXTS,
+        adamw_weight_decay=cls.adamw_weight_decay,
+        score="R2" if is_regressor else "Accuracy",
+        target_scaler=", target_scaler_" if is_regressor else "",
+    )
     return cls

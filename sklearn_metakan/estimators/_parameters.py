@@ -1,54 +1,26 @@
-"""Which values the constructor parameters may take."""
+"""Which values the constructor parameters of the tabular estimators may take."""
 
-from numbers import Integral, Real
-from typing import Any, get_args
+from numbers import Real
+from typing import Any
 
-import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_metakan.basis import BasisName
-
-_POSITIVE = Interval(Real, 0, None, closed="neither")
-_NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
-_COUNT = Interval(Integral, 1, None, closed="left")
+from sklearn_metakan.training import COUNT, NOT_NEGATIVE, SHARED_CONSTRAINTS
 
 TABULAR_CONSTRAINTS: dict[str, list[Any]] = {
+    **SHARED_CONSTRAINTS,
     "hidden_layer_sizes": ["array-like"],
-    "grid_size": [_COUNT],
-    "learning_rate": [str, _POSITIVE],  # BaseKANEstimator explains other strings than "auto"
-    "max_iter": [StrOptions({"auto"}), _COUNT],
-    "weight_decay": [StrOptions({"auto"}), _NOT_NEGATIVE],
-    "basis": [StrOptions(set(get_args(BasisName)))],
-    "degree": [_COUNT],
+    "max_iter": [StrOptions({"auto"}), COUNT],
     "knots": [StrOptions({"uniform", "quantile"})],
     "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "scale_inputs": [StrOptions({"auto", "minmax", "standard", "quantile"}), None],
     "solver": [StrOptions({"adamw", "lbfgs"})],
-    "learning_rate_schedule": [StrOptions({"constant", "cosine", "exponential", "onecycle"})],
-    "batch_size": [_COUNT],
-    "tol": [_NOT_NEGATIVE],
+    "batch_size": [COUNT],
+    "tol": [NOT_NEGATIVE],
     "early_stopping": ["boolean", StrOptions({"auto"})],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-    "n_iter_no_change": [StrOptions({"auto"}), _COUNT],
-    "warm_start": ["boolean"],
-    "device": [str, torch.device],
-    "precision": [StrOptions({"auto", "float64", "float32", "tf32", "bf16"})],
-    "working_memory": [_POSITIVE, None],
-    "random_state": ["random_state"],
-    "verbose": ["verbose"],
-    "callbacks": [list, tuple, None],
-    "net_params": [dict, None],
-}
-
-META_CONSTRAINTS: dict[str, list[Any]] = {
-    "prompt_dim": [_COUNT],
-    "meta_hidden_dim": [Interval(Integral, 0, None, closed="left")],
-    "meta_activation": [StrOptions({"relu", "silu", "tanh", "sin"})],
-    "edge_scale": ["boolean"],
-    "n_meta_learners": [StrOptions({"auto", "layer"}), _COUNT],
-    "prompt_learning_rate": [_POSITIVE, None],
-    "meta_learning_rate": [_POSITIVE, None],
+    "n_iter_no_change": [StrOptions({"auto"}), COUNT],
 }
 
 REGRESSOR_CONSTRAINTS: dict[str, list[Any]] = {

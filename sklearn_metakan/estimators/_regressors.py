@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from sklearn_metakan.estimators._docs import document
 from sklearn_metakan.estimators._parameters import (
-    META_CONSTRAINTS,
     REGRESSOR_CONSTRAINTS,
     TABULAR_CONSTRAINTS,
 )
@@ -20,7 +19,7 @@ from sklearn_metakan.estimators._rows import Rows
 from sklearn_metakan.estimators._scaling import TargetScaler
 from sklearn_metakan.estimators._tabular import TabularKAN
 from sklearn_metakan.estimators._to_torch import TargetUnits
-from sklearn_metakan.training import REGRESSION_LOSSES, store, weighted_r2
+from sklearn_metakan.training import META_CONSTRAINTS, REGRESSION_LOSSES, store, weighted_r2
 
 _TARGET_SCALING: dict[str, Literal["standard", "robust", "mean"]] = {
     "squared_error": "standard",

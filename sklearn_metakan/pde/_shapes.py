@@ -122,7 +122,7 @@ class Box(Domain):
 
 @dataclass(frozen=True, init=False)
 class Interval(Box):
-    """The interval ``low <= x <= high``, in one dimension.
+    """The interval ``low <= x <= high``, in one dimension; boundary points alternate its ends.
 
     Parameters
     ----------
@@ -143,6 +143,13 @@ class Interval(Box):
             raise ValueError(
                 f"low and high must be single numbers, got {low!r}, {high!r}; use Box."
             )
+
+    def _on_boundary(
+        self, n: int, method: str, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        device = "cpu" if generator is None else generator.device
+        face = torch.arange(n, device=device) % 2
+        return self._on_faces(torch.empty(n, 1, dtype=torch.float64, device=device), face)
 
 
 @dataclass(frozen=True)

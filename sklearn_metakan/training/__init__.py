@@ -1,9 +1,10 @@
 """Training on skorch: the only place that configures it."""
 
 from sklearn_metakan.training._base import BaseKANEstimator
-from sklearn_metakan.training._callbacks import Monitor
+from sklearn_metakan.training._callbacks import Monitor, Progress
 from sklearn_metakan.training._data import TensorData
-from sklearn_metakan.training._execution import Execution
+from sklearn_metakan.training._docs import fill_docstring
+from sklearn_metakan.training._execution import Execution, choose_execution
 from sklearn_metakan.training._losses import (
     REGRESSION_LOSSES,
     weighted_accuracy,
@@ -11,18 +12,35 @@ from sklearn_metakan.training._losses import (
 )
 from sklearn_metakan.training._memory import by_chunks
 from sklearn_metakan.training._net import KANNet
+from sklearn_metakan.training._parameters import (
+    COUNT,
+    META_CONSTRAINTS,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARED_CONSTRAINTS,
+)
+from sklearn_metakan.training._schedules import LearningRateSchedule
 from sklearn_metakan.training._seeding import draw_seeds
 from sklearn_metakan.training._store import store
 
 __all__ = [
+    "COUNT",
+    "META_CONSTRAINTS",
+    "NOT_NEGATIVE",
+    "POSITIVE",
     "REGRESSION_LOSSES",
+    "SHARED_CONSTRAINTS",
     "BaseKANEstimator",
     "Execution",
     "KANNet",
+    "LearningRateSchedule",
     "Monitor",
+    "Progress",
     "TensorData",
     "by_chunks",
+    "choose_execution",
     "draw_seeds",
+    "fill_docstring",
     "store",
     "weighted_accuracy",
     "weighted_r2",

@@ -38,6 +38,8 @@ class BaseKANEstimator(BaseEstimator):
     """
 
     _is_meta: ClassVar[bool] = False
+    _net_type: ClassVar[type[KANNet]] = KANNet
+    _make_module: ClassVar[Any] = staticmethod(build_network)
     adamw_learning_rate: ClassVar[float] = 0.02
     adamw_weight_decay: ClassVar[float] = 0.01
 
@@ -112,8 +114,8 @@ class BaseKANEstimator(BaseEstimator):
     def _choose_execution(self, data_dtype: np.dtype) -> Execution:
         return choose_execution(self.device, self.precision, data_dtype, self.solver)
 
-    def _solver_settings(self) -> dict[str, Any]:
-        lbfgs = self.solver == "lbfgs"
+    def _solver_settings(self, solver: str) -> dict[str, Any]:
+        lbfgs = solver == "lbfgs"
         rate, decay = self.learning_rate, self.weight_decay
         if rate == "auto":
             rate = LBFGS_LEARNING_RATE if lbfgs else self.adamw_learning_rate
@@ -144,30 +146,34 @@ class BaseKANEstimator(BaseEstimator):
         }
         self._network = settings | self._network_settings() | deepcopy(user)
         self._execution = execution
-        self._begin(self._network | {"seed": seed})
+        self._begin(self._network | {"seed": seed}, self.solver)
 
     def _rebuild(self, execution: Execution, seed: int) -> None:
         """A new net with the same parameters: present settings, fresh optimiser."""
-        state, history = self.module_.state_dict(), self.net_.history
         self._network = self._network | {
             "dtype": execution.dtype,
             "dropout": self.dropout,
             "working_memory": self.working_memory,
         }
         self._execution = execution
-        self._begin(self._network | {"init": None, "seed": seed})
-        self.module_.load_state_dict(state)
+        self._begin_again(seed, self.solver)
+
+    def _begin_again(self, seed: int, solver: str) -> None:
+        """A new net with the same parameters and history, for this solver."""
+        state, history = self.net_.module_.state_dict(), self.net_.history
+        self._begin(self._network | {"init": None, "seed": seed}, solver)
+        self.net_.module_.load_state_dict(state)
         self.net_.history.extend(history)
 
-    def _begin(self, network: dict[str, Any]) -> None:
+    def _begin(self, network: dict[str, Any], solver: str) -> None:
         """Make ``net_`` to be trained with the present settings."""
         try:
-            self.net_ = self._make_net(network, self._training_settings())
+            self.net_ = self._make_net(network, self._training_settings(solver))
         except (TypeError, ValueError) as error:
             if not self.net_params:
                 raise
             raise ValueError(f"{error} (with net_params={self.net_params!r})") from error
-        names = [name for name, _ in self.module_.named_parameters()]
+        names = [name for name, _ in self.net_.module_.named_parameters()]
         check_param_groups(self.net_params or {}, names)
         self.net_.asked_ = self._asked()
 
@@ -188,12 +194,12 @@ class BaseKANEstimator(BaseEstimator):
                     f"{then!r} to {now!r}; call fit with warm_start=False."
                 )
 
-    def _training_settings(self) -> dict[str, Any]:
+    def _training_settings(self, solver: str) -> dict[str, Any]:
         user = {k: v for k, v in (self.net_params or {}).items() if not k.startswith("module__")}
-        solver, groups = self._solver_settings(), "optimizer__param_groups"
-        settings = {"criterion": self._make_criterion()} | solver | deepcopy(user)
+        of_solver, groups = self._solver_settings(solver), "optimizer__param_groups"
+        settings = {"criterion": self._make_criterion()} | of_solver | deepcopy(user)
         if groups in user:  # the user's come first, and a parameter joins the first that fits
-            settings[groups] = [*settings[groups], *solver.get(groups, [])]
+            settings[groups] = [*settings[groups], *of_solver.get(groups, [])]
         return settings
 
     def _make_criterion(self) -> nn.Module:
@@ -202,7 +208,9 @@ class BaseKANEstimator(BaseEstimator):
 
     def _make_net(self, network: dict[str, Any], training: dict[str, Any]) -> KANNet:
         settings = {f"module__{name}": value for name, value in network.items()} | training
-        net = KANNet(build_network, device=self._execution.device, verbose=0, **settings)
+        net = self._net_type(
+            self._make_module, device=self._execution.device, verbose=0, **settings
+        )
         net.initialize()
         net.module_.eval()
         return net
@@ -240,10 +248,17 @@ class BaseKANEstimator(BaseEstimator):
             callbacks.append(Progress())
         if monitor is not None:  # the last one, since it ends training
             callbacks.append(monitor)
-        net.callbacks = [*deepcopy(list(self.callbacks or [])), *callbacks]
-        net.max_epochs, net.batch_size = max_iter, batch_size
-        net.shuffle_seed, net.score = seed, score
+        net.batch_size, net.shuffle_seed, net.score = batch_size, seed, score
         numbers = batch_size * self.module_.widest_features
+        self._run(data, validation, callbacks, max_iter, numbers)
+
+    def _run(
+        self, data: Any, validation: Any, callbacks: list[Any], epochs: int, numbers: int
+    ) -> None:
+        """So many epochs, whose steps handle so many numbers; the user's callbacks come first."""
+        net = self.net_
+        net.callbacks = [*deepcopy(list(self.callbacks or [])), *callbacks]
+        net.max_epochs = epochs
         threads = threads_for(self._execution.device, numbers)
         try:
             with kept_on_error(net), self._execution.active(), threads:
@@ -315,7 +330,7 @@ class BaseKANEstimator(BaseEstimator):
             # Good for predictions; training again makes a new net first (see _asked).
             self.net_ = self._make_net(self._network | {"init": None}, {"criterion": nn.MSELoss})
             parameters = {k: torch.tensor(v) for k, v in net_state["parameters"].items()}
-            self.module_.load_state_dict(parameters)
+            self.net_.module_.load_state_dict(parameters)
             for row in net_state["history"]:
                 self.net_.history.new_epoch()
                 for key, value in row.items():

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf, isfinite
 from types import FrameType
 from typing import Any
@@ -12,10 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from sklearn_metakan.training._data import TensorData
-
 _DIVERGED = 10.0  # at least; a constant prediction has a loss of about 1 on a scaled target
-_ROWS_TRIED = 64
 _LIBRARIES = {"sklearn_metakan", "skorch", "sklearn", "joblib"}  # between user and warning
 
 
@@ -94,7 +91,7 @@ class Monitor(Callback):
             self.stopped_ = True
             raise StopTraining
 
-    def on_train_end(self, net: Any, X: TensorData, **kwargs: Any) -> None:
+    def on_train_end(self, net: Any, X: Any, **kwargs: Any) -> None:
         if self.restore_best:
             net.module_.load_state_dict(self.best_state_)
         elif not self.broken_ and not _is_finite(net, X):
@@ -138,10 +135,9 @@ def _is_library(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
 
 
-def _is_finite(net: Any, data: TensorData) -> bool:
+def _is_finite(net: Any, data: Any) -> bool:
     """Whether the weights, and their loss on a few rows, are finite numbers."""
-    loss = net.validation_step(data[:_ROWS_TRIED])["loss"]
-    numbers = [loss, *net.module_.parameters()]
+    numbers = [net.loss_of_few(data), *net.module_.parameters()]
     return bool(torch.stack([torch.isfinite(tensor).all() for tensor in numbers]).all())
 
 
@@ -157,16 +153,25 @@ class Progress(Callback):
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         from tqdm.auto import tqdm
 
-        self.bar_ = tqdm(total=net.max_epochs, desc="fit", unit="it", dynamic_ncols=True)
+        self.bar_ = tqdm(total=self._total(net), desc="fit", unit="it", dynamic_ncols=True)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         row = net.history[-1]
-        shown = {"loss": f"{row['train_loss']:.4g}"}
-        if "valid_score" in row:
-            shown["validation"] = f"{row['valid_score']:.4f}"
-        shown["lr"] = f"{net.optimizer_.param_groups[-1]['lr']:.2g}"
-        self.bar_.set_postfix(shown, refresh=False)
-        self.bar_.update()
+        rate = f"{net.optimizer_.param_groups[-1]['lr']:.2g}"
+        self.bar_.set_postfix(self._shown(row) | {"lr": rate}, refresh=False)
+        self.bar_.update(self._advance(row))
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         self.bar_.close()
+
+    def _total(self, net: Any) -> int:
+        return net.max_epochs
+
+    def _advance(self, row: Mapping[str, Any]) -> int:
+        return 1
+
+    def _shown(self, row: Mapping[str, Any]) -> dict[str, str]:
+        shown = {"loss": f"{row['train_loss']:.4g}"}
+        if "valid_score" in row:
+            shown["validation"] = f"{row['valid_score']:.4f}"
+        return shown

@@ -19,6 +19,7 @@ from sklearn_metakan.training._losses import weighted_mean
 from sklearn_metakan.training._memory import Frugal, advice_when_full, parts
 
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
+_ROWS_TRIED = 64
 
 
 class _LastStep(FirstStepAccumulator):
@@ -67,6 +68,7 @@ class KANNet(NeuralNet):
         self.asked_: dict[str, Any] = {}  # the training parameters it was made for
         self.captured_: CapturedStep | None = None  # while it trains
         self.replayed_ = False  # whether it was used last time
+        self.interrupted_ = False  # whether the user ended the last training
         self.frugal_ = Frugal()
 
     @property
@@ -75,11 +77,9 @@ class KANNet(NeuralNet):
 
     def fit_on(self, data: TensorData, validation: TensorData | None = None) -> "KANNet":
         """Train the initialised module for ``max_epochs`` more epochs."""
-        self.validation_ = validation
+        self.validation_, self.interrupted_ = validation, False
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
-        rows = min(self.batch_size, len(data))
-        if is_captured(self, len(data) // rows):
-            self.captured_ = CapturedStep(self, data.room_for(rows), super().train_step)
+        self.captured_ = self._captured(data)
         remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
         try:
             with advice_when_full("training", remedy + "device='cpu'."):
@@ -88,6 +88,17 @@ class KANNet(NeuralNet):
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
             self.captured_ = None
+
+    def _captured(self, data: TensorData) -> CapturedStep | None:
+        """What is to capture the steps on these data, if they are captured."""
+        rows = min(self.batch_size, len(data))
+        if not is_captured(self, len(data) // rows):
+            return None
+        return CapturedStep(self, data.room_for(rows), super().train_step)
+
+    def loss_of_few(self, data: Any) -> Tensor:
+        """The loss of a few rows, to see whether it is finite."""
+        return self.validation_step(data[:_ROWS_TRIED])["loss"]
 
     def get_split_datasets(
         self, X: TensorData, y: Any = None, **fit_params: Any
@@ -109,6 +120,7 @@ class KANNet(NeuralNet):
         except KeyboardInterrupt:
             self._drop_unfinished_epoch()
             if not self._stopped_by_callback():
+                self.interrupted_ = True
                 warnings.warn(
                     f"Interrupted after {len(self.history)} iterations: the estimator is "
                     "fitted with the weights so far.",

@@ -1,0 +1,314 @@
+"""Boundary, initial and other conditions: where they hold, and what is zero there."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_metakan.pde._domain import MOST_TRIES, Domain
+from sklearn_metakan.pde._field import Field
+from sklearn_metakan.pde._spacetime import SpaceTime
+
+Place = Literal["boundary", "initial", "interior"]
+PointSet = tuple[Tensor, Tensor | None]  # points (n, d), and their outward normals
+Draw = Callable[[int], PointSet]
+Value = float | Callable[[Tensor], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseCondition(ABC):
+    """What conditions share. They are values: immutable, picklable, comparable.
+
+    Parameters
+    ----------
+    where : callable, optional
+        ``where(x)`` for x (n, d) gives n booleans: the part on which the condition holds;
+        all of it by default.
+    output : int, optional
+        Which output of a system it is about; all by default.
+    name : str, optional
+        Of its loss; by default the kind of condition, numbered where there are several.
+    """
+
+    where: Callable[[Tensor], Any] | None = None
+    output: int | None = None
+    name: str | None = None
+
+    @property
+    def place(self) -> Place:
+        return "boundary"
+
+    def points(
+        self,
+        n: int,
+        draws: dict[str, Draw],
+        domain: Domain,
+    ) -> list[PointSet]:
+        """Points of float64 on which it holds, at most n; ``draws`` by place."""
+        return [drawn_where(draws[self.place], self.where, n, repr(self))]
+
+    def misfit(self, x: Sequence[Tensor], u: Sequence[Field], normal: Tensor | None) -> Tensor:
+        """What is zero where the condition holds; x and u for each set of points."""
+        found = u[0] if self.output is None else u[0][self.output]
+        return self._misfit(x[0], found, normal)
+
+    @abstractmethod
+    def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Dirichlet(BaseCondition):
+    """``u = value`` on the boundary.
+
+    Parameters
+    ----------
+    value : float or callable, default=0.0
+        A number, or ``value(x)``, torch, (n, d) -> (n,), for systems (n, k).
+    where, output, name : optional
+        The part of the boundary, a callable; the output; the name of the loss.
+
+    Examples
+    --------
+    >>> Dirichlet(1.0, where=lambda x: x[:, 0] == 0, name="inflow").name
+    'inflow'
+    """
+
+    value: Value = 0.0
+
+    def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
+        return u.value - evaluated(self.value, x, u.value)
+
+
+@dataclass(frozen=True)
+class Neumann(BaseCondition):
+    """``du/dn = value`` on the boundary, n the outward normal.
+
+    Parameters
+    ----------
+    value : float or callable, default=0.0
+    where, output, name : optional
+        As for ``Dirichlet``.
+
+    Examples
+    --------
+    >>> Neumann().value
+    0.0
+    """
+
+    value: Value = 0.0
+
+    def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
+        slope = u.normal_derivative()
+        return slope - evaluated(self.value, x, slope)
+
+
+@dataclass(frozen=True)
+class Robin(BaseCondition):
+    """``a u + b du/dn = value`` on the boundary.
+
+    Parameters
+    ----------
+    a, b : float or callable
+    value : float or callable, default=0.0
+    where, output, name : optional
+        As for ``Dirichlet``.
+
+    Examples
+    --------
+    >>> Robin(1.0, 2.0).b
+    2.0
+    """
+
+    a: Value
+    b: Value
+    value: Value = 0.0
+
+    def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
+        u_value, slope = u.value, u.normal_derivative()
+        a, b, value = (evaluated(each, x, slope) for each in (self.a, self.b, self.value))
+        return a * u_value + b * slope - value
+
+
+@dataclass(frozen=True)
+class Initial(BaseCondition):
+    """``u = value`` at the first time of a SpaceTime domain; order=1: ``du/dt = value``.
+
+    Parameters
+    ----------
+    value : float or callable, default=0.0
+        A number, or ``value(x)`` of points (x, t).
+    order : {0, 1}, default=0
+    where, output, name : optional
+        As for ``Dirichlet``.
+
+    Examples
+    --------
+    >>> Initial(lambda x: x[:, 0].sin()).order
+    0
+    """
+
+    value: Value = 0.0
+    order: Literal[0, 1] = 0
+
+    def __post_init__(self) -> None:
+        if self.order not in (0, 1):
+            raise ValueError(f"order must be 0 (u) or 1 (du/dt), got {self.order!r}.")
+
+    @property
+    def place(self) -> Place:
+        return "initial"
+
+    def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
+        found = u.dt() if self.order else u.value
+        return found - evaluated(self.value, x, found)
+
+
+@dataclass(frozen=True)
+class Periodic(BaseCondition):
+    """u, and its derivatives across, agree at both ends of one coordinate of space.
+
+    Parameters
+    ----------
+    axis : int, default=0
+        The coordinate; the domain must reach from end to end of its bounds along it.
+    order : int, default=1
+        Highest derivative by this coordinate that agrees.
+    where, output, name : optional
+        As for ``Dirichlet``; ``where`` sees the points at the lower end.
+
+    Examples
+    --------
+    >>> Periodic(axis=0).order
+    1
+    """
+
+    axis: int = 0
+    order: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in (("axis", self.axis), ("order", self.order)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name} must be an integer of at least 0, got {value!r}.")
+
+    def points(self, n: int, draws: dict[str, Draw], domain: Domain) -> list[PointSet]:
+        space = domain.dim - isinstance(domain, SpaceTime)
+        if self.axis >= space:
+            raise ValueError(f"{self!r}: axis must be below {space}, the dimensions of space.")
+        low, high = (float(end) for end in domain.bounds[self.axis])
+        if not np.isfinite([low, high]).all():
+            raise ValueError(f"{self!r}: {domain!r} has no ends along axis {self.axis}.")
+
+        def moved(x: Tensor, end: float) -> Tensor:
+            return x.index_fill(1, torch.tensor([self.axis], device=x.device), end)
+
+        def draw(count: int) -> PointSet:
+            return moved(draws["interior"](count)[0], low), None
+
+        lower, _ = drawn_where(draw, self.where, n, repr(self))
+        upper = moved(lower, high)
+        inside = torch.as_tensor(domain.contains(lower)) & torch.as_tensor(domain.contains(upper))
+        if not inside.all():
+            raise ValueError(
+                f"{self!r}: {domain!r} does not reach from end to end along axis {self.axis}."
+            )
+        return [(lower, None), (upper, None)]
+
+    def misfit(self, x: Sequence[Tensor], u: Sequence[Field], normal: Tensor | None) -> Tensor:
+        low, high = (each if self.output is None else each[self.output] for each in u)
+        parts = [low.value - high.value]
+        for m in range(1, self.order + 1):
+            across = [self.axis] * m
+            parts.append(low.d(*across) - high.d(*across))
+        return torch.cat(parts)
+
+    def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Condition(BaseCondition):
+    """Any condition: ``fn(x, u, normal) = 0``.
+
+    Parameters
+    ----------
+    fn : callable
+        Of points (n, d), the field there, and outward normals (n, d), or None inside or
+        where the boundary has none; gives (n,) or, for several conditions at once, (n, m).
+    where : callable, optional
+    on : {"boundary", "initial", "interior"}, default="boundary"
+    output, name : optional
+        As for ``Dirichlet``.
+
+    Examples
+    --------
+    >>> slip = Condition(lambda x, u, normal: (u.value * normal).sum(1))
+    >>> slip.place
+    'boundary'
+    """
+
+    fn: Callable[[Tensor, Field, Tensor | None], Tensor]
+    on: Place = field(default="boundary", kw_only=True)
+
+    places: ClassVar[tuple[str, ...]] = get_args(Place)
+
+    def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise TypeError(f"fn must be a function of (x, u, normal), got {self.fn!r}.")
+        if self.on not in self.places:
+            raise ValueError(f"on must be one of {self.places}, got {self.on!r}.")
+
+    @property
+    def place(self) -> Place:
+        return self.on
+
+    def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
+        return self.fn(x, u, normal)
+
+
+def evaluated(value: Value, x: Tensor, like: Tensor) -> Tensor:
+    """The number, or the function's values at x, of the shape that they are compared with."""
+    if not callable(value):
+        return torch.as_tensor(value).to(like).expand(like.shape)
+    found = torch.as_tensor(value(x)).to(like)
+    if found.shape != like.shape and found.ndim:
+        raise ValueError(
+            f"a condition's function must return the shape {tuple(like.shape)} for x of shape "
+            f"{tuple(x.shape)}, got {tuple(found.shape)}."
+        )
+    return found.expand(like.shape)
+
+
+def drawn_where(draw: Draw, where: Callable[[Tensor], Any] | None, n: int, name: str) -> PointSet:
+    """n points where it holds; fewer from a finite set."""
+    if where is None:
+        return draw(n)
+    points: list[Tensor] = []
+    normals: list[Tensor | None] = []
+    have, size = 0, n
+    for _ in range(MOST_TRIES):
+        x, normal = draw(size)
+        holds = _holds(where, x, name)
+        points.append(x[holds])
+        normals.append(None if normal is None else normal[holds])
+        have += len(points[-1])
+        if have >= n or (len(x) < size and have):
+            break
+        size = min(2 * size, 2**16)
+    if not have:
+        raise ValueError(f"{name}: where holds at none of {len(x)} and more points drawn.")
+    chosen = [each for each in normals if each is not None]
+    return torch.cat(points)[:n], torch.cat(chosen)[:n] if chosen else None
+
+
+def _holds(where: Callable[[Tensor], Any], x: Tensor, name: str) -> Tensor:
+    holds = torch.as_tensor(where(x))
+    if holds.shape != (len(x),) or holds.dtype != torch.bool:
+        raise ValueError(
+            f"{name}: where must return {len(x)} booleans for x of shape {tuple(x.shape)}, got "
+            f"{holds.dtype} of shape {tuple(holds.shape)}."
+        )
+    return holds.to(x.device)

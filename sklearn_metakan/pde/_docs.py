@@ -1,0 +1,118 @@
+"""The parts of the PDE solvers' docstrings that both have in common."""
+
+from typing import TypeVar
+
+from sklearn_metakan.training import fill_docstring
+
+T = TypeVar("T", bound=type)
+
+PROBLEM = """\
+    residual : callable
+        ``residual(x, u, **pde_params)`` in torch, zero for a solution: x (n, d), u a ``Field``
+        with ``u.value``, ``u.grad()``, ``u.d(0, 0)``, ``u.dt()``, ``u.laplacian()``, ...; gives
+        (n,), or a tuple or dict of such for several equations.
+    domain : domain, sampler or array, default=None
+        Where the equation holds; see ``as_domain``. A ``SpaceTime`` has time as last column.
+    boundary : domain, sampler or array, default=None
+        Where boundary conditions are asked; None: the boundary of ``domain``.
+    conditions : list of conditions, default=()
+        ``Dirichlet``, ``Neumann``, ``Robin``, ``Periodic``, ``Initial``, ``Condition``.
+    ansatz : callable, default=None
+        ``ansatz(x, net)`` in place of the network, such as ``(1 - |x|^2) * net``, to fulfil
+        conditions exactly; those need not be listed.
+    n_outputs : int, default=<n_outputs>
+        Unknown functions.
+    variables : sequence of str, default=None
+        Names of the coordinates, for ``u.d("x", "t")``. A last name "t" is time.
+    pde_params : dict of str to float, default=None
+        Constants of the equation that are trained too, with their starting values.
+    solution : callable, default=None
+        The known solution, in torch: its relative error is shown and recorded.
+    derivatives : {"exact", "sdgd", "hutchinson"}, default="<derivatives>"
+        What ``u.laplacian()`` is in training: exact; the second derivatives along
+        ``n_directions`` coordinates drawn for each point; or along random signs. The squared
+        loss is unbiased in each case.
+    n_directions : int, default=<n_directions>
+    n_interior, n_boundary, n_initial : int, default=<n_interior>, <n_boundary>, <n_initial>
+        Points of a step: inside, for each condition on the boundary, for each initial one.
+    sampling : str, default="<sampling>"
+        How points are drawn: "uniform", "sobol", "latin_hypercube", "grid"; "radius" in balls;
+        "rad", where the residual is large.
+    resample_every : int or None, default=<resample_every>
+        Steps of AdamW between new points; None: the same points for all.
+    loss_weights : dict, "balanced" or None, default=None
+        Factors of the losses by name ("residual", "dirichlet", ...; see ``loss_terms_``).
+        "balanced" gives all gradients the same norm.
+    causal : float, default=None
+        epsilon: later times count once the loss at earlier ones is well below 1 / epsilon."""
+
+NETWORK = """\
+    hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
+    grid_size : int, default=<grid_size>
+        Cells of the grid, which spans the bounds of the domain.
+    learning_rate : float or "auto", default="auto"
+        Largest step size of AdamW. "auto" is <adamw_learning_rate>, and 1.0 for L-BFGS.
+    max_iter : int or "auto", default="auto"
+        Steps of AdamW. "auto" is 5,000.
+    lbfgs_iter : int, default=<lbfgs_iter>
+        Iterations of L-BFGS after them, on points that stay as they are.
+    weight_decay : float or "auto", default="auto"
+        Of AdamW. "auto" is <adamw_weight_decay>.<meta_decay>
+    basis : str, default="<basis>"
+        The functions that an edge combines; see ``KANRegressor``. Beyond the grid they go on
+        as they are.
+    degree : int, default=<degree>
+        Of splines and polynomials; of splines at least the equation's order + 1."""
+
+TRAINING = """\
+    learning_rate_schedule : {"constant", "cosine", "exponential", "onecycle"}
+        Course of the learning rate in AdamW; default="<learning_rate_schedule>". "exponential"
+        is 0.975 for every 100 steps.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the present weights.
+    device : str or torch.device, default="auto"
+        "auto" is CUDA where there is some, but the CPU inside a joblib worker.
+    precision : {"auto", "float64", "float32", "tf32", "bf16"}, default="auto"
+        "auto" is float64 if lbfgs_iter > 0, else float32.
+    working_memory : float, default=None
+        MiB that a layer, and ``predict``, may take for what is made in blocks.
+    random_state : int, RandomState or None, default=None
+        Starting values and points. Global generators are not touched.
+    verbose : int, default=0
+        1 shows a progress bar with every loss.
+    callbacks : list of skorch callbacks, default=None
+        An epoch is a run of 100 steps.
+    net_params : dict, default=None
+        More parameters of the skorch net."""
+
+ATTRIBUTES = """\
+    module_ : TrialFunction
+        The solution as a torch module, with ``field(x)`` for its derivatives.
+    loss_terms_ : dict of str to ndarray
+        The mean of each loss over every 100 steps; "step", the steps done; "error", the
+        relative error, if ``solution`` is given.
+    loss_curve_, loss_ : list of float, float
+        The weighted sum of all losses, and the last one.
+    pde_params_ : dict of str to float
+        Trained constants of the equation.
+    n_iter_ : int
+        Steps done, of both solvers.
+    n_parameters_ : int
+        Trainable numbers of the network.
+    n_features_in_ : int
+        d.
+    domain_ : Domain
+    net_ : the skorch net"""
+
+_TEXTS = {
+    "PROBLEM": PROBLEM,
+    "NETWORK": NETWORK,
+    "TRAINING": TRAINING,
+    "ATTRIBUTES": ATTRIBUTES,
+}
+
+
+def document(cls: T) -> T:
+    """Class decorator: fill {PROBLEM}, {NETWORK}, ... in the docstring with the shared texts."""
+    fill_docstring(cls, _TEXTS, adamw_weight_decay=getattr(cls, "adamw_weight_decay", None))
+    return cls

@@ -1,0 +1,62 @@
+"""Which values the constructor parameters of the PDE solvers may take."""
+
+from numbers import Integral, Real
+from typing import Any, get_args
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklearn_metakan.pde._draws import METHODS
+from sklearn_metakan.pde._trial import Derivatives
+from sklearn_metakan.training import COUNT, NOT_NEGATIVE, POSITIVE, SHARED_CONSTRAINTS
+
+_NOT_NEGATIVE_COUNT = Interval(Integral, 0, None, closed="left")
+
+SOLVER_CONSTRAINTS: dict[str, Any] = {
+    **SHARED_CONSTRAINTS,
+    "residual": [callable],
+    "domain": "no_validation",
+    "boundary": "no_validation",
+    "conditions": "no_validation",
+    "ansatz": [callable, None],
+    "n_outputs": [COUNT],
+    "variables": ["array-like", None],
+    "pde_params": [dict, None],
+    "solution": [callable, None],
+    "hidden_layer_sizes": ["array-like"],
+    "max_iter": [StrOptions({"auto"}), _NOT_NEGATIVE_COUNT],
+    "lbfgs_iter": [_NOT_NEGATIVE_COUNT],
+    "derivatives": [StrOptions(set(get_args(Derivatives)))],
+    "n_directions": [COUNT],
+    "n_interior": [COUNT],
+    "n_boundary": [COUNT],
+    "n_initial": [COUNT],
+    "sampling": [StrOptions({*METHODS, "rad"})],
+    "resample_every": [COUNT, None],
+    "loss_weights": [dict, StrOptions({"balanced"}), None],
+    "causal": [POSITIVE, None],
+}
+
+
+def check_settings(solver: Any) -> None:
+    """What no single range can say."""
+    if solver.max_iter == 0 and solver.lbfgs_iter == 0:
+        raise ValueError("max_iter=0 and lbfgs_iter=0 leave nothing to train; raise one of them.")
+    for name, value in (solver.pde_params or {}).items():
+        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, Real):
+            raise ValueError(f"pde_params must map names to numbers, got {name!r}: {value!r}.")
+    if isinstance(solver.loss_weights, dict):
+        for name, value in solver.loss_weights.items():
+            if value not in NOT_NEGATIVE:
+                raise ValueError(
+                    f"loss_weights must be numbers of at least 0, got {name!r}: {value!r}."
+                )
+    if solver.causal is not None and solver.derivatives != "exact":
+        raise ValueError(
+            f"causal={solver.causal} contradicts derivatives={solver.derivatives!r}: causal "
+            "weights need squared residuals. Set derivatives='exact' or causal=None."
+        )
+    if solver.derivatives != "exact" and solver.lbfgs_iter:
+        raise ValueError(
+            f"lbfgs_iter={solver.lbfgs_iter} contradicts derivatives={solver.derivatives!r}: a "
+            "line search needs the exact loss. Set lbfgs_iter=0 or derivatives='exact'."
+        )

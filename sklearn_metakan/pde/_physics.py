@@ -1,0 +1,152 @@
+"""What is minimised: the equation's residual and the conditions' misfits, as one module."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_metakan.nn import build_network
+from sklearn_metakan.pde._collocation import DATA, EQUATION, Batch
+from sklearn_metakan.pde._conditions import BaseCondition, PointSet
+from sklearn_metakan.pde._field import Field, Request
+from sklearn_metakan.pde._trial import TrialFunction
+
+CHUNKS = 32  # of time, for causal weights
+
+Residual = Callable[..., Any]
+
+
+class Physics(nn.Module):
+    """A trial function with its equation and conditions; gives the loss of each.
+
+    Parameters
+    ----------
+    trial : TrialFunction
+    residual : callable
+        ``residual(x, u, **pde_params)``: (n,), or a tuple or dict of such.
+    conditions : mapping of str to condition
+    pde_params : mapping of str to float
+        Starting values of trainable constants of the equation.
+    causal : (epsilon, t0, t1), optional
+        Weights ``exp(-epsilon * loss of all earlier times)`` on the equation, in 32 chunks of
+        time: later times count once earlier ones are solved.
+
+    Source: Wang, Sankaran, Perdikaris, "Respecting causality for training PINNs" (2024).
+    """
+
+    def __init__(
+        self,
+        trial: TrialFunction,
+        residual: Residual,
+        conditions: Mapping[str, BaseCondition],
+        pde_params: Mapping[str, float],
+        causal: tuple[float, float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.trial, self.residual, self.conditions = trial, residual, dict(conditions)
+        like = next(trial.parameters())
+        self.pde_params = nn.ParameterDict(
+            {name: nn.Parameter(like.new_tensor(value)) for name, value in pde_params.items()}
+        )
+        self.causal = causal
+        self.requests: dict[str, Request] = {}  # what each term asked for, once it was tried
+        self.target: Tensor | None = None  # of the observations, (n, k)
+
+    def forward(self, batch: Batch, seed: int = 0) -> dict[str, Tensor]:
+        """The loss of each term: means of squares, scalars."""
+        x = batch[EQUATION][0][0]
+        generator = torch.Generator(x.device).manual_seed(seed)
+        first, second = self._residual_pair(x, generator)
+        losses = {
+            name: self._mean(r * second[name] if name in second else r.square(), x)
+            for name, r in first.items()
+        }
+        for name in self.conditions:
+            losses[name] = self.misfit(name, batch[name]).square().mean()
+        if DATA in batch:
+            assert self.target is not None
+            points = batch[DATA][0][0]
+            losses[DATA] = (self.trial.columns(points) - self.target).square().mean()
+        return losses
+
+    def residuals(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """The equation's residuals at x, each (n,)."""
+        request = self.requests.get(EQUATION, frozenset())
+        return self._named(x, self.trial.field(x, request=request, generator=generator))
+
+    def misfit(self, name: str, sets: Sequence[PointSet]) -> Tensor:
+        """What is zero where the condition holds."""
+        request = self.requests.get(name, frozenset())
+        fields = [self.trial.field(x, normal, request=request) for x, normal in sets]
+        return self.conditions[name].misfit([x for x, _ in sets], fields, sets[0][1])
+
+    def try_out(self, name: str, sets: Sequence[PointSet]) -> tuple[Any, Request]:
+        """What a term gives at some points, unchecked, and the derivatives that it asked for."""
+        fields = [self.trial.field(x, normal) for x, normal in sets]
+        points = [x for x, _ in sets]
+        if name == EQUATION:
+            found = self.residual(points[0], fields[0], **self.pde_params)
+        else:
+            found = self.conditions[name].misfit(points, fields, sets[0][1])
+        return found, frozenset().union(*(field.request for field in fields))
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Within it, Laplacians are exact."""
+        before = self.trial.derivatives
+        self.trial.derivatives = "exact"
+        try:
+            yield
+        finally:
+            self.trial.derivatives = before
+
+    def _residual_pair(
+        self, x: Tensor, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Residuals, and for random Laplacians those of an independent set of directions."""
+        request = self.requests.get(EQUATION, frozenset())
+        random = self.trial.derivatives != "exact" and "laplacian" in request
+        fields = self.trial.fields(
+            x, request=request, generator=generator, n_sets=2 if random else 1
+        )
+        pair = [self._named(x, field) for field in fields]
+        return pair[0], pair[1] if random else {}
+
+    def _named(self, x: Tensor, u: Field) -> dict[str, Tensor]:
+        return named_residuals(self.residual(x, u, **self.pde_params))
+
+    def _mean(self, squares: Tensor, x: Tensor) -> Tensor:
+        if self.causal is None:
+            return squares.mean()
+        epsilon, t0, t1 = self.causal
+        place = ((x[:, -1] - t0) / (t1 - t0) * CHUNKS).long().clamp(0, CHUNKS - 1)
+        sums = squares.new_zeros(CHUNKS).index_add(0, place, squares)
+        counts = squares.new_zeros(CHUNKS).index_add(0, place, torch.ones_like(squares))
+        chunks = sums / counts.clamp_min(1)
+        earlier = chunks.detach().cumsum(0) - chunks.detach()
+        return ((-epsilon * earlier).exp() * chunks).sum() / (counts > 0).sum()
+
+
+def named_residuals(found: Any) -> dict[str, Tensor]:
+    """A residual, or a tuple or dict of such, by the names of their losses."""
+    if isinstance(found, Mapping):
+        return dict(found)
+    if isinstance(found, tuple | list):
+        return {f"{EQUATION}_{j}": each for j, each in enumerate(found)}
+    return {EQUATION: found}
+
+
+def build_physics(
+    *,
+    trial: Mapping[str, Any],
+    residual: Residual,
+    conditions: Mapping[str, BaseCondition],
+    pde_params: Mapping[str, float],
+    causal: tuple[float, float, float] | None,
+    **network: Any,
+) -> Physics:
+    """From settings to the module: ``network`` for ``build_network``, ``trial`` as named."""
+    function = TrialFunction(build_network(**network), **trial)
+    return Physics(function, residual, conditions, pde_params, causal)

@@ -1,0 +1,126 @@
+"""From a solver's parameters and what fit is given to the problem that is solved."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sklearn_metakan.pde._adapters import Points, as_domain
+from sklearn_metakan.pde._conditions import BaseCondition
+from sklearn_metakan.pde._domain import Domain, checked_points
+from sklearn_metakan.pde._spacetime import SpaceTime
+
+_SEEN = 4096  # points that stand for the range of a domain whose bounds are not known
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Domains, coordinates and observations.
+
+    Attributes
+    ----------
+    domain : Domain
+        Where the equation holds; of initial and periodic conditions.
+    interior : Domain
+        Where its residual is asked.
+    boundary : Domain
+        Whose ``sample_boundary`` boundary conditions use.
+    bounds : ndarray of shape (d, 2)
+        Finite: what is mapped onto [-1, 1].
+    variables : tuple of str or None
+    has_time : bool
+    observed, values : ndarray of shape (n, d) and (n, k), or None
+    """
+
+    domain: Domain
+    interior: Domain
+    boundary: Domain
+    bounds: NDArray[np.float64]
+    variables: tuple[str, ...] | None
+    has_time: bool
+    observed: NDArray[Any] | None = None
+    values: NDArray[Any] | None = None
+
+    def causal(self, epsilon: float | None) -> tuple[float, float, float] | None:
+        """What causal weights need."""
+        if epsilon is None:
+            return None
+        if not self.has_time:
+            raise ValueError(
+                f"causal={epsilon} needs a time: a SpaceTime domain, or variables whose last "
+                "name is 't'. Set causal=None."
+            )
+        t0, t1 = map(float, self.bounds[-1])
+        return float(epsilon), t0, t1
+
+
+def read_problem(solver: Any, X: Any, y: Any, conditions: dict[str, BaseCondition]) -> Problem:
+    """The problem, or a TypeError or ValueError that says what is missing."""
+    given = None if solver.domain is None else as_domain(solver.domain)
+    observed = values = None
+    if y is not None:
+        observed, values = _observations(X, y, given, solver.n_outputs)
+        X = None
+    interior = given if X is None else _interior(X, given)
+    domain = interior if given is None else given
+    if domain is None or interior is None:
+        raise ValueError("domain is missing: pass domain= to the solver, or a domain to fit.")
+    variables = _variables(solver.variables, domain.dim)
+    has_time = isinstance(domain, SpaceTime) or (variables is not None and variables[-1] == "t")
+    boundary = domain
+    if solver.boundary is not None:
+        boundary = as_domain(solver.boundary, domain.dim)
+    elif isinstance(domain, Points) and any(c.place == "boundary" for c in conditions.values()):
+        raise ValueError(
+            "conditions on the boundary need domain= or boundary=: points alone have no boundary."
+        )
+    bounds = _finite_bounds(domain)
+    return Problem(domain, interior, boundary, bounds, variables, has_time, observed, values)
+
+
+def _interior(X: Any, domain: Domain | None) -> Domain:
+    """Where fit was told to ask the residual; inside the solver's own domain."""
+    interior = as_domain(X, None if domain is None else domain.dim)
+    if domain is not None and isinstance(interior, Points):
+        checked_points(interior.X, domain.dim, "X", domain=domain)
+    return interior
+
+
+def _observations(
+    X: Any, y: Any, domain: Domain | None, n_outputs: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    if X is None or domain is None:
+        raise ValueError("y needs X, the points that were observed, and domain= of the solver.")
+    points = checked_points(X, domain.dim, "X", domain=domain).cpu().numpy()
+    values = np.asarray(y, dtype=float)
+    if values.shape not in ((len(points),), (len(points), n_outputs)):
+        raise ValueError(
+            f"y must have the shape ({len(points)},) or ({len(points)}, {n_outputs}), got "
+            f"{values.shape}."
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("y must be finite, got NaN or infinity.")
+    return points, values.reshape(len(points), n_outputs)
+
+
+def _variables(variables: Any, dim: int) -> tuple[str, ...] | None:
+    if variables is None:
+        return None
+    names = tuple(variables)
+    if len(names) != dim or len({*names}) != dim or not all(isinstance(n, str) for n in names):
+        raise ValueError(
+            f"variables must be {dim} different names, one for each coordinate, got {variables!r}."
+        )
+    return names
+
+
+def _finite_bounds(domain: Domain) -> NDArray[np.float64]:
+    bounds = np.asarray(domain.bounds, dtype=float)
+    if not np.isfinite(bounds).all():
+        points = domain.sample(_SEEN, torch.Generator().manual_seed(0)).double().numpy()
+        bounds = np.stack([points.min(0), points.max(0)], 1)
+    flat = bounds[:, 0] == bounds[:, 1]
+    bounds[flat] += [-1.0, 1.0]
+    return bounds

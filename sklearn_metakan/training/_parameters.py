@@ -1,0 +1,40 @@
+"""Which values the constructor parameters that all estimators share may take."""
+
+from numbers import Integral, Real
+from typing import Any, get_args
+
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklearn_metakan.basis import BasisName
+
+POSITIVE = Interval(Real, 0, None, closed="neither")
+NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+COUNT = Interval(Integral, 1, None, closed="left")
+
+SHARED_CONSTRAINTS: dict[str, list[Any]] = {
+    "grid_size": [COUNT],
+    "learning_rate": [str, POSITIVE],  # BaseKANEstimator explains other strings than "auto"
+    "weight_decay": [StrOptions({"auto"}), NOT_NEGATIVE],
+    "basis": [StrOptions(set(get_args(BasisName)))],
+    "degree": [COUNT],
+    "learning_rate_schedule": [StrOptions({"constant", "cosine", "exponential", "onecycle"})],
+    "warm_start": ["boolean"],
+    "device": [str, torch.device],
+    "precision": [StrOptions({"auto", "float64", "float32", "tf32", "bf16"})],
+    "working_memory": [POSITIVE, None],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+    "callbacks": [list, tuple, None],
+    "net_params": [dict, None],
+}
+
+META_CONSTRAINTS: dict[str, list[Any]] = {
+    "prompt_dim": [COUNT],
+    "meta_hidden_dim": [Interval(Integral, 0, None, closed="left")],
+    "meta_activation": [StrOptions({"relu", "silu", "tanh", "sin"})],
+    "edge_scale": ["boolean"],
+    "n_meta_learners": [StrOptions({"auto", "layer"}), COUNT],
+    "prompt_learning_rate": [POSITIVE, None],
+    "meta_learning_rate": [POSITIVE, None],
+}
