@@ -1,7 +1,6 @@
 """What the four estimators for tables share: data in, network in between, outputs out."""
 
 from math import nan
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +26,7 @@ from sklearn_metakan.training import (
     BaseKANEstimator,
     Monitor,
     TensorData,
+    check_widths,
     draw_seeds,
 )
 
@@ -55,12 +55,7 @@ class TabularKAN(BaseKANEstimator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        for width in self.hidden_layer_sizes:
-            if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
-                raise ValueError(
-                    "hidden_layer_sizes must hold whole numbers of at least 1, got "
-                    f"{width!r} in {self.hidden_layer_sizes!r}."
-                )
+        check_widths("hidden_layer_sizes", self.hidden_layer_sizes)
 
     # --- fitting ----------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Derivatives of an ansatz g(x, N(x)), from those of the raw field N."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 
 import torch
@@ -116,28 +117,29 @@ def _mixed(
 def _nested(
     ansatz: Ansatz, x: Tensor, lines: Sequence[Tensor], raw: Tensor, parts: dict[Index, Tensor]
 ) -> Tensor:
-    def along(*s: Tensor) -> Tensor:
-        points, net = x, raw
-        for step, line in zip(s, lines, strict=True):
-            points = points + step * line
-        for chosen, part in parts.items():
-            factor = s[chosen[0]]
-            for j in chosen[1:]:
-                factor = factor * s[j]
-            net = net + factor * part
-        return apply_ansatz(ansatz, points, net)
+    """The mixed derivative of one line each.
 
-    function: Callable[..., Tensor] = along
-    zero, one = x.new_zeros(()), x.new_ones(())
+    Level j of forward mode gives the parts S without j the parts S + (j,) as tangents; so every
+    number has a tangent, be it zeros: torch computes with missing ones far more slowly.
+    """
+    order = len(lines)
+    zeros = torch.zeros_like(x) if order > 1 else x
+    points, nets = {(): x} | {(j,): line for j, line in enumerate(lines)}, {(): raw} | parts
+    arguments: list[Tensor] = []
+    for number in range(2**order):
+        chosen = tuple(j for j in range(order) if number >> j & 1)
+        arguments += [points.get(chosen, zeros), nets[chosen]]
+    function: Callable[..., Tensor] = partial(apply_ansatz, ansatz)
     for _ in lines:
-        function = _slope(function, zero, one)
-    return function()
+        function = _slope(function)
+    return function(*arguments)
 
 
-def _slope(function: Callable[..., Tensor], zero: Tensor, one: Tensor) -> Callable[..., Tensor]:
-    """The derivative by the last argument, at zero."""
+def _slope(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The derivative along the second half of the arguments, at the first half."""
 
-    def slope(*s: Tensor) -> Tensor:
-        return jvp(lambda last: function(*s, last), (zero,), (one,))[1]
+    def slope(*arguments: Tensor) -> Tensor:
+        half = len(arguments) // 2
+        return jvp(function, arguments[:half], arguments[half:])[1]
 
     return slope

@@ -184,7 +184,7 @@ class Domain(ABC):
 def checked_points(points: Any, dim: int | None, name: str, domain: Any = None) -> Tensor:
     """Points as a float64 tensor (n, d), or a ValueError that names them."""
     try:
-        found = torch.as_tensor(points if isinstance(points, Tensor) else np.asarray(points))
+        found = torch.as_tensor(points if isinstance(points, Tensor) else np.array(points))
         found = found.detach().double()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be numbers of shape (n, d): {error}") from error

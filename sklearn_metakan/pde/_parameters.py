@@ -7,7 +7,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_metakan.pde._draws import METHODS
 from sklearn_metakan.pde._trial import Derivatives
-from sklearn_metakan.training import COUNT, NOT_NEGATIVE, POSITIVE, SHARED_CONSTRAINTS
+from sklearn_metakan.training import COUNT, NOT_NEGATIVE, POSITIVE, SHARED_CONSTRAINTS, check_widths
 
 _NOT_NEGATIVE_COUNT = Interval(Integral, 0, None, closed="left")
 
@@ -39,6 +39,7 @@ SOLVER_CONSTRAINTS: dict[str, Any] = {
 
 def check_settings(solver: Any) -> None:
     """What no single range can say."""
+    check_widths("hidden_layer_sizes", solver.hidden_layer_sizes)
     if solver.max_iter == 0 and solver.lbfgs_iter == 0:
         raise ValueError("max_iter=0 and lbfgs_iter=0 leave nothing to train; raise one of them.")
     for name, value in (solver.pde_params or {}).items():

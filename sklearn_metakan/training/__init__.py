@@ -18,6 +18,7 @@ from sklearn_metakan.training._parameters import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARED_CONSTRAINTS,
+    check_widths,
 )
 from sklearn_metakan.training._schedules import LearningRateSchedule
 from sklearn_metakan.training._seeding import draw_seeds
@@ -38,6 +39,7 @@ __all__ = [
     "Progress",
     "TensorData",
     "by_chunks",
+    "check_widths",
     "choose_execution",
     "draw_seeds",
     "fill_docstring",

@@ -1,5 +1,6 @@
 """Which values the constructor parameters that all estimators share may take."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, get_args
 
@@ -38,3 +39,12 @@ META_CONSTRAINTS: dict[str, list[Any]] = {
     "prompt_learning_rate": [POSITIVE, None],
     "meta_learning_rate": [POSITIVE, None],
 }
+
+
+def check_widths(name: str, widths: Sequence[Any]) -> None:
+    """Raise a ValueError unless all are whole numbers of at least 1."""
+    for width in widths:
+        if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
+            raise ValueError(
+                f"{name} must hold whole numbers of at least 1, got {width!r} in {widths!r}."
+            )

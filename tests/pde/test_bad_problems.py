@@ -1,0 +1,149 @@
+"""Each wrong problem is a clear error before training starts."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_metakan.pde import (
+    Ball,
+    Dirichlet,
+    Initial,
+    Interval,
+    KANPDESolver,
+    MetaKANPDESolver,
+    Neumann,
+    SpaceTime,
+)
+
+LINE, DISC = Interval(0, 1), Ball([0.0, 0.0])
+
+
+def fine(x, u):
+    return u.laplacian() + 1
+
+
+def numpy_source(x, u):
+    return u.laplacian() - torch.as_tensor(np.sin(np.asarray(u.value)))
+
+
+def outside(n, generator):
+    return 2 + torch.rand(n, 2, generator=generator)
+
+
+class _Named:
+    """A sampler that knows what is inside, and draws elsewhere."""
+
+    bounds = ((0.0, 1.0), (0.0, 1.0))
+
+    def sample(self, n, generator):
+        return outside(n, generator)
+
+    def contains(self, x):
+        return (x <= 1).all(1)
+
+
+RESIDUALS = {
+    "(n, 1)": (lambda x, u: u.value[:, None], "got (30, 1). Field quantities are (n,)"),
+    "(n, n)": (lambda x, u: u.value[:, None] - u.value, "A term of shape (n, 1) met one of"),
+    "(n, 2)": (lambda x, u: u.grad(), "tuple of residuals"),
+    "scalar": (lambda x, u: u.value.mean(), "must return the shape (n,), here (30,), got ()"),
+    "number": (lambda x, u: 0.0, "must return a tensor"),
+    "nothing": (lambda x, u: (), "at least one residual"),
+    "numpy": (numpy_source, "must use torch, not numpy"),
+    "not finite": (lambda x, u: u.value + x[:, 0].sqrt(), "must be finite, got nan at point"),
+    "no u": (lambda x, u: x[:, 0], "does not depend on u"),
+    "variable": (lambda x, u: u.d("z"), "u.d takes names of variables, ('x0', 'x1')"),
+    "time": (lambda x, u: u.dt(), "u.dt() needs a time"),
+    "high order": (lambda x, u: u.d(0, 0, 0), "degree must be at least 4 for derivatives of order"),
+    "name taken": (lambda x, u: {"dirichlet": u.value}, "names a residual 'dirichlet'"),
+    "slope inside": (lambda x, u: u.normal_derivative(), "needs normals"),
+}
+
+
+@pytest.mark.parametrize(("residual", "message"), RESIDUALS.values(), ids=RESIDUALS)
+def test_residuals(residual, message):
+    solver = KANPDESolver(residual, domain=DISC, conditions=[Dirichlet()], n_interior=30)
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        solver.fit()
+    assert not hasattr(solver, "net_")
+
+
+SETTINGS = {
+    "where": ({"conditions": [Dirichlet(where=lambda x: x[:, 0] > 3)]}, "where holds at none"),
+    "no condition object": ({"conditions": [0.0]}, "conditions must hold Dirichlet"),
+    "names twice": ({"conditions": [Dirichlet(name="a"), Neumann(name="a")]}, "'a' twice"),
+    "data not finite": ({"conditions": [Dirichlet(lambda x: x[:, 0] / 0)]}, "must be finite"),
+    "data of a wrong shape": ({"conditions": [Dirichlet(lambda x: x)]}, "must return the shape"),
+    "initial": ({"conditions": [Initial()]}, "needs a SpaceTime domain"),
+    "no domain": ({"domain": None}, "domain is missing"),
+    "causal": ({"causal": 1.0}, "causal=1.0 needs a time"),
+    "causal sdgd": ({"causal": 1.0, "derivatives": "sdgd"}, "contradicts derivatives='sdgd'"),
+    "lbfgs sdgd": ({"lbfgs_iter": 5, "derivatives": "sdgd"}, "a line search needs the exact"),
+    "nothing to do": ({"max_iter": 0}, "leave nothing to train"),
+    "weights": ({"loss_weights": {"edge": 2.0}}, "loss_weights must name losses"),
+    "negative weight": ({"loss_weights": {"dirichlet": -1}}, "must be numbers of at least 0"),
+    "variables": ({"variables": ("x",)}, "variables must be 2 different names"),
+    "constants": ({"pde_params": {"nu": "a"}}, "pde_params must map names to numbers"),
+    "sampling": ({"sampling": "random"}, "The 'sampling' parameter"),
+    "radius": ({"domain": SpaceTime(LINE), "sampling": "radius"}, "SpaceTime knows"),
+    "width": ({"domain": LINE, "boundary": [[0.0, 1.0]]}, "must have 1 dimensions, got 2"),
+    "widths": ({"hidden_layer_sizes": (4, 0)}, "hidden_layer_sizes must hold whole numbers"),
+    "rate": ({"learning_rate": "cosine"}, "learning_rate_schedule"),
+    "ansatz": ({"ansatz": lambda x, net: net[:5]}, "ansatz(x, net) must return"),
+    "device": ({"device": "cuda:99"}, "is not available here"),
+    "net_params": ({"net_params": {"lr": 1.0}}, "the parameter 'learning_rate' sets it"),
+    "graph": ({"net_params": {"cuda_graph": True}}, "cuda_graph=True"),
+    "degree": ({"degree": 2}, "degree must be at least 3 for derivatives of order 2, got 2"),
+    "sampler outside": ({"domain": _Named()}, "must lie in its domain"),
+}
+
+
+@pytest.mark.parametrize("solver", [KANPDESolver, MetaKANPDESolver])
+@pytest.mark.parametrize(("settings", "message"), SETTINGS.values(), ids=SETTINGS)
+def test_settings(solver, settings, message):
+    settings = {"domain": DISC, "conditions": [Dirichlet()], "n_interior": 30} | settings
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        solver(fine, **settings).fit()
+
+
+FITS = {
+    "outside": (([[3.0, 0.0]],), "X must lie in the domain"),
+    "width": (([[0.5]],), "must have 2 dimensions, got 1"),
+    "y alone": ((None, [1.0]), "y needs X"),
+    "y of another length": (([[0.5, 0.0]], [1.0, 2.0]), "y must have the shape (1,)"),
+    "y not finite": (([[0.5, 0.0]], [np.nan]), "y must be finite"),
+    "X not finite": (([[np.nan, 0.0]],), "must be finite"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), FITS.values(), ids=FITS)
+def test_what_fit_is_given(arguments, message):
+    solver = KANPDESolver(fine, domain=DISC, conditions=[Dirichlet()])
+    with pytest.raises(ValueError, match=re.escape(message)):
+        solver.fit(*arguments)
+
+
+def test_an_equation_alone_is_warned_of():
+    solver = KANPDESolver(fine, domain=DISC, n_interior=10, max_iter=1, hidden_layer_sizes=(2,))
+    with pytest.warns(UserWarning, match="no conditions and no ansatz"):
+        solver.fit()
+
+
+def test_what_predict_is_given():
+    solver = KANPDESolver(
+        fine, domain=DISC, conditions=[Dirichlet()], n_interior=10, max_iter=1,
+        hidden_layer_sizes=(2,),
+    ).fit()  # fmt: skip
+    for X, message in (
+        ([[0.5]], "expecting 2 features"),
+        ([[np.nan, 0.0]], "NaN"),
+        ([0.5, 0.0], "Expected 2D array"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            solver.predict(X)
+    with pytest.raises(ValueError, match="u.d takes names"):
+        solver.predict_derivative([[0.5, 0.0]], ("y",))
+    with pytest.raises(ValueError, match="score with y needs X"):
+        solver.score(None, [1.0])

@@ -1,0 +1,292 @@
+"""The PDE solvers: they solve, and behave as scikit-learn's estimators do."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
+
+from sklearn_metakan.pde import (
+    Ball,
+    Box,
+    Condition,
+    Dirichlet,
+    Initial,
+    Interval,
+    KANPDESolver,
+    MetaKANPDESolver,
+    SpaceTime,
+    problems,
+)
+
+both = pytest.mark.parametrize("solver", [KANPDESolver, MetaKANPDESolver])
+QUICK = {"hidden_layer_sizes": (4,), "n_interior": 60, "n_boundary": 20, "random_state": 0}
+
+
+def bump(x, u):
+    """u'' = -1 on [0, 1]: x (1 - x) / 2."""
+    return u.d(0, 0) + 1
+
+
+def vanishing(x, net):
+    return x[:, 0] * (1 - x[:, 0]) * net
+
+
+def decay(x, u, rate):
+    return u.d(0) + rate * u.value
+
+
+def oscillator(x, u):
+    """Two first-order equations: u' = v, v' = -u."""
+    return u[0].d(0) - u[1].value, u[1].d(0) + u[0].value
+
+
+def exact_bump(x):
+    return x[:, 0] * (1 - x[:, 0]) / 2
+
+
+def solved(solver=KANPDESolver, **settings):
+    settings = {"ansatz": vanishing, "max_iter": 20} | QUICK | settings
+    return solver(bump, domain=Interval(0, 1), **settings).fit()
+
+
+@both
+def test_solves_with_conditions_and_with_an_ansatz(solver):
+    X = np.linspace(0, 1, 41)[:, None]
+    solution = X[:, 0] * (1 - X[:, 0]) / 2
+    for settings in ({"conditions": [Dirichlet(0.0)], "ansatz": None}, {}):
+        model = solved(solver, **settings, n_interior=200, max_iter=0, lbfgs_iter=80)
+        np.testing.assert_allclose(model.predict(X), solution, atol=2e-3)
+        np.testing.assert_allclose(model.predict_derivative(X[1:-1], (0, 0)), -1, atol=0.2)
+        assert model.score(X, solution) > 0.999
+    assert model.predict([[0.0], [1.0]]).tolist() == [0.0, 0.0]
+
+
+def test_adamw_then_lbfgs_lowers_the_loss_and_records_it():
+    model = solved(max_iter=250, lbfgs_iter=30, solution=exact_bump)
+    terms = model.loss_terms_
+    assert terms["step"].tolist() == [100, 200, 250, 280] and model.n_iter_ == 280
+    assert terms["residual"][-1] < 0.1 * terms["residual"][0]
+    assert terms["error"][-1] < min(0.05, terms["error"][0])
+    assert model.loss_curve_ == pytest.approx(terms["residual"])
+    X = np.random.default_rng(0).uniform(size=(2000, 1))
+    truth = exact_bump(X)
+    found = np.linalg.norm(model.predict(X) - truth) / np.linalg.norm(truth)
+    assert terms["error"][-1] == pytest.approx(found, rel=0.2)
+
+
+def test_constants_of_the_equation_are_found_from_observations():
+    X = np.linspace(0, 1, 15)[:, None]
+    model = KANPDESolver(
+        decay, domain=Interval(0, 1), pde_params={"rate": 0.5}, max_iter=0, lbfgs_iter=150, **QUICK
+    )  # fmt: skip
+    model.fit(X, np.exp(-2 * X[:, 0]))
+    assert model.pde_params_["rate"] == pytest.approx(2, abs=0.05)
+    assert {"residual", "data"} < {*model.loss_terms_}
+
+
+def test_systems_have_a_column_for_each_unknown():
+    conditions = [Dirichlet(0.0, where=lambda x: x[:, 0] == 0, output=1, name="rest")]
+    model = KANPDESolver(
+        oscillator, domain=Interval(0, 2), conditions=conditions, n_outputs=2, max_iter=30, **QUICK
+    ).fit()  # fmt: skip
+    X = np.linspace(0, 2, 7)[:, None]
+    assert model.predict(X).shape == model.predict_residual(X).shape == (7, 2)
+    residual = model.predict_derivative(X, 0)[:, 0] - model.predict(X)[:, 1]
+    np.testing.assert_allclose(model.predict_residual(X)[:, 0], residual, atol=1e-6)
+    assert {"residual_0", "residual_1", "rest"} < {*model.loss_terms_}
+
+
+def test_space_time_with_every_kind_of_training():
+    wave = problems.Wave()
+    model = MetaKANPDESolver(
+        wave.residual, domain=wave.domain, variables=wave.variables, solution=wave.solution,
+        conditions=[Dirichlet(0.0), Initial(wave.solution), Initial(order=1)],
+        loss_weights="balanced", causal=1.0, sampling="rad", resample_every=5, n_initial=20,
+        max_iter=30, **QUICK,
+    ).fit()  # fmt: skip
+    assert [*model.loss_terms_] == [
+        "step", "residual", "dirichlet", "initial", "initial_2", "error",
+    ]  # fmt: skip
+    assert all(np.isfinite(values).all() for values in model.loss_terms_.values())
+    assert model.predict_derivative([[0.3, 0.2]], ("t", "x")).shape == (1,)
+
+
+def test_balanced_weights_give_every_gradient_the_same_norm():
+    model = KANPDESolver(
+        bump, domain=Interval(0, 1), conditions=[Dirichlet(100.0)], max_iter=1,
+        loss_weights="balanced", **QUICK,
+    ).fit()  # fmt: skip
+    weights = model.net_.weights_
+    physics = KANPDESolver(
+        bump, domain=Interval(0, 1), conditions=[Dirichlet(100.0)], max_iter=1,
+        loss_weights=dict(weights), **QUICK,
+    ).fit()  # fmt: skip
+    np.testing.assert_allclose(physics.predict([[0.4]]), model.predict([[0.4]]))
+    shares = sum(1 / weight for weight in weights.values())
+    assert shares == pytest.approx(1)  # |g_i| / sum |g| each
+
+
+def test_the_score_knows_no_weights_and_every_condition():
+    settings = {"conditions": [Dirichlet(0.0)], "ansatz": None, "max_iter": 30}
+    weighted = solved(**settings, loss_weights={"dirichlet": 0.0})
+    model = solved(**settings)
+    X = np.random.default_rng(0).uniform(size=(50, 1))
+    ends = model.predict([[0.0], [1.0]])
+    expected = -np.sqrt(np.mean(model.predict_residual(X) ** 2) + np.mean(ends**2))
+    assert model.score(X) == pytest.approx(expected, rel=1e-5)
+    assert model.score() == model.score()
+    assert weighted.loss_terms_["dirichlet"][-1] > model.loss_terms_["dirichlet"][-1]
+
+
+@both
+def test_clone_pickle_and_parameters(solver):
+    model = solved(solver, solution=exact_bump)
+    assert clone(model).get_params(deep=False).keys() == model.get_params(deep=False).keys()
+    X = np.random.default_rng(0).uniform(size=(9, 1))
+    restored = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(restored.predict(X), model.predict(X))
+    np.testing.assert_allclose(restored.predict_residual(X), model.predict_residual(X))
+    assert restored.score() == pytest.approx(model.score())
+    assert restored.set_params(warm_start=True, max_iter=5).fit().n_iter_ == 5
+
+
+@both
+def test_seeds_repeat_and_global_generators_rest(solver):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    X = np.random.default_rng(0).uniform(size=(9, 1))
+    a, b, c = (solved(solver, random_state=seed).predict(X) for seed in (3, 3, 4))
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_grid_search_over_points():
+    X = np.random.default_rng(0).uniform(size=(40, 1))
+    model = MetaKANPDESolver(
+        bump, domain=Interval(0, 1), conditions=[Dirichlet(0.0)], max_iter=20, **QUICK
+    )  # fmt: skip
+    search = GridSearchCV(model, {"grid_size": [2, 4]}, cv=2, n_jobs=2).fit(X)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_estimator_.predict(X).shape == (40,)
+
+
+def test_fit_takes_domains_samplers_and_arrays():
+    def sampler(n, generator):
+        return torch.rand(n, 1, generator=generator)
+
+    for X in (Interval(0, 1), sampler, [[0.2], [0.5], [0.9]]):
+        model = KANPDESolver(bump, ansatz=vanishing, max_iter=5, **QUICK).fit(X)
+        assert np.isfinite(model.predict([[0.3]])).all()
+        assert model.n_features_in_ == 1
+    with pytest.raises(ValueError, match="points alone have no boundary"):
+        KANPDESolver(bump, conditions=[Dirichlet()], **QUICK).fit([[0.2], [0.5]])
+
+
+def test_warm_start_goes_on_from_the_weights():
+    model = solved(warm_start=True, max_iter=200, learning_rate_schedule="cosine")
+    first = model.score()
+    model.set_params(max_iter=100, learning_rate=1e-6).fit()
+    assert model.score() == pytest.approx(first, rel=0.05)
+    with pytest.raises(ValueError, match="cannot change grid_size from 5 to 7"):
+        model.set_params(grid_size=7).fit()
+
+
+class _Interrupts(Callback):
+    def on_batch_begin(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_leaves_a_solver_that_is_fitted():
+    with pytest.warns(ConvergenceWarning, match="Interrupted"):
+        model = solved(max_iter=500, lbfgs_iter=10, callbacks=[_Interrupts()])
+    assert model.n_iter_ == 100
+    assert np.isfinite(model.predict([[0.4]])).all()
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_warning():
+    with pytest.warns(ConvergenceWarning, match="not finite"):
+        model = solved(learning_rate=1e30, max_iter=110)
+    assert np.isfinite(model.predict([[0.4]])).all()
+
+
+def test_a_failed_fit_changes_nothing():
+    model = solved()
+    before = model.predict([[0.4]])
+    with pytest.raises(ValueError, match="must return the shape"):
+        model.set_params(residual=lambda x, u: u.d(0, 0)[:, None]).fit()
+    np.testing.assert_array_equal(model.predict([[0.4]]), before)
+    with pytest.raises(NotFittedError):
+        KANPDESolver(bump).predict([[0.4]])
+
+
+def test_predictions_in_chunks_are_the_same():
+    ball = problems.PoissonBall(4)
+    model = MetaKANPDESolver(
+        ball.residual, domain=ball.domain, ansatz=ball.ansatz, max_iter=5, precision="float64",
+        **QUICK,
+    ).fit()  # fmt: skip
+    X = ball.domain.sample(300, torch.Generator().manual_seed(0)).double().numpy()
+    whole, residual = model.predict(X), model.predict_residual(X)
+    model.set_params(working_memory=0.01)
+    np.testing.assert_allclose(model.predict(X), whole, rtol=1e-10)
+    np.testing.assert_allclose(model.predict_residual(X), residual, rtol=1e-9)
+
+
+def test_derivatives_are_those_of_differences():
+    model = solved(max_iter=50, precision="float64")
+    X, h = np.linspace(0.1, 0.9, 9)[:, None], 1e-5
+    slope = (model.predict(X + h) - model.predict(X - h)) / (2 * h)
+    np.testing.assert_allclose(model.predict_derivative(X), slope, atol=1e-8)
+    np.testing.assert_allclose(model.predict_residual(X), model.predict_derivative(X, (0, 0)) + 1)
+
+
+def test_verbose_shows_every_loss_and_silence_is_silent(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solved()
+    assert capsys.readouterr() == ("", "")
+    solved(verbose=1, solution=exact_bump, conditions=[Dirichlet(name="ends")])
+    shown = capsys.readouterr().err
+    assert all(word in shown for word in ("residual=", "ends=", "error=", "20/20"))
+
+
+@pytest.mark.parametrize("derivatives", ["sdgd", "hutchinson"])
+def test_random_laplacians_train(derivatives):
+    ball = problems.PoissonBall(5)
+    model = MetaKANPDESolver(
+        ball.residual, domain=ball.domain, ansatz=ball.ansatz, solution=ball.solution,
+        derivatives=derivatives, n_directions=2, sampling="radius", max_iter=120, **QUICK,
+    ).fit()  # fmt: skip
+    errors = model.loss_terms_["error"]
+    assert errors[-1] < errors[0] and np.isfinite(model.score())
+
+
+def test_union_of_domains_with_a_hole():
+    domain = Box([-1, -1], [1, 1]) - Ball([0.0, 0.0], 0.5)
+    model = KANPDESolver(
+        lambda x, u: u.laplacian(), domain=domain, max_iter=5,
+        conditions=[
+            Dirichlet(1.0, where=lambda x: x.square().sum(1) < 0.3, name="hole"),
+            Condition(lambda x, u, normal: u.normal_derivative(), name="walls",
+                      where=lambda x: x.square().sum(1) > 0.3),
+        ], **QUICK,
+    ).fit()  # fmt: skip
+    assert {"hole", "walls"} < {*model.loss_terms_}
+
+
+def test_time_may_be_named_without_a_space_time_domain():
+    model = KANPDESolver(
+        lambda x, u: u.dt() - u.laplacian(), domain=Box([0, 0], [1, 1]), variables=("x", "t"),
+        conditions=[Dirichlet(0.0, where=lambda x: x[:, 1] == 0)], max_iter=3, **QUICK,
+    ).fit()  # fmt: skip
+    X = np.random.default_rng(0).uniform(size=(5, 2))
+    expected = model.predict_derivative(X, "t") - model.predict_derivative(X, ("x", "x"))
+    np.testing.assert_allclose(model.predict_residual(X), expected, atol=1e-5)
+    assert SpaceTime(Interval(0, 1)).dim == model.n_features_in_
