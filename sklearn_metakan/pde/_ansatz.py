@@ -124,7 +124,8 @@ def _nested(
     """
     order = len(lines)
     zeros = torch.zeros_like(x) if order > 1 else x
-    points, nets = {(): x} | {(j,): line for j, line in enumerate(lines)}, {(): raw} | parts
+    points: dict[Index, Tensor] = {(): x} | {(j,): line for j, line in enumerate(lines)}
+    nets: dict[Index, Tensor] = {(): raw} | parts
     arguments: list[Tensor] = []
     for number in range(2**order):
         chosen = tuple(j for j in range(order) if number >> j & 1)

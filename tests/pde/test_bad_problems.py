@@ -143,7 +143,7 @@ def test_what_predict_is_given():
     ):
         with pytest.raises(ValueError, match=message):
             solver.predict(X)
-    with pytest.raises(ValueError, match="u.d takes names"):
+    with pytest.raises(ValueError, match="takes names of variables"):
         solver.predict_derivative([[0.5, 0.0]], ("y",))
     with pytest.raises(ValueError, match="score with y needs X"):
         solver.score(None, [1.0])
