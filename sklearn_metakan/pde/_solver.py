@@ -85,19 +85,20 @@ class TrainedSolver(BaseKANEstimator):
         check_settings(self)
 
     def _start(self, problem: Problem, conditions: dict[str, Any], seed: int) -> None:
-        """Make the net; with warm_start, from the weights of the last fit."""
+        """Make the net; with warm_start, from the weights and constants of the last fit."""
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
         sizes = [problem.domain.dim, *map(int, self.hidden_layer_sizes), self.n_outputs]
-        state = None
+        trained: dict[str, Tensor] = {}
         if goes_on:
             self._check_same_network(layer_sizes=(self._network["layer_sizes"], sizes))
-            state = self._physics.trial.network.state_dict()
+            trained = dict(self._physics.named_parameters())
         self._problem = problem
         self.n_features_in_, self.domain_ = problem.domain.dim, problem.domain
         self._physics_settings = self._describe(problem, conditions)
         self._build(sizes, (-1.0, 1.0), self._choose_execution(np.dtype(np.float32)), seed)
-        if state is not None:
-            self._physics.trial.network.load_state_dict(state)
+        for name, parameter in self._physics.named_parameters():
+            if name in trained:
+                parameter.data.copy_(trained[name].detach())
         if problem.values is not None:
             self._physics.target = self._tensor(problem.values)
 

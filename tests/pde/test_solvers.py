@@ -87,6 +87,8 @@ def test_constants_of_the_equation_are_found_from_observations():
     )  # fmt: skip
     model.fit(X, np.exp(-2 * X[:, 0]))
     assert model.pde_params_["rate"] == pytest.approx(2, abs=0.05)
+    model.set_params(warm_start=True, lbfgs_iter=1).fit(X, np.exp(-2 * X[:, 0]))
+    assert model.pde_params_["rate"] == pytest.approx(2, abs=0.05)
     assert {"residual", "data"} < {*model.loss_terms_}
 
 
