@@ -22,6 +22,7 @@ from sklearn_metakan.estimators._validation import (
     check_finite,
     check_target,
     check_validation_is_used,
+    is_stochastic,
 )
 from sklearn_metakan.training import (
     BaseKANEstimator,
@@ -34,15 +35,6 @@ AUTO_EARLY_STOPPING_ROWS = 200
 AUTO_PATIENCE = 20
 
 
-def is_stochastic(estimator: Any) -> bool:
-    """Whether the solver works on batches, as partial_fit needs."""
-    if estimator.solver != "adamw":
-        raise AttributeError(
-            "partial_fit needs solver='adamw'; L-BFGS works on the whole table at once."
-        )
-    return True
-
-
 class TabularKAN(BaseKANEstimator):
     """Common base of the regressors and classifiers; not for use on its own.
 
@@ -52,6 +44,7 @@ class TabularKAN(BaseKANEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = TABULAR_CONSTRAINTS
     _data_dtype: np.dtype[Any]
+    _fixed: dict[str, Any]
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -158,6 +151,7 @@ class TabularKAN(BaseKANEstimator):
         self.input_scaler_ = InputScaler(self.scale_inputs).fit(rows.X, rows.weight)
         scaled = self.input_scaler_.transform(rows.X)
         self._start_target(rows)
+        self._fixed = self._fixed_settings()
         sizes = [rows.X.shape[1], *map(int, self.hidden_layer_sizes), self._n_network_outputs]
         self._build(sizes, self._knots(scaled, rows.weight), execution, seed)
 
@@ -176,10 +170,17 @@ class TabularKAN(BaseKANEstimator):
             )
         self._data_dtype = rows.X.dtype
 
+    def _fixed_settings(self) -> dict[str, Any]:
+        """What the first rows fix, besides the network's settings."""
+        return {
+            "hidden_layer_sizes": tuple(self.hidden_layer_sizes),
+            "scale_inputs": self.scale_inputs,
+            "knots": self.knots,
+        }
+
     def _check_same_network(self, **more: tuple[Any, Any]) -> None:
-        then, now = self._network["layer_sizes"][1:-1], self.hidden_layer_sizes
-        more["hidden_layer_sizes"] = (tuple(then), tuple(now))
-        super()._check_same_network(**more)
+        now = self._fixed_settings()
+        super()._check_same_network(**{k: (self._fixed[k], now[k]) for k in now}, **more)
 
     def _fit_network(self, rows: Rows, validation: Rows | None, seed: int) -> None:
         watches = validation is not None

@@ -136,3 +136,12 @@ def check_validation_is_used(X: Any, y: Any, early_stopping: bool | str) -> None
             "X_val and y_val are for early stopping, but early_stopping=False. Set "
             "early_stopping=True or leave them out."
         )
+
+
+def is_stochastic(estimator: Any) -> bool:
+    """Whether the solver works on batches, as partial_fit needs."""
+    if estimator.solver != "adamw":
+        raise AttributeError(
+            "partial_fit needs solver='adamw'; L-BFGS works on the whole table at once."
+        )
+    return True
