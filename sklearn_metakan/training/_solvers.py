@@ -26,7 +26,7 @@ class LBFGS(torch.optim.LBFGS):
         defaults: dict[str, Any] = {  # max_eval bounds a line search, for max_iter=1 it would be 1
             "max_iter": 1,
             "max_eval": 25,
-            "history_size": 20,
+            "history_size": 50,
             "tolerance_grad": 1e-12,
             "tolerance_change": 0.0,
             "line_search_fn": "strong_wolfe",

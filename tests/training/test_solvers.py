@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Training stopped at max_iter")
 
 OPTIONS = {
     "lr": 1.0,
-    "history_size": 20,
+    "history_size": 50,
     "tolerance_grad": 1e-12,
     "tolerance_change": 0.0,
     "line_search_fn": "strong_wolfe",
