@@ -13,7 +13,7 @@ _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 _COUNT = Interval(Integral, 1, None, closed="left")
 
 TABULAR_CONSTRAINTS: dict[str, list[Any]] = {
-    "hidden_layer_sizes": ["array-like"],
+    "hidden_layer_sizes": ["array-like", Integral],  # check_layer_sizes explains single numbers
     "grid_size": [_COUNT],
     "learning_rate": [str, _POSITIVE],  # BaseKANEstimator explains other strings than "auto"
     "max_iter": [StrOptions({"auto"}), _COUNT],

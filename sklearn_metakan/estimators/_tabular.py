@@ -1,7 +1,6 @@
 """What the four estimators for tables share: data in, network in between, outputs out."""
 
 from math import nan
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from sklearn_metakan.estimators._to_torch import TorchPredictor
 from sklearn_metakan.estimators._validation import (
     check_columns_are_numbers,
     check_finite,
+    check_layer_sizes,
     check_target,
     check_validation_is_used,
     is_stochastic,
@@ -33,6 +33,7 @@ from sklearn_metakan.training import (
 
 AUTO_EARLY_STOPPING_ROWS = 200
 AUTO_PATIENCE = 20
+LARGEST_UNSCALED = 1e100  # starting values take moments of silu, whose squares must not overflow
 
 
 class TabularKAN(BaseKANEstimator):
@@ -47,13 +48,8 @@ class TabularKAN(BaseKANEstimator):
     _fixed: dict[str, Any]
 
     def _check_parameters(self) -> None:
+        check_layer_sizes(self.hidden_layer_sizes)
         super()._check_parameters()
-        for width in self.hidden_layer_sizes:
-            if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
-                raise ValueError(
-                    "hidden_layer_sizes must hold whole numbers of at least 1, got "
-                    f"{width!r} in {self.hidden_layer_sizes!r}."
-                )
 
     # --- fitting ----------------------------------------------------------------------
 
@@ -160,6 +156,12 @@ class TabularKAN(BaseKANEstimator):
             return quantile_knots(scaled, self.grid_size, weight)
         if self.scale_inputs in ("auto", "minmax", "quantile"):
             return (-1.0, 1.0)
+        largest = np.abs(scaled).max()
+        if largest > LARGEST_UNSCALED:
+            raise ValueError(
+                f"X holds numbers as large as {largest:.1e}, too large for scale_inputs=None; "
+                "use scale_inputs='auto'."
+            )
         return np.stack(column_ranges(scaled), axis=1)
 
     def _check_same_dtype(self, rows: Rows, continues: bool) -> None:

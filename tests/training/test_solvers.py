@@ -383,6 +383,11 @@ TAKEN = {
     "train_split": "early_stopping",
     "criterion": "loss",
     "module": "sklearn_metakan.nn",
+    "iterator_train": "batch_size",
+    "iterator_valid": "working_memory",
+    "dataset": "tensors",
+    "history": "net_.history",
+    "predict_nonlinearity": "predict",
 }
 TAKEN_META = {
     f"module__{name}": name
