@@ -2,7 +2,8 @@
 
     python -m sklearn_metakan.demo [--csv FILE --target COLUMN] [--out out/demo.png]
 
-All models see the same folds. Without a file the table is scikit-learn's diabetes data.
+All models see the same folds. Without a file the table is scikit-learn's diabetes data. Files
+from where the decimal sign is a comma want ``--sep ';' --decimal ','``.
 """
 
 import argparse
@@ -51,7 +52,7 @@ class Result:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
-    X, y = read_table(options.csv, options.target, options.max_rows)
+    X, y = read_table(options)
     classify = is_classification(y) if options.task == "auto" else options.task != "regression"
     X, y = usable_rows(plain_types(X), y, classify)
     numeric, categorical = split_columns(X)
@@ -75,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sklearn_metakan.demo")
     parser.add_argument("--csv", type=Path, help="a table with a header line")
+    parser.add_argument("--sep", default=",", help="between columns, such as ';' or '\\t'")
+    parser.add_argument("--decimal", default=".", help="of its numbers, such as ','")
     parser.add_argument("--target", help="the column to predict")
     parser.add_argument("--task", choices=["auto", "regression", "classification"], default="auto")
     parser.add_argument("--max-rows", type=int, default=20_000, help="sample larger tables")
@@ -85,18 +88,29 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.csv is not None:
         if not options.csv.is_file():
             parser.error(f"--csv: there is no file {options.csv}")
-        header = pd.read_csv(options.csv, nrows=0).columns
+        try:
+            header = _read(options, nrows=0).columns
+        except ValueError as error:  # empty, or not UTF-8
+            parser.error(f"--csv: {options.csv} is no table that can be read: {error}")
         if options.target not in header:
             names = ", ".join(map(repr, header))
-            parser.error(f"--target: {options.csv} has no column {options.target!r}, only {names}")
+            hint = " (--sep names what stands between columns)" if len(header) == 1 else ""
+            parser.error(
+                f"--target: {options.csv} has no column {options.target!r}, only {names}{hint}"
+            )
     return options
 
 
-def read_table(csv: Path | None, target: str, max_rows: int) -> tuple[pd.DataFrame, pd.Series]:
+def _read(options: argparse.Namespace, **how: Any) -> pd.DataFrame:
+    return pd.read_csv(options.csv, sep=options.sep, decimal=options.decimal, **how)
+
+
+def read_table(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.Series]:
     """Columns and target, at most ``max_rows`` random rows that have a target."""
-    if csv is None:
+    if options.csv is None:
         return load_diabetes(return_X_y=True, as_frame=True, scaled=False)
-    frame = pd.read_csv(csv, low_memory=False)
+    target, max_rows = options.target, options.max_rows
+    frame = _read(options, low_memory=False)
     known = frame[target].notna() & ~frame[target].isin([np.inf, -np.inf])
     if not known.all():
         print(f"left out: {(~known).sum()} rows without a target")

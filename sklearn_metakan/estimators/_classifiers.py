@@ -20,8 +20,9 @@ from sklearn_metakan.estimators._parameters import (
     CLASSIFIER_CONSTRAINTS,
     TABULAR_CONSTRAINTS,
 )
-from sklearn_metakan.estimators._tabular import TabularKAN, is_stochastic
+from sklearn_metakan.estimators._tabular import TabularKAN
 from sklearn_metakan.estimators._to_torch import Probabilities
+from sklearn_metakan.estimators._validation import is_stochastic
 from sklearn_metakan.training import META_CONSTRAINTS, store, weighted_accuracy
 
 

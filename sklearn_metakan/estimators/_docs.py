@@ -44,8 +44,9 @@ METHOD = """\
 SCALE_INPUTS = """\
     scale_inputs : {"auto", "minmax", "standard", "quantile", None}, default="auto"
         Inside the estimator: range onto [-1, 1]; mean 0 and deviation 1; ranks onto
-        [-1, 1]; unchanged. "auto" is minmax for columns spread evenly over their range, and
-        the mean of minmax and quantile for the others."""
+        [-1, 1]; unchanged, for columns of order one: the grid follows them, but silu and with
+        it the steps of training are in their units. "auto" is minmax for columns spread evenly
+        over their range, and the mean of minmax and quantile for the others."""
 
 TRAINING = """\
     solver : {"adamw", "lbfgs"}, default="adamw"

@@ -5,11 +5,11 @@ from typing import Any
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_metakan.training import COUNT, NOT_NEGATIVE, SHARED_CONSTRAINTS
+from sklearn_metakan.training import COUNT, NOT_NEGATIVE, SHARED_CONSTRAINTS, WIDTHS
 
 TABULAR_CONSTRAINTS: dict[str, list[Any]] = {
     **SHARED_CONSTRAINTS,
-    "hidden_layer_sizes": ["array-like"],
+    "hidden_layer_sizes": WIDTHS,
     "max_iter": [StrOptions({"auto"}), COUNT],
     "knots": [StrOptions({"uniform", "quantile"})],
     "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],

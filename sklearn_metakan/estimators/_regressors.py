@@ -84,6 +84,9 @@ class _TabularRegressor(MultiOutputMixin, RegressorMixin, TabularKAN):
             )
         return y
 
+    def _fixed_settings(self) -> dict[str, Any]:
+        return super()._fixed_settings() | {"scale_target": self.scale_target}
+
     def _start_target(self, rows: Rows) -> None:
         kind = _TARGET_SCALING[self.loss] if self.scale_target else None
         self.target_scaler_ = TargetScaler(kind).fit(rows.y, rows.weight)

@@ -21,26 +21,19 @@ from sklearn_metakan.estimators._validation import (
     check_finite,
     check_target,
     check_validation_is_used,
+    is_stochastic,
 )
 from sklearn_metakan.training import (
     BaseKANEstimator,
     Monitor,
     TensorData,
-    check_widths,
+    check_layer_sizes,
     draw_seeds,
 )
 
 AUTO_EARLY_STOPPING_ROWS = 200
 AUTO_PATIENCE = 20
-
-
-def is_stochastic(estimator: Any) -> bool:
-    """Whether the solver works on batches, as partial_fit needs."""
-    if estimator.solver != "adamw":
-        raise AttributeError(
-            "partial_fit needs solver='adamw'; L-BFGS works on the whole table at once."
-        )
-    return True
+LARGEST_UNSCALED = 1e100  # starting values take moments of silu, whose squares must not overflow
 
 
 class TabularKAN(BaseKANEstimator):
@@ -52,10 +45,11 @@ class TabularKAN(BaseKANEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = TABULAR_CONSTRAINTS
     _data_dtype: np.dtype[Any]
+    _fixed: dict[str, Any]
 
     def _check_parameters(self) -> None:
+        check_layer_sizes(self.hidden_layer_sizes)
         super()._check_parameters()
-        check_widths("hidden_layer_sizes", self.hidden_layer_sizes)
 
     # --- fitting ----------------------------------------------------------------------
 
@@ -153,6 +147,7 @@ class TabularKAN(BaseKANEstimator):
         self.input_scaler_ = InputScaler(self.scale_inputs).fit(rows.X, rows.weight)
         scaled = self.input_scaler_.transform(rows.X)
         self._start_target(rows)
+        self._fixed = self._fixed_settings()
         sizes = [rows.X.shape[1], *map(int, self.hidden_layer_sizes), self._n_network_outputs]
         self._build(sizes, self._knots(scaled, rows.weight), execution, seed)
 
@@ -161,6 +156,12 @@ class TabularKAN(BaseKANEstimator):
             return quantile_knots(scaled, self.grid_size, weight)
         if self.scale_inputs in ("auto", "minmax", "quantile"):
             return (-1.0, 1.0)
+        largest = np.abs(scaled).max()
+        if largest > LARGEST_UNSCALED:
+            raise ValueError(
+                f"X holds numbers as large as {largest:.1e}, too large for scale_inputs=None; "
+                "use scale_inputs='auto'."
+            )
         return np.stack(column_ranges(scaled), axis=1)
 
     def _check_same_dtype(self, rows: Rows, continues: bool) -> None:
@@ -171,10 +172,17 @@ class TabularKAN(BaseKANEstimator):
             )
         self._data_dtype = rows.X.dtype
 
+    def _fixed_settings(self) -> dict[str, Any]:
+        """What the first rows fix, besides the network's settings."""
+        return {
+            "hidden_layer_sizes": tuple(self.hidden_layer_sizes),
+            "scale_inputs": self.scale_inputs,
+            "knots": self.knots,
+        }
+
     def _check_same_network(self, **more: tuple[Any, Any]) -> None:
-        then, now = self._network["layer_sizes"][1:-1], self.hidden_layer_sizes
-        more["hidden_layer_sizes"] = (tuple(then), tuple(now))
-        super()._check_same_network(**more)
+        now = self._fixed_settings()
+        super()._check_same_network(**{k: (self._fixed[k], now[k]) for k in now}, **more)
 
     def _fit_network(self, rows: Rows, validation: Rows | None, seed: int) -> None:
         watches = validation is not None

@@ -16,6 +16,9 @@ _HELP = """
     model = make_pipeline(columns, {name}())"""
 
 
+_TIMES = "Make numbers of times, such as years, days since a date, or hours of the day"
+
+
 def check_columns_are_numbers(X: Any, estimator_name: str) -> None:
     """Raise for text, category and mixed columns, before they are converted to floats.
 
@@ -26,19 +29,17 @@ def check_columns_are_numbers(X: Any, estimator_name: str) -> None:
             X = np.array(X, dtype=object)
     if isinstance(X, pd.DataFrame):
         _check_names_are_unique(X.columns)
-        other = [(name, x.dtype) for name, x in X.items() if not _is_numeric_column(x)]
+        other = {name: x.dtype for name, x in X.items() if not _is_numeric_column(x)}
         if other:
-            held = ", ".join(f"{name!r} (dtype {dtype})" for name, dtype in other[:5])
-            more = f" and {len(other) - 5} more" if len(other) > 5 else ""
-            raise ValueError(
-                f"{estimator_name} needs real numbers, but these columns of X hold something "
-                f"else: {held}{more}. Encode text and categories in a pipeline:"
-                + _HELP.format(columns=[name for name, _ in other], name=estimator_name)
-            )
+            raise ValueError(_say_what_columns_hold(other, estimator_name))
     elif isinstance(X, np.ndarray) and X.dtype.kind == "c":
         raise ValueError(
             f"Complex data not supported: X has dtype {X.dtype}. Put real and imaginary parts "
             "into columns of their own."
+        )
+    elif isinstance(X, np.ndarray) and X.dtype.kind in "mM":
+        raise ValueError(
+            f"{estimator_name} needs numbers, but X holds times (dtype {X.dtype}). {_TIMES}."
         )
     elif isinstance(X, np.ndarray) and X.dtype.kind in "US":
         raise ValueError(
@@ -50,6 +51,25 @@ def check_columns_are_numbers(X: Any, estimator_name: str) -> None:
         for column in range(X.shape[1]):
             for value in X[:, column]:
                 _check_number(value, column, estimator_name)
+
+
+def _say_what_columns_hold(dtypes: dict[Any, Any], estimator_name: str) -> str:
+    held = ", ".join(f"{name!r} (dtype {dtype})" for name, dtype in list(dtypes.items())[:5])
+    more = f" and {len(dtypes) - 5} more" if len(dtypes) > 5 else ""
+    kinds = {name: getattr(dtype, "kind", "O") for name, dtype in dtypes.items()}
+    message = (
+        f"{estimator_name} needs real numbers, but these columns of X hold something else: "
+        f"{held}{more}."
+    )
+    if not {"m", "M"}.isdisjoint(kinds.values()):
+        message += f" {_TIMES}."
+    if "c" in kinds.values():
+        message += " Put real and imaginary parts into columns of their own."
+    encoded = [name for name, kind in kinds.items() if kind not in "mMc"]
+    if encoded:
+        message += " Encode text and categories in a pipeline:"
+        message += _HELP.format(columns=encoded, name=estimator_name)
+    return message
 
 
 def _check_names_are_unique(columns: pd.Index) -> None:
@@ -70,7 +90,8 @@ def _check_number(value: Any, column: int, estimator_name: str) -> None:
     if not isinstance(value, Real | Decimal | np.bool_ | None):
         raise TypeError(
             f"{estimator_name} needs numbers, but column {column} of X holds {value!r}: float() "
-            "argument must be a string or a real number."
+            "argument must be a string or a real number. Convert it, put nan for what is missing, "
+            "or drop the column."
         )
 
 
@@ -105,7 +126,7 @@ def check_finite(X: NDArray[Any], columns: Any, estimator_name: str) -> None:
 
 
 def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> None:
-    """Raise if y has not the length of X, is complex, or holds text in place of numbers."""
+    """Raise if y has not the length of X, has gaps, or holds what is no number or no label."""
     if y is None:
         return
     lengths = _num_samples(X), _num_samples(y)
@@ -116,6 +137,12 @@ def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> None:
     values = np.asarray(y)
     if values.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: y has dtype {values.dtype}.")
+    if numeric and values.dtype.kind in "mM":
+        raise ValueError(
+            f"{estimator_name} needs numbers in y, but it holds times (dtype {values.dtype}). "
+            f"{_TIMES}."
+        )
+    _check_gaps(values, estimator_name)
     if numeric and values.dtype.kind in "OUST":
         text = next((value for value in values.flat if isinstance(value, str)), None)
         if text is not None:
@@ -123,6 +150,33 @@ def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> None:
                 f"{estimator_name} needs numbers in y, but it holds the text {str(text)!r}. "
                 "For classes, use a classifier."
             )
+    elif values.dtype == object:
+        _check_one_kind_of_label(values)
+
+
+def _check_gaps(y: NDArray[Any], estimator_name: str) -> None:
+    """Raise for rows whose target is missing or infinite."""
+    if not y.ndim or not y.size or y.dtype.kind not in "fO":
+        return
+    what, bad = "NaN" if y.dtype.kind == "f" else "NaN or None", pd.isna(y)
+    if not bad.any() and y.dtype.kind == "f":
+        what, bad = f"infinity or a value too large for dtype('{y.dtype}')", ~np.isfinite(y)
+    rows = np.flatnonzero(bad.reshape(len(y), -1).any(axis=1))
+    if len(rows):
+        raise ValueError(
+            f"Input y contains {what} in {len(rows)} rows, first in row {rows[0]}; "
+            f"{estimator_name} needs a target in every row. Drop those rows."
+        )
+
+
+def _check_one_kind_of_label(y: NDArray[Any]) -> None:
+    texts = [isinstance(label, str) for label in y.flat]
+    if any(texts) and not all(texts):
+        text, other = y.flat[texts.index(True)], y.flat[texts.index(False)]
+        raise ValueError(
+            f"The classes in y must be of one kind, but it holds the text {text!r} as well as "
+            f"{other!r}. Convert them, for instance with y.astype(str)."
+        )
 
 
 def check_validation_is_used(X: Any, y: Any, early_stopping: bool | str) -> None:
@@ -136,3 +190,12 @@ def check_validation_is_used(X: Any, y: Any, early_stopping: bool | str) -> None
             "X_val and y_val are for early stopping, but early_stopping=False. Set "
             "early_stopping=True or leave them out."
         )
+
+
+def is_stochastic(estimator: Any) -> bool:
+    """Whether the solver works on batches, as partial_fit needs."""
+    if estimator.solver != "adamw":
+        raise AttributeError(
+            "partial_fit needs solver='adamw'; L-BFGS works on the whole table at once."
+        )
+    return True

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
+from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_metakan.nn import KANLinear
@@ -270,6 +271,7 @@ def _labels(estimator: Any, chosen: list[tuple[int, int]], index: int, n_layers:
 
 
 def _edge_axes(ax: "Axes | Iterable[Axes] | None", n_edges: int) -> "list[Axes]":
+    check_matplotlib_support("EdgeDisplay")
     from matplotlib import pyplot as plt
     from matplotlib.axes import Axes
     from matplotlib.gridspec import GridSpecFromSubplotSpec

@@ -7,7 +7,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_metakan.pde._draws import METHODS
 from sklearn_metakan.pde._trial import Derivatives
-from sklearn_metakan.training import COUNT, NOT_NEGATIVE, POSITIVE, SHARED_CONSTRAINTS, check_widths
+from sklearn_metakan.training import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARED_CONSTRAINTS,
+    WIDTHS,
+)
 
 _NOT_NEGATIVE_COUNT = Interval(Integral, 0, None, closed="left")
 
@@ -22,7 +28,7 @@ SOLVER_CONSTRAINTS: dict[str, Any] = {
     "variables": ["array-like", None],
     "pde_params": [dict, None],
     "solution": [callable, None],
-    "hidden_layer_sizes": ["array-like"],
+    "hidden_layer_sizes": WIDTHS,
     "max_iter": [StrOptions({"auto"}), _NOT_NEGATIVE_COUNT],
     "lbfgs_iter": [_NOT_NEGATIVE_COUNT],
     "derivatives": [StrOptions(set(get_args(Derivatives)))],
@@ -39,7 +45,6 @@ SOLVER_CONSTRAINTS: dict[str, Any] = {
 
 def check_settings(solver: Any) -> None:
     """What no single range can say."""
-    check_widths("hidden_layer_sizes", solver.hidden_layer_sizes)
     if solver.max_iter == 0 and solver.lbfgs_iter == 0:
         raise ValueError("max_iter=0 and lbfgs_iter=0 leave nothing to train; raise one of them.")
     for name, value in (solver.pde_params or {}).items():

@@ -21,6 +21,7 @@ from sklearn_metakan.training import (
     Execution,
     LearningRateSchedule,
     Monitor,
+    check_layer_sizes,
     choose_execution,
     draw_seeds,
 )
@@ -81,6 +82,7 @@ class TrainedSolver(BaseKANEstimator):
         return self
 
     def _check_parameters(self) -> None:
+        check_layer_sizes(self.hidden_layer_sizes)
         super()._check_parameters()
         check_settings(self)
 

@@ -18,7 +18,8 @@ from sklearn_metakan.training._parameters import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARED_CONSTRAINTS,
-    check_widths,
+    WIDTHS,
+    check_layer_sizes,
 )
 from sklearn_metakan.training._schedules import LearningRateSchedule
 from sklearn_metakan.training._seeding import draw_seeds
@@ -31,6 +32,7 @@ __all__ = [
     "POSITIVE",
     "REGRESSION_LOSSES",
     "SHARED_CONSTRAINTS",
+    "WIDTHS",
     "BaseKANEstimator",
     "Execution",
     "KANNet",
@@ -39,7 +41,7 @@ __all__ = [
     "Progress",
     "TensorData",
     "by_chunks",
-    "check_widths",
+    "check_layer_sizes",
     "choose_execution",
     "draw_seeds",
     "fill_docstring",

@@ -82,6 +82,14 @@ class BaseKANEstimator(BaseEstimator):
             }
         return settings
 
+    def _module_params(self) -> dict[str, Any]:
+        """More settings of the network, those in net_params."""
+        return {
+            key.removeprefix("module__"): value
+            for key, value in (self.net_params or {}).items()
+            if key.startswith("module__")
+        }
+
     def _check_parameters(self) -> None:
         """Validate types and ranges, then what no single range can say."""
         rate = self.learning_rate
@@ -133,18 +141,13 @@ class BaseKANEstimator(BaseEstimator):
 
     def _build(self, layer_sizes: list[int], knots: Any, execution: Execution, seed: int) -> None:
         """Make ``net_`` with freshly started parameters."""
-        user = {
-            key.removeprefix("module__"): value
-            for key, value in (self.net_params or {}).items()
-            if key.startswith("module__")
-        }
         settings = {
             "layer_sizes": layer_sizes,
             "knots": knots,
             "dtype": execution.dtype,
             "working_memory": self.working_memory,
         }
-        self._network = settings | self._network_settings() | deepcopy(user)
+        self._network = settings | self._network_settings() | deepcopy(self._module_params())
         self._execution = execution
         self._begin(self._network | {"seed": seed}, self.solver)
 
@@ -154,6 +157,7 @@ class BaseKANEstimator(BaseEstimator):
             "dtype": execution.dtype,
             "dropout": self.dropout,
             "working_memory": self.working_memory,
+            "backend": self._module_params().get("backend", "auto"),
         }
         self._execution = execution
         self._begin_again(seed, self.solver)
@@ -187,6 +191,8 @@ class BaseKANEstimator(BaseEstimator):
         """
         settings = self._network_settings().items()
         pairs = {name: (self._network[name], now) for name, now in settings if name != "dropout"}
+        bias = self._network.get("bias", False), self._module_params().get("bias", False)
+        pairs["net_params['module__bias']"] = bias
         for name, (then, now) in (pairs | more).items():
             if then != now:
                 raise ValueError(

@@ -31,10 +31,11 @@ def choose_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() and not nested else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
+        torch.empty(1, device=chosen).tolist()  # "meta" has no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
         raise ValueError(
-            f"device={str(device)!r} is not available here ({error}). Use device='auto' or "
+            f"device={str(device)!r} is not available here ({reason}). Use device='auto' or "
             "device='cpu'."
         ) from error
     return chosen

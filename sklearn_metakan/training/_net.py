@@ -1,17 +1,15 @@
 """The one skorch net: tensor batches, losses read once an epoch, a clean interrupt."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from skorch.utils import FirstStepAccumulator
 from torch import Tensor
 
-from sklearn_metakan.training._callbacks import StopTraining
+from sklearn_metakan.training._callbacks import StopTraining, warn_caller
 from sklearn_metakan.training._capturable import check_cuda_graph, is_captured
 from sklearn_metakan.training._cuda_graph import CapturedStep
 from sklearn_metakan.training._data import Batch, BatchIterator, TensorData
@@ -121,11 +119,9 @@ class KANNet(NeuralNet):
             self._drop_unfinished_epoch()
             if not self._stopped_by_callback():
                 self.interrupted_ = True
-                warnings.warn(
+                warn_caller(
                     f"Interrupted after {len(self.history)} iterations: the estimator is "
-                    "fitted with the weights so far.",
-                    ConvergenceWarning,
-                    stacklevel=2,
+                    "fitted with the weights so far."
                 )
         return self
 

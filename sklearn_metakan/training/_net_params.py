@@ -28,6 +28,11 @@ _TAKEN = {
 _CLOSED = {
     "module": "the estimator builds its own; use sklearn_metakan.nn for others",
     "criterion": "use loss",
+    "dataset": "tables become tensors that batches are sliced from",
+    "iterator_train": "batches are sliced from tensors; use batch_size",
+    "iterator_valid": "batches are sliced from tensors; use working_memory",
+    "history": "each fit starts a new one; it is kept in net_.history",
+    "predict_nonlinearity": "predict and predict_proba apply it",
     "train_split": "use early_stopping and validation_fraction, or X_val and y_val in fit",
 }
 

@@ -1,9 +1,9 @@
 """Which values the constructor parameters that all estimators share may take."""
 
-from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -12,6 +12,8 @@ from sklearn_metakan.basis import BasisName
 POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 COUNT = Interval(Integral, 1, None, closed="left")
+
+WIDTHS: list[Any] = ["array-like", Integral]  # check_layer_sizes explains single numbers
 
 SHARED_CONSTRAINTS: dict[str, list[Any]] = {
     "grid_size": [COUNT],
@@ -41,10 +43,16 @@ META_CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-def check_widths(name: str, widths: Sequence[Any]) -> None:
-    """Raise a ValueError unless all are whole numbers of at least 1."""
-    for width in widths:
+def check_layer_sizes(sizes: Any) -> None:
+    """Raise unless they are widths, in a list of some kind."""
+    if isinstance(sizes, Real) or (isinstance(sizes, np.ndarray) and not sizes.ndim):
+        raise ValueError(
+            f"hidden_layer_sizes must list the widths of the hidden layers, got {sizes!r}. One "
+            "layer of 64 is (64,), none is ()."
+        )
+    for width in sizes if np.iterable(sizes) and not isinstance(sizes, str) else ():
         if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
             raise ValueError(
-                f"{name} must hold whole numbers of at least 1, got {width!r} in {widths!r}."
+                "hidden_layer_sizes must hold whole numbers of at least 1, got "
+                f"{width!r} in {sizes!r}."
             )

@@ -14,22 +14,32 @@ META_LEARNERS = ("*.meta_learner.*",)
 class LBFGS(torch.optim.LBFGS):
     """Full-batch L-BFGS with strong Wolfe line search, one iteration a step.
 
-    torch's own evaluates the loss once more at the start of every step. Here the closure
-    remembers where it was evaluated last, so that a step ends with the loss and gradient
-    of the accepted point, and the next one starts from them.
+    Differs from torch's own in two things. That one evaluates the loss once more at the start
+    of every step; here the closure remembers where it was evaluated last, so that a step ends
+    with the loss and gradient of the accepted point, and the next one starts from them. And it
+    refuses curvature pairs with ``y . s <= 1e-10``, all of them once the loss is small; here it
+    is given loss and gradient in units of the dtype's rounding, 1 / eps (a power of two, so that
+    this rounds nothing): minimisation goes on to the dtype's end, whatever the loss's unit.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 1.0, **options: Any) -> None:
         defaults: dict[str, Any] = {  # max_eval bounds a line search, for max_iter=1 it would be 1
             "max_iter": 1,
             "max_eval": 25,
-            "history_size": 20,
+            "history_size": 50,
             "tolerance_grad": 1e-12,
             "tolerance_change": 0.0,
             "line_search_fn": "strong_wolfe",
         }
         super().__init__(params, lr=lr, **(defaults | options))
+        (group,) = self.param_groups
+        self._units = 1 / torch.finfo(group["params"][0].dtype).eps
+        group["tolerance_grad"] *= self._units
         self._seen: tuple[Tensor, Tensor] | None = None  # where, and the loss there
+
+    def _gather_flat_grad(self) -> Tensor:
+        gradient: Tensor = super()._gather_flat_grad()
+        return gradient * self._units
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
         parameters, evaluated = self.param_groups[0]["params"], False
@@ -39,13 +49,13 @@ class LBFGS(torch.optim.LBFGS):
             point = parameters_to_vector(parameters).detach()
             if self._seen is None or not torch.equal(point, self._seen[0]):
                 self._seen, evaluated = (point, closure().detach()), True
-            return self._seen[1]
+            return self._seen[1] * self._units
 
         super().step(remembering)
         if not evaluated:  # no step from a stationary point; the caller still waits for its loss
             self._seen = None
         with torch.enable_grad():
-            return remembering()
+            return remembering() / self._units
 
 
 def adamw_settings(

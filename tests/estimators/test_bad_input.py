@@ -99,7 +99,7 @@ def test_object_array_of_numbers_fits_as_the_numbers():
     np.testing.assert_array_equal(objects.predict(X.astype(object)), numbers)
 
 
-@pytest.mark.parametrize("value", ["red", "1.5", {}, [1, 2], 1j, object()])
+@pytest.mark.parametrize("value", ["red", "1.5", {}, [1, 2], 1j, object(), pd.NA])
 def test_object_array_with_anything_else_names_column_and_value(value):
     table = X.astype(object)
     table[3, 1] = value
@@ -148,6 +148,25 @@ def test_text_column_in_predict_is_named():
 def test_dates_are_named_with_their_type():
     with pytest.raises(ValueError, match=r"'born'.*datetime64"):
         KANRegressor(**SMALL).fit(FRAME.assign(born=pd.Timestamp("2020-01-01")), Y)
+
+
+def test_dates_are_refused_in_arrays_and_targets_too():
+    dates = np.datetime64("2020-01-01") + np.arange(40)
+    model = KANRegressor(**SMALL)
+    for table in (dates[:, None], dates[:, None] - dates[0]):
+        with pytest.raises(ValueError) as error:
+            model.fit(table, Y)
+        assert_message(error, "X", str(table.dtype), "numbers")
+    with pytest.raises(ValueError) as error:
+        model.fit(X, dates)
+    assert_message(error, "y", str(dates.dtype), "numbers")
+
+
+def test_each_kind_of_column_gets_its_own_advice():
+    frame = FRAME.assign(born=pd.Timestamp("2020-01-01"), wave=1j, city="Rome")
+    with pytest.raises(ValueError) as error:
+        KANRegressor(**SMALL).fit(frame, Y)
+    assert_message(error, "'born'", "days", "'wave'", "imaginary", "encoder, ['city']")
 
 
 def test_columns_of_the_same_name_are_named():
@@ -223,6 +242,12 @@ def test_finite_numbers_may_be_huge(scale_inputs):
     assert np.isfinite(model.predict(huge)).all()
 
 
+def test_numbers_too_large_to_go_unscaled_are_named():
+    with pytest.raises(ValueError) as error:
+        KANRegressor(**SMALL, scale_inputs=None).fit(X * 1e200, Y)
+    assert_message(error, f"{np.abs(X).max() * 1e200:.1e}", "scale_inputs=None", "'auto'")
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_one_and_two_rows_fit(rows):
     prediction = KANRegressor(**SMALL).fit(X[:rows], Y[:rows]).predict(X)
@@ -244,8 +269,26 @@ def test_y_missing_or_not_finite(estimator):
     with pytest.raises(ValueError, match="requires y"):
         estimator(**SMALL).fit(X, None)
     for value, name in ((np.nan, "NaN"), (np.inf, "infinity")):
-        with pytest.raises(ValueError, match=f"y contains {name}"):
-            estimator(**SMALL).fit(X, np.where(Y > 1, value, 0.0))
+        bad = Y > 1
+        with pytest.raises(ValueError, match=f"y contains {name}") as error:
+            estimator(**SMALL).fit(X, np.where(bad, value, 0.0))
+        assert_message(error, f"{bad.sum()} rows", f"row {bad.argmax()}", "Drop")
+
+
+@pytest.mark.parametrize("gap", [None, np.nan, pd.NA])
+def test_gaps_among_labels_are_named(gap):
+    labels = np.array(LABELS, dtype=object)
+    labels[[7, 9]] = gap
+    with pytest.raises(ValueError) as error:
+        KANClassifier(**SMALL).fit(X, labels)
+    assert_message(error, "2 rows", "row 7")
+
+
+def test_labels_of_two_kinds_are_named():
+    labels = np.array([1, "one"] * 20, dtype=object)
+    with pytest.raises(ValueError) as error:
+        KANClassifier(**SMALL).fit(X, labels)
+    assert_message(error, "'one'", " 1.", "astype(str)")
 
 
 def test_regressor_refuses_text_in_y_and_points_to_classifiers():
@@ -424,6 +467,13 @@ def test_hidden_layer_sizes_names_the_width(value):
     assert_message(error, repr(value), repr(value[-1]), "at least 1")
 
 
+@pytest.mark.parametrize("value", [64, np.array(64)])
+def test_hidden_layer_sizes_are_a_list(value):
+    with pytest.raises(ValueError) as error:
+        KANRegressor(hidden_layer_sizes=value).fit(X, Y)
+    assert_message(error, "hidden_layer_sizes", repr(value), "(64,)")
+
+
 @pytest.mark.parametrize("estimator", META)
 @pytest.mark.parametrize(("name", "value"), cases(BAD_META))
 def test_meta_learner_parameters(estimator, name, value):
@@ -477,7 +527,7 @@ def test_partial_fit_contradicts_lbfgs():
     assert "solver='adamw'" in str(error.value.__cause__)
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:99", "nowhere", "xpu"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:99", "nowhere", "xpu", "xla", "meta"])
 def test_device_that_is_not_there(device):
     import torch
 
@@ -486,6 +536,7 @@ def test_device_that_is_not_there(device):
     with pytest.raises(ValueError) as error:
         KANRegressor(device=device).fit(X, Y)
     assert_message(error, f"device={device!r}", "device='cpu'")
+    assert len(str(error.value)) < 400  # torch lists all its kernels
 
 
 def test_points_outside_the_grid_with_extrapolation_error():

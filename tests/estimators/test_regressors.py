@@ -540,6 +540,9 @@ NETWORK_CHANGES = {
     "grid_size": 7,
     "degree": 2,
     "extrapolation": "base",
+    "knots": "quantile",
+    "scale_inputs": "standard",
+    "scale_target": False,
 }
 META_CHANGES = {
     "prompt_dim": 3,
@@ -566,6 +569,15 @@ def test_going_on_refuses_another_network(regressor, name, value, going_on):
         getattr(model.set_params(**{name: value}), going_on)(X, Y)
     assert f"{name} from {then!r} to {value!r}" in str(error.value)
     np.testing.assert_array_equal(model.predict(X), predicted)
+
+
+@both
+def test_going_on_takes_another_backend_but_no_bias(regressor):
+    model = regressor(**STEPS, warm_start=True).fit(X, Y)
+    model.set_params(net__module__backend="reference").fit(X, Y)
+    assert {layer.backend for layer in model.module_.kan_layers()} == {"reference"}
+    with pytest.raises(ValueError, match=r"cannot change net_params\['module__bias'\] from False"):
+        model.set_params(net__module__bias=True).fit(X, Y)
 
 
 @both

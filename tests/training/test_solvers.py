@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.optimize
 import torch
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Training stopped at max_iter")
 
 OPTIONS = {
     "lr": 1.0,
-    "history_size": 20,
+    "history_size": 50,
     "tolerance_grad": 1e-12,
     "tolerance_change": 0.0,
     "line_search_fn": "strong_wolfe",
@@ -47,11 +48,12 @@ OPTIONS = {
 def rosenbrock():
     point = torch.tensor([-1.2, 1.0, 0.5], dtype=torch.float64, requires_grad=True)
 
-    def loss():
-        x = point
-        return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+    return [point], lambda: valley(point)
 
-    return [point], loss
+
+def valley(x):
+    """Rosenbrock's function; its minimum is 0 at ones, at the end of a bent valley."""
+    return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
 
 
 def network(meta_learners=None):
@@ -82,10 +84,11 @@ def closure_of(optimizer, loss, evaluations):
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 @pytest.mark.parametrize("iterations", [1, 2, 25])
 def test_steps_of_one_iteration_equal_one_long_call_of_torch(problem, iterations):
+    """... on the loss in units of the rounding."""
     parameters, loss = problem()
     long_run = []
     optimizer = torch.optim.LBFGS(parameters, max_iter=iterations, max_eval=10_000, **OPTIONS)
-    optimizer.step(closure_of(optimizer, loss, long_run))
+    optimizer.step(closure_of(optimizer, lambda: loss() * 2**52, long_run))
     expected = [p.detach().clone() for p in parameters]
 
     parameters, loss = problem()
@@ -99,6 +102,60 @@ def test_steps_of_one_iteration_equal_one_long_call_of_torch(problem, iterations
         torch.testing.assert_close(mine.detach(), theirs, rtol=0, atol=0)
     # ... at the price of at most one evaluation more in all, not one a step.
     assert len(steps) <= len(long_run) + 1
+
+
+@pytest.mark.parametrize("size", [2, 10])
+def test_valley_is_followed_to_its_end_in_as_many_steps_as_scipys(size):
+    start = np.where(np.arange(size) % 2, 1.0, -1.2)
+    precise = {"gtol": 0, "ftol": 0, "maxcor": 20}
+    scipys = scipy.optimize.minimize(
+        lambda x: (scipy.optimize.rosen(x), scipy.optimize.rosen_der(x)),
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options=precise,
+        callback=stop_below(1e-18),
+    )
+    point = torch.tensor(start, requires_grad=True)
+    optimizer, steps = LBFGS([point]), 0
+    while optimizer.step(closure_of(optimizer, lambda: valley(point), [])) > 1e-18:
+        steps += 1
+        assert steps < 1.5 * scipys.nit + 10
+    torch.testing.assert_close(point.detach(), torch.ones(size, dtype=torch.float64))
+
+
+def stop_below(value):
+    def callback(intermediate_result):
+        if intermediate_result.fun < value:
+            raise StopIteration
+
+    return callback
+
+
+@pytest.mark.parametrize("unit", [2.0**-30, 2.0**20])
+def test_unit_of_the_loss_does_not_matter(unit):
+    paths = []
+    for factor in (1.0, unit):
+        point = torch.tensor([-1.2, 1.0, 0.5], dtype=torch.float64, requires_grad=True)
+        optimizer = LBFGS([point])
+        closure = closure_of(optimizer, lambda x=point, factor=factor: factor * valley(x), [])
+        paths.append([optimizer.step(closure).item() / factor for _ in range(30)])
+    assert paths[0] == paths[1]
+
+
+def test_exact_functions_are_fitted_to_the_rounding():
+    """torch's own refuses to learn curvature here and comes to a stop."""
+    losses = {}
+    for name, kind in {"ours": LBFGS, "torch's": torch.optim.LBFGS}.items():
+        kan = KAN([2, 1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        teacher = KAN([2, 1], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        x = torch.from_numpy(X)
+        y = teacher(x).detach()
+        optimizer = kind(kan.parameters(), **OPTIONS | {"max_iter": 1, "max_eval": 25})
+        closure = closure_of(optimizer, lambda kan=kan, x=x, y=y: (kan(x) - y).pow(2).mean(), [])
+        for _ in range(300):
+            losses[name] = optimizer.step(closure).item()
+    assert losses["ours"] < 1e-20 < 1e-16 < losses["torch's"]
 
 
 def test_gradient_after_a_step_is_that_of_the_accepted_point():
@@ -326,6 +383,11 @@ TAKEN = {
     "train_split": "early_stopping",
     "criterion": "loss",
     "module": "sklearn_metakan.nn",
+    "iterator_train": "batch_size",
+    "iterator_valid": "working_memory",
+    "dataset": "tensors",
+    "history": "net_.history",
+    "predict_nonlinearity": "predict",
 }
 TAKEN_META = {
     f"module__{name}": name
