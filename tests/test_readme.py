@@ -19,7 +19,11 @@ def test_readme_opens_with_five_lines_without_scaler_or_torch():
     assert "Scaler" not in BLOCKS[0]
 
 
-@pytest.mark.parametrize("index", [0, 1], ids=["opening", "grid_search"])
+def test_the_equation_takes_at_most_twelve_lines():
+    assert "residual" in BLOCKS[2] and len(BLOCKS[2].strip().splitlines()) <= 12
+
+
+@pytest.mark.parametrize("index", [0, 1, 2], ids=["opening", "grid_search", "equation"])
 def test_readme_block(index):
     name, stated = STATED[index]
     run = subprocess.run(
