@@ -141,7 +141,8 @@ class _TabularClassifier(ClassifierMixin, TabularKAN):
     ) -> "_TabularClassifier":
         """One pass over these rows, with a constant learning rate.
 
-        The first call fixes classes, scaling and knots; give it rows typical of all.
+        The first call fixes classes, scaling and knots; give it rows typical of all. Pickles
+        hold no optimiser: a loaded copy goes on with a fresh one.
 
         Parameters
         ----------

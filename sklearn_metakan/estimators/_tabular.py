@@ -108,7 +108,8 @@ class TabularKAN(BaseKANEstimator):
     ) -> "TabularKAN":
         """One pass over these rows, with a constant learning rate.
 
-        The first call fixes scaling and knots; give it rows that are typical of all.
+        The first call fixes scaling and knots; give it rows that are typical of all. Pickles
+        hold no optimiser: a loaded copy goes on with a fresh one.
 
         Parameters
         ----------
