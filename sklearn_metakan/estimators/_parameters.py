@@ -7,13 +7,13 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_metakan.basis import BasisName
+from sklearn_metakan.nn import Augmentation, Norm
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 _COUNT = Interval(Integral, 1, None, closed="left")
 
-TABULAR_CONSTRAINTS: dict[str, list[Any]] = {
-    "hidden_layer_sizes": ["array-like"],
+_COMMON: dict[str, list[Any]] = {
     "grid_size": [_COUNT],
     "learning_rate": [str, _POSITIVE],  # BaseKANEstimator explains other strings than "auto"
     "max_iter": [StrOptions({"auto"}), _COUNT],
@@ -23,7 +23,6 @@ TABULAR_CONSTRAINTS: dict[str, list[Any]] = {
     "knots": [StrOptions({"uniform", "quantile"})],
     "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],
     "dropout": [Interval(Real, 0, 1, closed="left")],
-    "scale_inputs": [StrOptions({"auto", "minmax", "standard", "quantile"}), None],
     "solver": [StrOptions({"adamw", "lbfgs"})],
     "learning_rate_schedule": [StrOptions({"constant", "cosine", "exponential", "onecycle"})],
     "batch_size": [_COUNT],
@@ -39,6 +38,24 @@ TABULAR_CONSTRAINTS: dict[str, list[Any]] = {
     "verbose": ["verbose"],
     "callbacks": [list, tuple, None],
     "net_params": [dict, None],
+}
+
+TABULAR_CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like"],
+    "scale_inputs": [StrOptions({"auto", "minmax", "standard", "quantile"}), None],
+    **_COMMON,
+}
+
+IMAGE_CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_channels": ["array-like"],
+    "strides": [_COUNT, "array-like"],
+    "kernel_size": [_COUNT],
+    "norm": [StrOptions(set(get_args(Norm))), None],
+    "augment": [StrOptions(set(get_args(Augmentation))), callable, None],
+    "image_shape": ["array-like", None],
+    "channels_last": ["boolean"],
+    "scale_inputs": [StrOptions({"auto", "minmax", "standard"}), None],
+    **_COMMON,
 }
 
 META_CONSTRAINTS: dict[str, list[Any]] = {
@@ -60,3 +77,12 @@ REGRESSOR_CONSTRAINTS: dict[str, list[Any]] = {
 CLASSIFIER_CONSTRAINTS: dict[str, list[Any]] = {
     "class_weight": [dict, StrOptions({"balanced"}), None],
 }
+
+
+def check_widths(name: str, widths: Any) -> None:
+    """Raise unless all are whole numbers of at least 1."""
+    for width in widths:
+        if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
+            raise ValueError(
+                f"{name} must hold whole numbers of at least 1, got {width!r} in {widths!r}."
+            )

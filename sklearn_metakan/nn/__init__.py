@@ -1,10 +1,10 @@
 """Modules that work on their own in plain PyTorch."""
 
-from sklearn_metakan.nn._augment import Augment
+from sklearn_metakan.nn._augment import Augment, Augmentation
 from sklearn_metakan.nn._build import build_conv_network, build_network
 from sklearn_metakan.nn._coefficients import DirectCoefficients, MetaCoefficients
 from sklearn_metakan.nn._conv import KANConv1d, KANConv2d, KANConv3d
-from sklearn_metakan.nn._conv_network import ConvKAN, spread_strides
+from sklearn_metakan.nn._conv_network import ConvKAN, Norm, spread_strides
 from sklearn_metakan.nn._drawing import Drawing
 from sklearn_metakan.nn._frozen import frozen, n_frozen
 from sklearn_metakan.nn._importance import feature_importances
@@ -15,6 +15,7 @@ from sklearn_metakan.nn._network import KAN, KANNetwork
 __all__ = [
     "KAN",
     "Augment",
+    "Augmentation",
     "ConvKAN",
     "DirectCoefficients",
     "Drawing",
@@ -25,6 +26,7 @@ __all__ = [
     "KANNetwork",
     "MetaCoefficients",
     "MetaLearner",
+    "Norm",
     "build_conv_network",
     "build_network",
     "feature_importances",

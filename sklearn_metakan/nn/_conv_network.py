@@ -160,8 +160,6 @@ class ConvKAN(KANNetwork):
         _check_sizes(norm, self.sizes[1:] if norm_order == "after" else self.sizes[:-1])
         self.layers, self.norms = nn.ModuleList(layers), nn.ModuleList(norms)
         self.activations = nn.ModuleList(_activation(activation, dtype) for _ in layers)
-        self.augment = nn.Identity() if augment is None else Augment(augment, draw_seed(generator))
-        self.dropout = Dropout(dropout, draw_seed(generator)) if dropout else nn.Identity()
         self.register_buffer("pixel_centre", _by_channel(pixel_centre, image_shape[0], dtype))
         self.register_buffer("pixel_scale", _by_channel(pixel_scale, image_shape[0], dtype))
         # Without its own starting values: those come from the global generator.
@@ -171,8 +169,12 @@ class ConvKAN(KANNetwork):
                 parameter.zero_()
             if init is not None:
                 bound = hidden_channels[-1] ** -0.5
-                self.head.weight.uniform_(-bound, bound, generator=generator)
+                weight = self.head.weight  # the same numbers in every dtype
+                weight.copy_(weight.double().uniform_(-bound, bound, generator=generator))
                 initialize(layers, generator, init)
+        # Their seeds come last: starting values do not depend on them.
+        self.augment = nn.Identity() if augment is None else Augment(augment, draw_seed(generator))
+        self.dropout = Dropout(dropout, draw_seed(generator)) if dropout else nn.Identity()
 
     @property
     def out_features(self) -> int:
@@ -219,7 +221,7 @@ class ConvKAN(KANNetwork):
 def spread_strides(strides: int | Sequence[int], n_layers: int) -> tuple[int, ...]:
     """One stride for each layer."""
     each = (strides,) * n_layers if isinstance(strides, int) else tuple(strides)
-    if len(each) != n_layers or min(each) < 1:
+    if len(each) != n_layers or min(each, default=1) < 1:
         raise ValueError(
             "strides must be a whole number of at least 1, or one for each of the "
             f"{n_layers} hidden_channels, got {strides!r}."

@@ -1,6 +1,6 @@
 """What all estimators share: settings, network, training run, net_params, persistence."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sklearn_metakan.nn import KAN, build_network
+from sklearn_metakan.nn import KANNetwork, build_network
 from sklearn_metakan.training import _solvers
 from sklearn_metakan.training._callbacks import Monitor, Progress, check_callbacks
 from sklearn_metakan.training._data import TensorData
@@ -22,10 +22,19 @@ from sklearn_metakan.training._undo import kept_on_error
 
 LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
-STEPS, PASSES = 3000, (20, 200)  # what max_iter="auto" means for AdamW: steps, bounds on passes
+STEPS = 3000  # what max_iter="auto" means for AdamW, within bounds on the passes
 # What a net is made for; if it changes, training that goes on needs a new net.
 _TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate"} | {
-    *("weight_decay", "dropout", "loss", "quantile", "device", "precision", "working_memory"),
+    *(
+        "weight_decay",
+        "dropout",
+        "augment",
+        "loss",
+        "quantile",
+        "device",
+        "precision",
+        "working_memory",
+    ),
     "net_params",
 }
 
@@ -38,8 +47,11 @@ class BaseKANEstimator(BaseEstimator):
     """
 
     _is_meta: ClassVar[bool] = False
+    _network_builder: ClassVar[Callable[..., KANNetwork]] = staticmethod(build_network)
+    _of_training: ClassVar[set[str]] = {"dropout"}  # settings that do not shape the network
     adamw_learning_rate: ClassVar[float] = 0.02
     adamw_weight_decay: ClassVar[float] = 0.01
+    adamw_passes: ClassVar[tuple[int, int]] = (20, 200)  # the bounds of max_iter="auto"
 
     net_params: dict[str, Any] | None
     net_: KANNet
@@ -129,19 +141,14 @@ class BaseKANEstimator(BaseEstimator):
             }
         return _solvers.adamw_settings(rate, decay, **rates)
 
-    def _build(self, layer_sizes: list[int], knots: Any, execution: Execution, seed: int) -> None:
-        """Make ``net_`` with freshly started parameters."""
+    def _build(self, shape: dict[str, Any], execution: Execution, seed: int) -> None:
+        """Make ``net_`` with freshly started parameters; ``shape`` has what follows from data."""
         user = {
             key.removeprefix("module__"): value
             for key, value in (self.net_params or {}).items()
             if key.startswith("module__")
         }
-        settings = {
-            "layer_sizes": layer_sizes,
-            "knots": knots,
-            "dtype": execution.dtype,
-            "working_memory": self.working_memory,
-        }
+        settings = shape | {"dtype": execution.dtype, "working_memory": self.working_memory}
         self._network = settings | self._network_settings() | deepcopy(user)
         self._execution = execution
         self._begin(self._network | {"seed": seed})
@@ -149,11 +156,15 @@ class BaseKANEstimator(BaseEstimator):
     def _rebuild(self, execution: Execution, seed: int) -> None:
         """A new net with the same parameters: present settings, fresh optimiser."""
         state, history = self.module_.state_dict(), self.net_.history
-        self._network = self._network | {
-            "dtype": execution.dtype,
-            "dropout": self.dropout,
-            "working_memory": self.working_memory,
-        }
+        present = {name: getattr(self, name) for name in self._of_training}
+        self._network = (
+            self._network
+            | present
+            | {
+                "dtype": execution.dtype,
+                "working_memory": self.working_memory,
+            }
+        )
         self._execution = execution
         self._begin(self._network | {"init": None, "seed": seed})
         self.module_.load_state_dict(state)
@@ -180,7 +191,11 @@ class BaseKANEstimator(BaseEstimator):
         ``more`` has those of subclasses: their values then and now.
         """
         settings = self._network_settings().items()
-        pairs = {name: (self._network[name], now) for name, now in settings if name != "dropout"}
+        pairs = {
+            name: (self._network[name], now)
+            for name, now in settings
+            if name not in self._of_training
+        }
         for name, (then, now) in (pairs | more).items():
             if then != now:
                 raise ValueError(
@@ -202,7 +217,7 @@ class BaseKANEstimator(BaseEstimator):
 
     def _make_net(self, network: dict[str, Any], training: dict[str, Any]) -> KANNet:
         settings = {f"module__{name}": value for name, value in network.items()} | training
-        net = KANNet(build_network, device=self._execution.device, verbose=0, **settings)
+        net = KANNet(self._network_builder, device=self._execution.device, verbose=0, **settings)
         net.initialize()
         net.module_.eval()
         return net
@@ -213,7 +228,7 @@ class BaseKANEstimator(BaseEstimator):
             return self.max_iter
         if self.solver == "lbfgs":
             return LBFGS_ITERATIONS
-        fewest, most = PASSES
+        fewest, most = self.adamw_passes
         return min(most, max(fewest, -(-STEPS // batches)))
 
     def _train(
@@ -257,7 +272,7 @@ class BaseKANEstimator(BaseEstimator):
     # --- what was fitted --------------------------------------------------------------
 
     @property
-    def module_(self) -> KAN:
+    def module_(self) -> KANNetwork:
         """The plain torch module: scaled inputs in, raw outputs out."""
         return self.net_.module_
 

@@ -50,7 +50,7 @@ class Execution:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Within it, products run in the chosen precision; the global switch is put back."""
+        """Within it, products run in the chosen precision; the global switches are put back."""
         # No cache: it would keep the weights of the first step.
         autocast = torch.autocast(
             self.device.type, torch.bfloat16, self.products == "bf16", cache_enabled=False
@@ -59,13 +59,14 @@ class Execution:
             with autocast:
                 yield
             return
-        before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = self.products == "tf32"
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = matmul.allow_tf32, cudnn.allow_tf32
+        matmul.allow_tf32 = cudnn.allow_tf32 = self.products == "tf32"
         try:
             with autocast:
                 yield
         finally:
-            torch.backends.cuda.matmul.allow_tf32 = before
+            matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def threads_for(device: torch.device, numbers: int) -> AbstractContextManager[Any]:
