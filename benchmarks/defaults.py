@@ -129,9 +129,9 @@ def estimator(config: dict[str, Any], task: str, seed: int) -> Any:
     settings = dict(config)
     if settings.get("max_iter") == "auto x2":
         settings["max_iter"] = "auto"
-        _base.STEPS, _base.PASSES = 6000, (40, 400)
+        _base.STEPS, _base.BaseKANEstimator.adamw_passes = 6000, (40, 400)
     else:
-        _base.STEPS, _base.PASSES = 3000, (20, 200)
+        _base.STEPS, _base.BaseKANEstimator.adamw_passes = 3000, (20, 200)
     _network.HIDDEN_RANGE = settings.pop("hidden_range", _network.HIDDEN_RANGE)
     _initialization.SMOOTHNESS = settings.pop("smoothness", _initialization.SMOOTHNESS)
     prompt_decay = settings.pop("prompt_decay", True)

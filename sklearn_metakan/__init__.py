@@ -2,11 +2,20 @@
 
 from sklearn_metakan.estimators import (
     KANClassifier,
+    KANImageClassifier,
     KANRegressor,
     MetaKANClassifier,
+    MetaKANImageClassifier,
     MetaKANRegressor,
 )
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["KANClassifier", "KANRegressor", "MetaKANClassifier", "MetaKANRegressor"]
+__all__ = [
+    "KANClassifier",
+    "KANImageClassifier",
+    "KANRegressor",
+    "MetaKANClassifier",
+    "MetaKANImageClassifier",
+    "MetaKANRegressor",
+]

@@ -11,12 +11,20 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import EpochTimer
 
-from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
+from sklearn_metakan import (
+    KANClassifier,
+    KANImageClassifier,
+    KANRegressor,
+    MetaKANClassifier,
+    MetaKANImageClassifier,
+    MetaKANRegressor,
+)
 
 REGRESSORS = [KANRegressor, MetaKANRegressor]
 CLASSIFIERS = [KANClassifier, MetaKANClassifier]
 META = [MetaKANRegressor, MetaKANClassifier]
 ALL = REGRESSORS + CLASSIFIERS
+IMAGES = [KANImageClassifier, MetaKANImageClassifier]  # of columns: as images of one row
 
 SHORT = {"max_iter": 60, "learning_rate": 0.03, "weight_decay": 1e-2, "random_state": 0}
 LBFGS = {"solver": "lbfgs", "learning_rate": "auto", "max_iter": 20, "weight_decay": 1e-4}
@@ -40,6 +48,10 @@ BASES = [
     for name in ("rbf", "mexican_hat", "morlet", "dog", "shannon", "chebyshev", "legendre", "gram")
 ]
 SCALINGS = [{"scale_inputs": kind} for kind in ("minmax", "standard", "quantile", None)]
+OF_IMAGES = [
+    {"norm": "layer", "hidden_channels": (8,), "strides": 1},
+    {"knots": "quantile", "scale_inputs": "standard", "hidden_channels": (8,)},
+]
 TRAINING = [
     {"learning_rate_schedule": "constant"},
     {"learning_rate_schedule": "cosine"},
@@ -58,13 +70,15 @@ def in_turn(estimators, variants):
     return [turns[i](**SHORT | variant) for i, variant in enumerate(variants)]
 
 
-@parametrize_with_checks([estimator(random_state=0) for estimator in ALL])
+@pytest.mark.filterwarnings("ignore:X has .* columns, which is no square")
+@parametrize_with_checks([estimator(random_state=0) for estimator in ALL + IMAGES])
 def test_defaults(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Training stopped at max_iter")
+@pytest.mark.filterwarnings("ignore:X has .* columns, which is no square")
 @parametrize_with_checks(
     each(ALL, [LBFGS])
     + each(META, SOURCES)
@@ -73,6 +87,8 @@ def test_defaults(estimator, check):
     + in_turn([KANClassifier, KANRegressor], BASES)
     + in_turn(REGRESSORS, NETWORKS + SCALINGS + TRAINING)
     + in_turn(CLASSIFIERS[::-1], NETWORKS + SCALINGS + TRAINING)
+    + in_turn(IMAGES, OF_IMAGES)
+    + in_turn(IMAGES[::-1], BASES[::3])
 )
 def test_variants(estimator, check, monkeypatch):
     if getattr(estimator, "loss", None) == "poisson":

@@ -7,17 +7,45 @@ from sklearn_metakan.training import BaseKANEstimator, fill_docstring
 
 T = TypeVar("T", bound=type[BaseKANEstimator])
 
-TUNE_FIRST = """\
+HIDDEN_LAYERS = """\
     hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
         Widths of the hidden layers. ``()`` is the additive model: one function for each
         feature and output, no interactions.
+"""
+
+HIDDEN_CHANNELS = """\
+    hidden_channels : tuple of int, default=<hidden_channels>
+        Channels after each convolution; their means over the image go into a linear layer.
+    strides : int or tuple of int, default=<strides>
+        Of every convolution, or of each: 2 halves height and width.
+    kernel_size : int, default=<kernel_size>
+        Pixels of a side of the kernels; images are padded by half of it.
+    norm : {"batch", "instance", "layer", None}, default=<norm>
+        After each convolution, by statistics over the batch and the pixels of a channel; over
+        the pixels of a channel of an image; or over all channels and pixels of an image.
+        ``net_params={"module__norm_order": "before"}`` normalises the inputs in place of the
+        outputs, ``"module__activation": "prelu"`` adds a PReLU to each layer.
+    augment : {"flip", "crop", "flip_crop", None} or callable, default=None
+        Random changes of images in training: mirrored left to right; padded with zeros by an
+        eighth of a side on either end and cut to size; both; or what a callable makes of a
+        tensor (n, channels, height, width) in the units of X.
+    image_shape : tuple of int, default=None
+        Shape of an image: (height, width), (channels, height, width) or, with channels_last,
+        (height, width, channels). None: as in X of shape (n, height, width) or (n, channels,
+        height, width); for X of shape (n, columns) a square of one channel, or else one row of
+        pixels, with a warning.
+    channels_last : bool, default=False
+        Whether the channels are X's last axis.
+"""
+
+TUNE_FIRST = """\
     grid_size : int, default=<grid_size>
         Cells of the grid: more cells, finer functions. Without effect on polynomials.
     learning_rate : float or "auto", default="auto"
         Largest step size. "auto" is <adamw_learning_rate> for "adamw" and 1.0 for "lbfgs".
     max_iter : int or "auto", default="auto"
         Passes over the data; for "lbfgs", iterations. "auto" is as many passes as make 3,000
-        steps, but from 20 to 200; 200 iterations for "lbfgs".
+        steps, but from <fewest> to <most>; 200 iterations for "lbfgs".
     weight_decay : float or "auto", default="auto"
         Pull of all trainable numbers towards zero: decoupled in "adamw"; for "lbfgs",
         ``0.5 * weight_decay * |parameters|^2`` in the loss. "auto" is <adamw_weight_decay> for
@@ -39,7 +67,7 @@ METHOD = """\
         Gaussians and wavelets end and leave silu alone, tanh levels off; not for "legendre",
         which would explode); the value at the end; a ValueError.
     dropout : float in [0, 1), default=0.0
-        Share of hidden units left out at random in training."""
+        Share of <dropped> left out at random in training."""
 
 SCALE_INPUTS = """\
     scale_inputs : {"auto", "minmax", "standard", "quantile", None}, default="auto"
@@ -47,6 +75,12 @@ SCALE_INPUTS = """\
         [-1, 1]; unchanged, for columns of order one: the grid follows them, but silu and with
         it the steps of training are in their units. "auto" is minmax for columns spread evenly
         over their range, and the mean of minmax and quantile for the others."""
+
+SCALE_PIXELS = """\
+    scale_inputs : {"auto", "minmax", "standard", None}, default="auto"
+        Inside the estimator, each channel by itself: range onto [-1, 1]; mean 0 and deviation
+        1; unchanged. "auto" is minmax, but for uint8 [0, 255] onto [-1, 1]. Images of dtype
+        uint8 are divided by 255, and what is predicted must have the dtype of the fit."""
 
 TRAINING = """\
     solver : {"adamw", "lbfgs"}, default="adamw"
@@ -92,8 +126,8 @@ TRAINING = """\
 
 ATTRIBUTES = """\
     net_ : the skorch net
-    module_ : sklearn_metakan.nn.KAN
-        The torch module: scaled inputs in, raw outputs out.
+    module_ : sklearn_metakan.nn.<module>
+        The torch module: <inputs> in, raw outputs out.
     n_features_in_, feature_names_in_ : int, ndarray
     n_iter_ : int
         Iterations of the last fit.
@@ -106,12 +140,19 @@ ATTRIBUTES = """\
     cuda_graph_ : bool
         Whether steps of the last training were replays of a CUDA graph.
     input_scaler_<target_scaler> : fitted scaling
-    feature_importances_ : ndarray of shape (n_features_in_,)
+    <of_features>"""
+
+OF_FEATURES = """feature_importances_ : ndarray of shape (n_features_in_,)
         Share of the outputs' spread due to each feature."""
 
+OF_IMAGES = """image_shape_ : tuple of int
+        (channels, height, width); n_features_in_ is their product."""
+
 _TEXTS = {
-    "TUNE_FIRST": TUNE_FIRST,
+    "TUNE_FIRST": HIDDEN_LAYERS + TUNE_FIRST,
+    "TUNE_FIRST_IMAGES": HIDDEN_CHANNELS + TUNE_FIRST,
     "METHOD": METHOD + "\n" + SCALE_INPUTS,
+    "METHOD_IMAGES": METHOD + "\n" + SCALE_PIXELS,
     "TRAINING": TRAINING,
     "ATTRIBUTES": ATTRIBUTES,
 }
@@ -119,12 +160,19 @@ _TEXTS = {
 
 def document(cls: T) -> T:
     """Class decorator: fill {TUNE_FIRST}, {METHOD}, ... in the docstring with the shared texts."""
-    is_regressor = "loss" in signature(cls.__init__).parameters
+    names = signature(cls).parameters
+    is_regressor, is_image = "loss" in names, "hidden_channels" in names
     fill_docstring(
         cls,
         _TEXTS,
         adamw_weight_decay=cls.adamw_weight_decay,
+        fewest=cls.adamw_passes[0],
+        most=cls.adamw_passes[1],
         score="R2" if is_regressor else "Accuracy",
         target_scaler=", target_scaler_" if is_regressor else "",
+        dropped="pooled channels" if is_image else "hidden units",
+        module="ConvKAN" if is_image else "KAN",
+        inputs="images" if is_image else "scaled inputs",
+        of_features=OF_IMAGES if is_image else OF_FEATURES,
     )
     return cls

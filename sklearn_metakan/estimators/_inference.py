@@ -1,5 +1,6 @@
 """What is read off a trained network: its outputs for a table, and the features' importances."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from sklearn_metakan.estimators._rows import to_tensor
 from sklearn_metakan.estimators._scaling import N_QUANTILES, InputScaler
-from sklearn_metakan.nn import KAN, feature_importances, frozen, n_frozen
+from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen
 from sklearn_metakan.training import Execution, by_chunks
 
 DEFAULT_MEMORY = 64.0  # MiB
@@ -17,20 +18,22 @@ _IMPORTANCE_ROWS = 512
 
 
 def network_outputs(
-    network: KAN,
-    scaler: InputScaler,
+    network: KANNetwork,
+    inputs: Callable[[NDArray[Any]], Tensor],
     X: NDArray[Any],
     execution: Execution,
     working_memory: float | None,
 ) -> NDArray[Any]:
-    """Raw outputs (n, n_network_outputs) in X's dtype, a chunk of rows at a time.
+    """Raw outputs (n, n_network_outputs), a chunk of rows at a time.
 
+    In X's dtype, or float32 for whole numbers; ``inputs`` makes a chunk what the network takes.
     Of ``working_memory`` MiB, a quarter is for the rows of a chunk, a quarter for generated
     weights that are kept from one chunk to the next, if all fit in; the layers need at most
     half of what they are given for a training step.
     """
     memory = (DEFAULT_MEMORY if working_memory is None else working_memory) * 2**20
-    outputs = np.empty((len(X), network.out_features), dtype=X.dtype)
+    dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float32)
+    outputs = np.empty((len(X), network.out_features), dtype=dtype)
     rows = rows_in(memory / 4, network)
     with torch.inference_mode(), execution.active():
         module: nn.Module = network
@@ -40,20 +43,20 @@ def network_outputs(
             module = frozen(network, linear=False)
 
         def compute(chunk: slice) -> None:
-            scaled = to_tensor(scaler.transform(X[chunk]), execution)
-            outputs[chunk] = module(scaled).double().cpu().numpy()
+            outputs[chunk] = module(inputs(X[chunk])).double().cpu().numpy()
 
         by_chunks(len(X), rows, compute)
     return outputs
 
 
-def rows_in(memory: float, network: KAN) -> int:
+def rows_in(memory: float, network: KANNetwork) -> int:
     """Rows that fit into so many bytes: in X's units, scaled, and on their way through a layer."""
-    widths = [layer.in_features + layer.out_features for layer in network.kan_layers()]
-    return max(1, int(memory / (8 * 2 * max(widths))))
+    return max(1, int(memory / (8 * 2 * network.widest_layer)))
 
 
-def importances(network: KAN, scaler: InputScaler, execution: Execution) -> NDArray[np.float64]:
+def importances(
+    network: KANNetwork, scaler: InputScaler, execution: Execution
+) -> NDArray[np.float64]:
     """Of the features, on rows drawn column by column from the training data's quantiles."""
     rng = np.random.default_rng(0)
     table = scaler.quantiles_

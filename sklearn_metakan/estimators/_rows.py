@@ -56,6 +56,9 @@ def count_held_out(n: int, fraction: float) -> int:
 
 
 def to_tensor(values: NDArray[Any], execution: Execution) -> Tensor:
-    """On the device, numbers in the network's dtype; class labels stay whole."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values)).to(execution.device)
+    """On the device, numbers in the network's dtype; whole ones stay whole."""
+    values = np.ascontiguousarray(values)
+    if not values.flags.writeable:  # a mapped file: torch warns
+        values = values.copy()
+    tensor = torch.from_numpy(values).to(execution.device)
     return tensor.to(execution.dtype) if tensor.is_floating_point() else tensor

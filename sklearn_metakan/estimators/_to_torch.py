@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_metakan.estimators._scaling import InputScaler, TargetScaler
-from sklearn_metakan.nn import KAN, frozen
+from sklearn_metakan.nn import KANNetwork, frozen
 
 
 class ScaledInputs(nn.Module):
@@ -89,20 +89,23 @@ class Probabilities(nn.Module):
 
 
 class TorchPredictor(nn.Module):
-    """What ``to_torch`` returns: ``head(network(scale(x)))``, in x's dtype.
+    """What ``to_torch`` returns: ``head(network(inputs(x)))``, in x's dtype.
 
     Shape
     -----
-    (n, n_features) -> what ``predict`` or ``predict_proba`` returns.
+    What ``fit`` takes -> what ``predict`` or ``predict_proba`` returns. For x of whole
+    numbers, the result has the network's dtype.
     """
 
-    def __init__(self, scaler: InputScaler, network: KAN, head: nn.Module) -> None:
+    def __init__(self, inputs: nn.Module, network: KANNetwork, head: nn.Module) -> None:
         super().__init__()
         parameter = next(network.parameters())
-        self.scale = ScaledInputs(scaler).to(parameter.device)
+        self.inputs = inputs.to(parameter.device)
         self.network = frozen(deepcopy(network))
         self.head = head.to(parameter.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        scaled = self.scale(x).to(next(self.network.parameters()).dtype)
-        return self.head(self.network(scaled).to(x.dtype)).to(x.dtype)
+        inner = next(self.network.parameters()).dtype
+        outer = x.dtype if x.is_floating_point() else inner
+        outputs = self.network(self.inputs(x).to(inner)).to(outer)
+        return self.head(outputs).to(outer)

@@ -107,6 +107,8 @@ def _is_numeric_column(column: pd.Series) -> bool:
 
 def check_finite(X: NDArray[Any], columns: Any, estimator_name: str) -> None:
     """Raise if X holds NaN or infinity, naming the first such column and how many rows."""
+    if X.dtype.kind != "f":
+        return
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(X.sum()):
             return

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,17 @@ class _Coefficients(nn.Module, ABC):
     """What sources share; see ``sklearn_metakan.ops.CoefficientSource``."""
 
     in_features: int
+    in_shape: tuple[int, ...]  # (in_features,), or (in_channels, *kernel) of a convolution
     out_features: int
+
+    def _set_shape(self, in_features: int | Sequence[int], out_features: int) -> None:
+        self.in_shape = (in_features,) if isinstance(in_features, int) else tuple(in_features)
+        self.in_features, self.out_features = prod(self.in_shape), out_features
+
+    def _by_input(self, *parameters: Tensor) -> tuple[Tensor, ...]:
+        """Parameters with one leading axis of inputs."""
+        last = len(self.in_shape) - 1
+        return parameters if last == 0 else tuple(p.flatten(0, last) for p in parameters)
 
     @abstractmethod
     def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]: ...
@@ -45,36 +56,40 @@ class DirectCoefficients(_Coefficients):
     Parameters
     ----------
     in_features, out_features, n_functions : int
+        For a convolution, in_features is the tuple (in_channels, *kernel), and out_features
+        are those of a group.
     dtype : torch.dtype, default: torch's default
 
     Attributes
     ----------
     weight : Parameter of shape (in_features, C, out_features)
+        Of a convolution, (in_channels, *kernel, C, out_features).
 
     Source: Liu et al., "KAN: Kolmogorov-Arnold Networks" (2024).
     """
 
     def __init__(
         self,
-        in_features: int,
+        in_features: int | Sequence[int],
         out_features: int,
         n_functions: int,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
+        self._set_shape(in_features, out_features)
         self.n_functions = n_functions
-        self.weight = nn.Parameter(torch.zeros(in_features, n_functions, out_features, dtype=dtype))
+        shape = (*self.in_shape, n_functions, out_features)
+        self.weight = nn.Parameter(torch.zeros(shape, dtype=dtype))
 
     @property
     def numbers_per_input(self) -> int:
         return self.n_functions * self.out_features
 
     def extra_repr(self) -> str:
-        return f"{self.in_features} -> {self.out_features}, n_functions={self.n_functions}"
+        return f"{_shown(self.in_shape)} -> {self.out_features}, n_functions={self.n_functions}"
 
     def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        return (self.weight,), ()
+        return self._by_input(self.weight), ()
 
     def generate(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
         return by_input[0]
@@ -89,6 +104,8 @@ class MetaCoefficients(_Coefficients):
     Parameters
     ----------
     in_features, out_features : int
+        For a convolution, in_features is the tuple (in_channels, *kernel), and out_features
+        are those of a group.
     meta_learner : MetaLearner
         M; several layers may share one object.
     edge_scale : bool, default=False
@@ -99,11 +116,13 @@ class MetaCoefficients(_Coefficients):
     Attributes
     ----------
     prompts : Parameter of shape (in_features, out_features, p)
-        z_oi, started as standard normal numbers.
+        z_oi, started as standard normal numbers. Of a convolution, one for each edge:
+        (in_channels, *kernel, out_features, p).
     edge_scale : Parameter of shape (in_features, out_features) or None
     gain : Tensor of shape ()
         s, fixed: 1 / sqrt(in_features), so that one meta-learner serves layers of any
-        width; 1 with the paper's initialisation.
+        width; 1 with the paper's initialisation. Layers set it when their parameters start,
+        in_features then being the edges of an output.
 
     Source: Zhao et al. (ICML 2025), Algorithms 1 and 3; edge scale and the linear
     meta-learner are ours.
@@ -113,7 +132,7 @@ class MetaCoefficients(_Coefficients):
 
     def __init__(
         self,
-        in_features: int,
+        in_features: int | Sequence[int],
         out_features: int,
         meta_learner: MetaLearner,
         edge_scale: bool = False,
@@ -125,15 +144,14 @@ class MetaCoefficients(_Coefficients):
                 "edge_scale=True needs a meta-learner with a hidden layer: a linear one "
                 "already scales with its prompts. Set edge_scale=False or hidden_dim > 0."
             )
-        self.in_features, self.out_features = in_features, out_features
+        self._set_shape(in_features, out_features)
         self.meta_learner = meta_learner
-        self.register_buffer("gain", torch.tensor(in_features**-0.5, dtype=dtype))
-        self.prompts = nn.Parameter(
-            torch.zeros(in_features, out_features, meta_learner.prompt_dim, dtype=dtype)
-        )
+        self.register_buffer("gain", torch.tensor(self.in_features**-0.5, dtype=dtype))
+        edges = (*self.in_shape, out_features)
+        self.prompts = nn.Parameter(torch.zeros(*edges, meta_learner.prompt_dim, dtype=dtype))
         self.edge_scale: nn.Parameter | None = None
         if edge_scale:
-            self.edge_scale = nn.Parameter(torch.ones(in_features, out_features, dtype=dtype))
+            self.edge_scale = nn.Parameter(torch.ones(edges, dtype=dtype))
 
     @property
     def n_functions(self) -> int:
@@ -149,13 +167,13 @@ class MetaCoefficients(_Coefficients):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.in_features} -> {self.out_features}, "
+            f"{_shown(self.in_shape)} -> {self.out_features}, "
             f"edge_scale={self.edge_scale is not None}, gain={self.gain.item():.4g}"
         )
 
     def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         by_input = (self.prompts,) if self.edge_scale is None else (self.prompts, self.edge_scale)
-        return by_input, tuple(self.meta_learner.parameters())
+        return self._by_input(*by_input), tuple(self.meta_learner.parameters())
 
     def generate(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
         learner = self.meta_learner
@@ -175,3 +193,7 @@ class MetaCoefficients(_Coefficients):
     def scaled(self, shared: Sequence[Tensor]) -> Sequence[Tensor]:
         """The gain is linear in the last two: those of M's outer layer."""
         return (*shared[:-2], *(parameter * self.gain for parameter in shared[-2:]))
+
+
+def _shown(in_shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, in_shape))

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_metakan.nn._coefficients import DirectCoefficients, MetaCoefficients
-from sklearn_metakan.nn._linear import KANLinear
-from sklearn_metakan.nn._network import KAN
+from sklearn_metakan.nn._layer import KANLayer
+from sklearn_metakan.nn._network import KANNetwork
 
 _BLOCK = 8.0  # MiB, unless the layer has a working memory of its own
 
 
-def frozen(network: KAN, linear: bool = True) -> nn.Sequential:
+def frozen(network: KANNetwork, linear: bool = True) -> nn.Module:
     """The network as it works after training: generated weights made once, no dropout.
 
     Layers whose weights are not generated, and what no weight depends on, are shared with
@@ -19,7 +19,7 @@ def frozen(network: KAN, linear: bool = True) -> nn.Sequential:
 
     Parameters
     ----------
-    network : KAN
+    network : KAN or ConvKAN
     linear : bool, default=True
         Whether also those of linear meta-learners, which are C / p times as many numbers as
         what they come from.
@@ -34,44 +34,36 @@ def frozen(network: KAN, linear: bool = True) -> nn.Sequential:
     True
     """
     layers = network.kan_layers()
-    return nn.Sequential(*(_frozen_layer(at) if _generates(at, linear) else at for at in layers))
+    return network.with_layers(
+        [_frozen_layer(at) if _generates(at, linear) else at for at in layers]
+    )
 
 
-def n_frozen(network: KAN, linear: bool = True) -> int:
+def n_frozen(network: KANNetwork, linear: bool = True) -> int:
     """How many weights ``frozen`` makes."""
     layers = (layer for layer in network.kan_layers() if _generates(layer, linear))
-    return sum(at.in_features * at.basis.n_functions * at.out_features for at in layers)
+    return sum(layer.n_coefficients for layer in layers)
 
 
-def _generates(layer: KANLinear, linear: bool) -> bool:
+def _generates(layer: KANLayer, linear: bool) -> bool:
     source = layer.source
     return isinstance(source, MetaCoefficients) and (linear or not source.meta_learner.is_linear)
 
 
-def _frozen_layer(layer: KANLinear) -> KANLinear:
-    n_in, n_out, basis = layer.in_features, layer.out_features, layer.basis
+def _frozen_layer(layer: KANLayer) -> KANLayer:
+    shape, n_out = layer.source.in_shape, layer.source.out_features
     with torch.device("meta"):  # no memory for what is replaced at once
-        source = DirectCoefficients(n_in, n_out, basis.n_functions)
-    source.weight = nn.Parameter(_weights(layer))
-    result = KANLinear(
-        n_in,
-        n_out,
-        basis,
-        source,
-        backend=layer.backend,
-        working_memory=layer.working_memory,
-        init=None,
-    )
-    result.bias = layer.bias
-    return result
+        source = DirectCoefficients(shape, n_out, layer.basis.n_functions)
+    source.weight = nn.Parameter(_weights(layer).unflatten(0, shape))
+    return layer.with_source(source)
 
 
 @torch.no_grad()
-def _weights(layer: KANLinear) -> Tensor:
+def _weights(layer: KANLayer) -> Tensor:
     """(in, C, out), a few inputs at a time: generating takes more memory than the result."""
     source = layer.source
     parameter = next(source.parameters())
-    shape = (layer.in_features, layer.basis.n_functions, layer.out_features)
+    shape = (source.in_features, source.n_functions, source.out_features)
     weights = parameter.new_empty(shape)
     memory = _BLOCK if layer.working_memory is None else layer.working_memory
     step = max(1, int(memory * 2**20 / (parameter.element_size() * source.numbers_per_input)))

@@ -6,7 +6,7 @@ functions over the inputs' law, K the second moments of their second derivatives
 of the grid's half width). The term in m makes edges that average to nothing, so that
 layers pass on the variation between rows and not a constant; r keeps nearly dependent
 functions (silu and splines) from growing against each other. Scaled so that
-``E[w' M w] = 1 / in_features``, a layer's outputs have variance one.
+``E[w' M w] = 1 / fan_in``, the edges that an output sums, a layer's outputs have variance one.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from sklearn_metakan.nn._coefficients import DirectCoefficients, MetaCoefficient
 from sklearn_metakan.nn._meta_learner import MetaLearner
 
 if TYPE_CHECKING:
-    from sklearn_metakan.nn._linear import KANLinear
+    from sklearn_metakan.nn._layer import KANLayer
 
 Init = Literal["variance", "paper"]
 InputLaw = Literal["uniform", "normal"]
@@ -33,7 +33,7 @@ _N_POINTS, _MAX_INPUTS, _N_PROMPTS = 256, 64, 1024
 
 
 def initialize(
-    layers: Sequence["KANLinear"],
+    layers: Sequence["KANLayer"],
     generator: torch.Generator | None = None,
     init: Init = "variance",
 ) -> None:
@@ -44,13 +44,13 @@ def initialize(
     """
     if init not in ("variance", "paper"):
         raise ValueError(f"init must be 'variance' or 'paper', got {init!r}.")
-    users: dict[MetaLearner, list[KANLinear]] = {}
+    users: dict[MetaLearner, list[KANLayer]] = {}
     with torch.no_grad():
         for layer in layers:
             if layer.bias is not None:
                 layer.bias.zero_()
             if isinstance(layer.source, MetaCoefficients):
-                _start_prompts(layer.source, generator, init)
+                _start_prompts(layer.source, layer.fan_in, generator, init)
                 users.setdefault(layer.source.meta_learner, []).append(layer)
             elif isinstance(layer.source, DirectCoefficients):
                 _start_direct(layer.source.weight, layer, generator)
@@ -106,14 +106,16 @@ def _leading_functions(factor: Tensor, moment: Tensor) -> Tensor:
     return functions * torch.where(functions[-1] < 0, -1.0, 1.0)
 
 
-def _start_direct(weight: Tensor, layer: "KANLinear", generator: torch.Generator | None) -> None:
+def _start_direct(weight: Tensor, layer: "KANLayer", generator: torch.Generator | None) -> None:
     factor = _prior_factor(*_moments(layer.basis, layer.input_law)).to(weight)
-    weight.copy_(factor @ _normal(weight, generator) / layer.in_features**0.5)
+    weight.copy_(factor @ _normal(weight, generator) / layer.fan_in**0.5)
 
 
-def _start_prompts(source: MetaCoefficients, generator: torch.Generator | None, init: Init) -> None:
+def _start_prompts(
+    source: MetaCoefficients, fan_in: int, generator: torch.Generator | None, init: Init
+) -> None:
     source.prompts.copy_(_normal(source.prompts, generator))
-    source.gain.fill_(source.in_features**-0.5)
+    source.gain.fill_(fan_in**-0.5)
     if init == "paper":
         n_edges = source.in_features * source.out_features
         source.prompts.mul_((2 / (n_edges + source.prompts.shape[-1])) ** 0.5)
@@ -133,7 +135,7 @@ def _start_as_paper(meta_learner: MetaLearner, generator: torch.Generator | None
 
 def _start_meta_learner(
     meta_learner: MetaLearner,
-    layers: Sequence["KANLinear"],
+    layers: Sequence["KANLayer"],
     generator: torch.Generator | None,
 ) -> None:
     pairs = [_moments(layer.basis, layer.input_law) for layer in layers]

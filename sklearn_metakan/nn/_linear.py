@@ -1,17 +1,15 @@
-"""The one KAN layer; what kind of KAN it is depends on its coefficient source alone."""
+"""The one dense KAN layer; what kind of KAN it is depends on its coefficient source alone."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sklearn_metakan.basis import Basis, BSplineBasis
-from sklearn_metakan.nn._coefficients import DirectCoefficients, MetaCoefficients
-from sklearn_metakan.nn._initialization import Init, InputLaw, initialize
+from sklearn_metakan.basis import Basis
+from sklearn_metakan.nn._initialization import Init, InputLaw
+from sklearn_metakan.nn._layer import KANLayer, Source
 from sklearn_metakan.ops import edge_sum
 
-Source = DirectCoefficients | MetaCoefficients
 
-
-class KANLinear(nn.Module):
+class KANLinear(KANLayer):
     """A layer of univariate functions: ``y_o = b_o + sum_i phi_oi(x_i)``.
 
     ``phi_oi(t) = sum_c w_oic B_c(t)``: the basis gives B_c, the source gives w_oic.
@@ -65,35 +63,24 @@ class KANLinear(nn.Module):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-        self.basis = BSplineBasis(in_features, dtype=dtype) if basis is None else basis
-        n_functions = self.basis.n_functions
-        if source is None:
-            source = DirectCoefficients(in_features, out_features, n_functions, dtype=dtype)
-        self.source = source
-        expected = (in_features, in_features, out_features, n_functions)
-        got = (
-            self.basis.in_features,
-            source.in_features,
-            source.out_features,
-            source.n_functions,
+        super().__init__(
+            (in_features,),
+            out_features,
+            basis,
+            source,
+            n_biases=out_features if bias else 0,
+            backend=backend,
+            working_memory=working_memory,
+            input_law=input_law,
+            dtype=dtype,
         )
-        if got != expected:
-            raise ValueError(
-                "basis and source do not fit the layer: (basis inputs, source inputs, source "
-                f"outputs, functions) must be {expected}, got {got}."
-            )
-        self.bias = nn.Parameter(torch.zeros(out_features, dtype=dtype)) if bias else None
-        self.backend, self.working_memory = backend, working_memory
-        self.input_law = input_law
+        self.in_features, self.out_features = in_features, out_features
         if init is not None:
             self.reset_parameters(generator, init)
 
-    def reset_parameters(
-        self, generator: torch.Generator | None = None, init: Init = "variance"
-    ) -> None:
-        initialize([self], generator, init)
+    @property
+    def fan_in(self) -> int:
+        return self.in_features
 
     def extra_repr(self) -> str:
         return f"{self.in_features} -> {self.out_features}, backend={self.backend!r}"

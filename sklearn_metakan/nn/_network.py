@@ -1,5 +1,6 @@
 """Networks: KAN layers one after the other, with or without meta-learners."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -9,15 +10,43 @@ from torch import Tensor, nn
 
 from sklearn_metakan.basis import BasisName, Extrapolation, make_basis
 from sklearn_metakan.nn._coefficients import DirectCoefficients, MetaCoefficients
+from sklearn_metakan.nn._drawing import draw_seed
 from sklearn_metakan.nn._dropout import Dropout
 from sklearn_metakan.nn._initialization import Init, initialize
-from sklearn_metakan.nn._linear import KANLinear, Source
+from sklearn_metakan.nn._layer import KANLayer, Source
+from sklearn_metakan.nn._linear import KANLinear
 from sklearn_metakan.nn._meta_learner import MetaLearner
 
 HIDDEN_RANGE = 3.0  # grid of hidden layers, in standard deviations of their inputs
 
 
-class KAN(nn.Module):
+class KANNetwork(nn.Module, ABC):
+    """What training and prediction ask of a network, whatever its layers."""
+
+    @property
+    @abstractmethod
+    def out_features(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def widest_features(self) -> int:
+        """Most features of a row that any layer has: inputs times C."""
+
+    @property
+    @abstractmethod
+    def widest_layer(self) -> int:
+        """Most numbers of a row that any layer takes and gives."""
+
+    @abstractmethod
+    def kan_layers(self) -> Iterator[KANLayer]:
+        """The layers from the inputs to the outputs."""
+
+    @abstractmethod
+    def with_layers(self, layers: Sequence[KANLayer]) -> nn.Module:
+        """The same network with other layers, in order, and no dropout."""
+
+
+class KAN(KANNetwork):
     """A Kolmogorov-Arnold network; with meta-learners, a MetaKAN.
 
     Parameters
@@ -97,20 +126,7 @@ class KAN(nn.Module):
             raise ValueError(
                 f"layer_sizes must name at least two positive widths, got {list(layer_sizes)}."
             )
-        if edge_scale and meta_learners is None:
-            raise ValueError(
-                "edge_scale=True needs meta_learners: direct coefficients hold their scale already."
-            )
-        n_layers = len(layer_sizes) - 1
-        if meta_learners is None or isinstance(meta_learners, MetaLearner):
-            assigned: list[MetaLearner | None] = [meta_learners] * n_layers
-        else:
-            assigned = list(meta_learners)
-        if len(assigned) != n_layers:
-            raise ValueError(
-                f"meta_learners must name one meta-learner for each of the {n_layers} layers, "
-                f"got {len(assigned)}."
-            )
+        assigned = assign(meta_learners, len(layer_sizes) - 1, edge_scale)
         layers, dropouts = [], []
         for index, (n_in, n_out) in enumerate(pairwise(layer_sizes)):
             first = index == 0
@@ -123,7 +139,9 @@ class KAN(nn.Module):
                 extrapolation=extrapolation if first or extrapolation != "error" else "linear",
                 dtype=dtype,
             )
-            source = _source(n_in, n_out, functions.n_functions, assigned[index], edge_scale, dtype)
+            source = make_source(
+                n_in, n_out, functions.n_functions, assigned[index], edge_scale, dtype
+            )
             layer = KANLinear(
                 n_in,
                 n_out,
@@ -137,7 +155,7 @@ class KAN(nn.Module):
                 dtype=dtype,
             )
             layers.append(layer)
-            seed = 0 if first or not dropout else _draw_seed(generator)
+            seed = 0 if first or not dropout else draw_seed(generator)
             dropouts.append(nn.Identity() if first or not dropout else Dropout(dropout, seed))
         self.layers = nn.ModuleList(layers)
         self.dropouts = nn.ModuleList(dropouts)
@@ -151,11 +169,16 @@ class KAN(nn.Module):
 
     @property
     def widest_features(self) -> int:
-        """Most features of a row that any layer has: in_features * C."""
         return max(layer.in_features * layer.basis.n_functions for layer in self.kan_layers())
 
+    @property
+    def widest_layer(self) -> int:
+        return max(layer.in_features + layer.out_features for layer in self.kan_layers())
+
+    def with_layers(self, layers: Sequence[KANLayer]) -> nn.Sequential:
+        return nn.Sequential(*layers)
+
     def kan_layers(self) -> Iterator[KANLinear]:
-        """The layers from the inputs to the outputs."""
         for layer in self.layers:
             assert isinstance(layer, KANLinear)
             yield layer
@@ -166,8 +189,26 @@ class KAN(nn.Module):
         return x
 
 
-def _source(
-    n_in: int,
+def assign(
+    meta_learners: MetaLearner | Sequence[MetaLearner] | None, n_layers: int, edge_scale: bool
+) -> list[MetaLearner | None]:
+    """The meta-learner of each layer, or None for all."""
+    if edge_scale and meta_learners is None:
+        raise ValueError(
+            "edge_scale=True needs meta_learners: direct coefficients hold their scale already."
+        )
+    if meta_learners is None or isinstance(meta_learners, MetaLearner):
+        return [meta_learners] * n_layers
+    if len(meta_learners) != n_layers:
+        raise ValueError(
+            f"meta_learners must name one meta-learner for each of the {n_layers} layers, "
+            f"got {len(meta_learners)}."
+        )
+    return list(meta_learners)
+
+
+def make_source(
+    n_in: int | tuple[int, ...],
     n_out: int,
     n_functions: int,
     meta_learner: MetaLearner | None,
@@ -177,7 +218,3 @@ def _source(
     if meta_learner is None:
         return DirectCoefficients(n_in, n_out, n_functions, dtype=dtype)
     return MetaCoefficients(n_in, n_out, meta_learner, edge_scale, dtype=dtype)
-
-
-def _draw_seed(generator: torch.Generator | None) -> int:
-    return int(torch.randint(2**62, (), generator=generator))

@@ -4,10 +4,12 @@ Saved for the backward pass are the input and the parameters, nothing else. A bl
 inputs (their weights are generated once) times some rows (their features are evaluated).
 Backward does the same again: ``dW = F' g`` and ``dF = g W'``, then on into prompts,
 meta-learner and x. What makes features and weights is exchangeable: plain PyTorch
-(``_kernels``) or fused kernels (``_triton``).
+(``_kernels``) or fused kernels (``_triton``); so is what they are multiplied by
+(``_products``): matrices, or maps that are convolved.
 """
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -16,6 +18,13 @@ from torch import Tensor
 from sklearn_metakan.basis import Basis
 from sklearn_metakan.ops._kernels import Features, Weights, leaf
 from sklearn_metakan.ops._memory import block_sizes, default_memory
+from sklearn_metakan.ops._products import (
+    Product,
+    columns,
+    columns_of_room,
+    room_for_columns,
+    slices,
+)
 from sklearn_metakan.ops._reference import edge_sum_reference
 
 if TYPE_CHECKING:
@@ -28,15 +37,14 @@ def edge_sum_blocked(
     source: "CoefficientSource",
     derivative: int,
     working_memory: float | None,
+    product: Product,
     fused: bool = False,
 ) -> Tensor:
     """See ``edge_sum``; ``working_memory`` in MiB bounds what a block takes."""
     x = x.to(basis.domain.dtype)
     by_input, shared = source.tensors()
-    plan = _Plan(basis, source, derivative, fused, len(by_input))
-    features, weights = plan.kernels(by_input, shared)
-    memory = default_memory(x, source) if working_memory is None else working_memory
-    inputs, rows = block_sizes(x, features.numbers_per_value, weights.numbers_per_input, memory)
+    plan = _Plan(basis, source, derivative, fused, product, len(by_input))
+    inputs, rows = plan.block_sizes(x, working_memory)
     return _EdgeSum.apply(x, plan._replace(inputs=inputs, rows=rows), *by_input, *shared)
 
 
@@ -47,9 +55,26 @@ class _Plan(NamedTuple):
     source: "CoefficientSource"
     derivative: int
     fused: bool
+    product: Product
     n_by_input: int  # of the source's tensors, those with a leading axis of inputs
     inputs: int = 0
     rows: int = 0
+
+    def block_sizes(self, x: Tensor, working_memory: float | None) -> tuple[int, int]:
+        features, weights = self.kernels(*self.source.tensors())
+        product, memory = self.product, working_memory
+        if memory is None:
+            memory = default_memory(x, prod(product.shape(len(x), self.source)), self.source)
+        edges = product.edges(slice(0, 1)).stop
+        for_row, for_input = product.numbers(self.source, self.basis.n_functions)
+        return block_sizes(
+            x,
+            features.numbers_per_value,
+            weights.numbers_per_input * edges + for_input,
+            memory,
+            pixels=product.pixels,
+            numbers_per_row=for_row,
+        )
 
     def kernels(
         self, by_input: Sequence[Tensor], shared: Sequence[Tensor]
@@ -65,14 +90,10 @@ class _Plan(NamedTuple):
         return tensors[: self.n_by_input], tensors[self.n_by_input :]
 
     def input_blocks(self) -> Iterator[slice]:
-        return _slices(self.source.in_features, self.inputs)
+        return self.product.input_blocks(self.basis.in_features, self.inputs)
 
     def row_blocks(self, n: int) -> Iterator[slice]:
-        return _slices(max(1, n), self.rows)  # of no rows: one empty block
-
-
-def _slices(total: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, total)) for start in range(0, total, size))
+        return slices(max(1, n), self.rows)  # of no rows: one empty block
 
 
 class _EdgeSum(torch.autograd.Function):
@@ -80,13 +101,14 @@ class _EdgeSum(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, plan: _Plan, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(x, *tensors)
         ctx.plan, ctx.precision = plan, _present_precision(x.device.type)
+        product = plan.product
         features, weights = plan.kernels(*plan.split(tensors))
-        y = x.new_empty(len(x), plan.source.out_features)
+        y = product.output(x, plan.source)
         for inputs in plan.input_blocks():
-            made = weights.make(inputs)
+            made = weights.make(product.edges(inputs))
             for rows in plan.row_blocks(len(x)):
-                block = features.values(x[rows, inputs], inputs.start)
-                _product(y[rows], block, made, add=inputs.start > 0)
+                block = features.values(columns(x[rows, inputs]), inputs.start)
+                product.add(y[rows], block, made, inputs, weights.functions_first)
         return y
 
     @staticmethod
@@ -110,22 +132,6 @@ def _present_precision(device_type: str) -> torch.autocast:
     )
 
 
-def _product(out: Tensor, left: Tensor, right: Tensor, add: bool) -> None:
-    """``out = left @ right`` or ``+=``; factors may be rounded, the sum is not."""
-    if left.dtype != out.dtype and out.is_cuda:
-        right = right.to(left.dtype)
-        if add:
-            torch.addmm(out, left, right, out_dtype=out.dtype, out=out)
-        else:
-            torch.mm(left, right, out_dtype=out.dtype, out=out)
-    elif left.dtype == right.dtype == out.dtype and not torch.is_autocast_enabled(out.device.type):
-        out.addmm_(left, right, beta=1 if add else 0)
-    elif add:
-        out.add_(left @ right.to(left.dtype))
-    else:
-        out.copy_(left @ right.to(left.dtype))
-
-
 def _differentiable_gradients(
     plan: _Plan, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
 ) -> list[Tensor | None]:
@@ -134,7 +140,8 @@ def _differentiable_gradients(
     Of views: a tensor that x itself came from must not be reached through x.
     """
     x, tensors = x.view_as(x), [t.view_as(t) for t in tensors]
-    y = edge_sum_reference(x, plan.basis, plan.source, plan.derivative, *plan.split(tensors))
+    call = (plan.basis, plan.source, plan.derivative, *plan.split(tensors), plan.product)
+    y = edge_sum_reference(x, *call)
     wanted = [t for t, need in zip((x, *tensors), needed, strict=True) if need]
     found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needed]
@@ -163,7 +170,7 @@ class _Backward:
         self.plan, self.x, self.grad, self.shared = plan, x, grad, shared
         with torch.enable_grad():
             self.features, self.weights = plan.kernels(by_input, shared)
-        self.x_grad = torch.empty_like(x) if of_x else None
+        self.x_grad = room_for_columns(x) if of_x else None
 
     def run(self) -> list[Tensor | None]:
         for inputs in self.plan.input_blocks():
@@ -174,22 +181,25 @@ class _Backward:
 
     def _block(self, inputs: slice) -> None:
         """From y into x and the dictionary, and into the weights, row block by row block."""
-        features, weights = self.features, self.weights
+        features, weights, product = self.features, self.weights, self.plan.product
+        edges, order = product.edges(inputs), weights.functions_first
         by_weights = self.x_grad is not None or features.learns
-        made = weights.remake(inputs) if by_weights else None
+        made = weights.remake(edges) if by_weights else None
         weights_grad: Tensor | None = None
         for rows in self.plan.row_blocks(len(self.x)):
-            x, grad = self.x[rows, inputs], self.grad[rows]
-            features_grad = None if made is None else grad.to(made.dtype) @ made.T
+            x, grad = columns(self.x[rows, inputs]), self.grad[rows]
+            features_grad = None
+            if made is not None:
+                features_grad = product.to_features(grad, made, inputs, order)
             if rows.stop >= len(self.x):
                 made = None  # makes room for the gradient of its size
-            x_grad = None if self.x_grad is None else self.x_grad[rows, inputs]
+            x_grad = None if self.x_grad is None else columns_of_room(self.x_grad[rows, inputs])
             block = features.backward(x, inputs.start, features_grad, x_grad, weights.learns)
             if block is None:
                 continue
             features_grad = None
             if weights_grad is None:
-                weights_grad = weights.new_gradient(inputs, one_product=len(grad) == len(self.x))
-            _product(weights_grad, block.T, grad.to(block.dtype), add=rows.start > 0)
+                weights_grad = weights.new_gradient(edges, one_product=len(grad) == len(self.x))
+            product.to_weights(weights_grad, block, grad, inputs, order, add=rows.start > 0)
         if weights_grad is not None:
-            weights.backward(inputs, weights_grad)
+            weights.backward(edges, weights_grad)

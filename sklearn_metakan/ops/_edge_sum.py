@@ -11,6 +11,7 @@ from torch import Tensor
 from sklearn_metakan.basis import Basis
 from sklearn_metakan.ops._blocked import edge_sum_blocked
 from sklearn_metakan.ops._memory import keep_freed_memory
+from sklearn_metakan.ops._products import Convolution, Dense, Product
 from sklearn_metakan.ops._reference import edge_sum_reference
 
 BACKENDS = ("reference", "blocked", "triton")
@@ -27,6 +28,7 @@ class CoefficientSource(Protocol):
     Attributes
     ----------
     in_features, out_features : int
+        Of a convolution's source, an input is a pair of channel and kernel position.
     activation : str or None
         Of the hidden layer, if weights come from ``M(z) = W_2 act(W_1 z + b_1) + b_2``;
         the tensors are then prompts (in, out, p) and perhaps scales (in, out), and shared
@@ -97,32 +99,101 @@ def edge_sum(
     -------
     Tensor of shape (n, out_features)
     """
-    if backend == "auto":
-        backend = _choose(x, basis, source, working_memory)
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be 'auto' or one of {BACKENDS}, got {backend!r}.")
     if x.dim() != 2 or x.shape[1] != source.in_features:
         raise ValueError(
             f"x must have the shape (n, in_features = {source.in_features}), got {tuple(x.shape)}."
         )
+    return _compute(x, basis, source, derivative, backend, working_memory, Dense())
+
+
+def edge_conv(
+    x: Tensor,
+    basis: Basis,
+    source: CoefficientSource,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int = 1,
+    backend: str = "auto",
+    working_memory: float | None = None,
+) -> Tensor:
+    """Convolution with a univariate function on every edge (output, input, kernel position).
+
+    ``y_o(t) = sum_i sum_k phi_oik(x_i(s t + d k - p))`` with ``phi(t) = sum_c w_c B_c(t)``,
+    i over the channels of o's group. Where the argument lies outside the image, in the
+    padding, the edge contributes nothing: features are zero there, not x.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, in_channels, *size), one to three dimensions
+    basis : Basis
+        Of ``in_channels`` inputs: all pixels of a channel share its grid.
+    source : CoefficientSource
+        Of ``in_channels * prod(kernel)`` inputs, in this order, and ``out_channels / groups``
+        outputs.
+    kernel, stride, padding, dilation : tuple of int, one for each dimension
+    groups : int, default=1
+        Divides in_channels.
+    backend, working_memory : as in ``edge_sum``
+        With several groups, "triton" makes features and weights in plain PyTorch.
+
+    Returns
+    -------
+    Tensor of shape (n, out_channels, *out_size), channels last in memory
+    """
+    if x.dim() != 2 + len(kernel) or x.shape[1] != basis.in_features:
+        raise ValueError(
+            f"x must have the shape (n, in_channels = {basis.in_features}) and {len(kernel)} "
+            f"sides of an image, got {tuple(x.shape)}."
+        )
+    geometry = (kernel, stride, padding, dilation, groups)
+    product = Convolution(basis.in_features, tuple(x.shape[2:]), *geometry)
+    if min(product.out_size) < 1:
+        raise ValueError(
+            f"The kernel {kernel} with dilation {dilation} is larger than images of size "
+            f"{product.size} with padding {padding}. Use larger images, or more padding."
+        )
+    return _compute(x, basis, source, 0, backend, working_memory, product)
+
+
+def _compute(
+    x: Tensor,
+    basis: Basis,
+    source: CoefficientSource,
+    derivative: int,
+    backend: str,
+    working_memory: float | None,
+    product: Product,
+) -> Tensor:
+    if backend == "auto":
+        backend = _choose(x, basis, source, working_memory, product)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be 'auto' or one of {BACKENDS}, got {backend!r}.")
     if x.device.type == "cpu":
         keep_freed_memory()
     if backend == "reference":
-        return edge_sum_reference(x, basis, source, derivative, *source.tensors())
+        return edge_sum_reference(x, basis, source, derivative, *source.tensors(), product)
     fused = backend == "triton" and len(x) > 0
     if fused:
         _check_fused(x, basis)
-    return edge_sum_blocked(x, basis, source, derivative, working_memory, fused)
+    fused = fused and product.orders_freely
+    return edge_sum_blocked(x, basis, source, derivative, working_memory, product, fused)
 
 
 def _choose(
-    x: Tensor, basis: Basis, source: CoefficientSource, working_memory: float | None
+    x: Tensor,
+    basis: Basis,
+    source: CoefficientSource,
+    working_memory: float | None,
+    product: Product,
 ) -> str:
     """What "auto" means."""
     if x.is_cuda and basis.domain.dtype == torch.float32 and _has_triton():
         return "triton"
-    numbers = basis.n_functions * len(x) + source.numbers_per_input
-    size = numbers * x.shape[-1] * x.element_size() / 2**20
+    rows, edges = len(x) * product.pixels, product.edges(slice(0, 1)).stop
+    numbers = basis.n_functions * rows + source.numbers_per_input * edges
+    size = numbers * x.shape[1] * x.element_size() / 2**20
     limit = SMALL if working_memory is None else min(SMALL, working_memory)
     return "reference" if size <= limit else "blocked"
 

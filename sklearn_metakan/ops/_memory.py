@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
 
 FEWEST_ROWS = 256  # of a block: below it, products and the calls around them are inefficient
+FEWEST_PIXELS = 2048  # the same where a row is an image
 MANY_ROWS = 4096  # the same on a card
 ALIGNED = 16  # inputs on a card: products of other sizes take twice the time (H200, TF32)
 CPU_MEMORY = 16.0  # MiB; measured: less makes blocks too small, more does not fit into the caches
@@ -17,34 +18,43 @@ CARD_SHARE = 0.8  # of the layer's input, output, parameters, gradients and opti
 CARD_LEAST = 4.0  # MiB
 
 
-def default_memory(x: Tensor, source: "CoefficientSource") -> float:
+def default_memory(x: Tensor, numbers_of_y: int, source: "CoefficientSource") -> float:
     """MiB that a layer's blocks may take if nobody says: what keeps a layer like an MLP's."""
     if x.device.type == "cpu":
         return CPU_MEMORY
     by_input, shared = source.tensors()
     parameters = sum(t.numel() for t in (*by_input, *shared))
-    numbers = x.numel() + len(x) * source.out_features + 4 * parameters
+    numbers = x.numel() + numbers_of_y + 4 * parameters
     return max(CARD_LEAST, CARD_SHARE * numbers * x.element_size() / 2**20)
 
 
 def block_sizes(
-    x: Tensor, numbers_per_value: int, numbers_per_input: int, working_memory: float
+    x: Tensor,
+    numbers_per_value: int,
+    numbers_per_input: int,
+    working_memory: float,
+    pixels: int = 1,
+    numbers_per_row: int = 0,
 ) -> tuple[int, int]:
     """Inputs and rows of a block that fits into the memory, backward pass included.
 
     As many inputs as go with ``FEWEST_ROWS`` rows, then as many rows as still fit; where
     the memory is too small even for that, one input and ``FEWEST_ROWS`` rows. On a card it
-    is ``MANY_ROWS`` at first.
+    is ``MANY_ROWS`` at first. Where a row is an image, it is so many ``pixels`` that count, and
+    numbers are held for each of them.
     """
     numbers = working_memory * 2**20 / x.element_size()
-    n, in_features = x.shape
+    n, in_features = x.shape[:2]
     on_cpu = x.device.type == "cpu"
-    rows = max(1, min(n, FEWEST_ROWS if on_cpu else MANY_ROWS))
-    inputs = _even(in_features, numbers / (numbers_per_input + rows * numbers_per_value))
+    fewest = FEWEST_ROWS if pixels == 1 else -(-FEWEST_PIXELS // pixels)
+    rows = max(1, min(n, fewest if on_cpu else -(-MANY_ROWS // pixels)))
+    of_value, of_row = pixels * numbers_per_value, pixels * numbers_per_row
+    room = numbers - rows * of_row
+    inputs = _even(in_features, room / (numbers_per_input + rows * of_value))
     if not on_cpu:
         inputs = min(in_features, -(-inputs // ALIGNED) * ALIGNED)
-    more = (numbers - inputs * numbers_per_input) / (inputs * numbers_per_value)
-    return inputs, _even(max(1, n), max(min(rows, FEWEST_ROWS), more))
+    more = (numbers - inputs * numbers_per_input) / (inputs * of_value + of_row)
+    return inputs, _even(max(1, n), max(min(rows, fewest), more))
 
 
 def _even(total: int, most: float) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
+from sklearn_metakan.ops._products import Product, columns
 
 if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
@@ -18,12 +19,13 @@ def edge_sum_reference(
     derivative: int,
     by_input: Sequence[Tensor],
     shared: Sequence[Tensor],
+    product: Product,
 ) -> Tensor:
-    """See ``edge_sum``; the last two are ``source.tensors()``, or others in their place."""
-    features = basis.evaluate(x, derivative=derivative)  # (n, in, C)
+    """See ``edge_sum``; tensors are ``source.tensors()``, or others in their place."""
+    features = basis.evaluate(columns(x), derivative=derivative)  # (rows, in, C)
     precision = features.dtype
     dictionary = source.dictionary(shared)
     if dictionary is not None:
-        features = features @ dictionary  # (n, in, p)
-    y = features.flatten(1) @ source.generate(by_input, shared).flatten(0, 1)
+        features = features @ dictionary  # (rows, in, p)
+    y = product.whole(features.flatten(1), source.generate(by_input, shared).flatten(0, 1))
     return y.to(precision)  # also inside autocast

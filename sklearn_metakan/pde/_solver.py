@@ -21,7 +21,7 @@ from sklearn_metakan.training import (
     Execution,
     LearningRateSchedule,
     Monitor,
-    check_layer_sizes,
+    check_widths,
     choose_execution,
     draw_seeds,
 )
@@ -82,7 +82,7 @@ class TrainedSolver(BaseKANEstimator):
         return self
 
     def _check_parameters(self) -> None:
-        check_layer_sizes(self.hidden_layer_sizes)
+        check_widths("hidden_layer_sizes", self.hidden_layer_sizes)
         super()._check_parameters()
         check_settings(self)
 
@@ -97,7 +97,8 @@ class TrainedSolver(BaseKANEstimator):
         self._problem = problem
         self.n_features_in_, self.domain_ = problem.domain.dim, problem.domain
         self._physics_settings = self._describe(problem, conditions)
-        self._build(sizes, (-1.0, 1.0), self._choose_execution(np.dtype(np.float32)), seed)
+        shape = {"layer_sizes": sizes, "knots": (-1.0, 1.0)}
+        self._build(shape, self._choose_execution(np.dtype(np.float32)), seed)
         for name, parameter in self._physics.named_parameters():
             if name in trained:
                 parameter.data.copy_(trained[name].detach())

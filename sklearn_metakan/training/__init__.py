@@ -19,7 +19,7 @@ from sklearn_metakan.training._parameters import (
     POSITIVE,
     SHARED_CONSTRAINTS,
     WIDTHS,
-    check_layer_sizes,
+    check_widths,
 )
 from sklearn_metakan.training._schedules import LearningRateSchedule
 from sklearn_metakan.training._seeding import draw_seeds
@@ -41,7 +41,7 @@ __all__ = [
     "Progress",
     "TensorData",
     "by_chunks",
-    "check_layer_sizes",
+    "check_widths",
     "choose_execution",
     "draw_seeds",
     "fill_docstring",

@@ -1,31 +1,40 @@
 """What all estimators share: settings, network, training run, net_params, persistence."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sklearn_metakan.nn import KAN, build_network
+from sklearn_metakan.nn import KANNetwork, build_network
 from sklearn_metakan.training import _solvers
 from sklearn_metakan.training._callbacks import Monitor, Progress, check_callbacks
 from sklearn_metakan.training._data import TensorData
 from sklearn_metakan.training._execution import Execution, choose_execution, threads_for
 from sklearn_metakan.training._net import KANNet, Score
 from sklearn_metakan.training._net_params import check_net_params, check_param_groups
+from sklearn_metakan.training._net_pickle import packed_net, unpack_into
 from sklearn_metakan.training._schedules import LearningRateSchedule
 from sklearn_metakan.training._undo import kept_on_error
 
 LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
-STEPS, PASSES = 3000, (20, 200)  # what max_iter="auto" means for AdamW: steps, bounds on passes
+STEPS = 3000  # what max_iter="auto" means for AdamW, within bounds on the passes
 # What a net is made for; if it changes, training that goes on needs a new net.
 _TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate"} | {
-    *("weight_decay", "dropout", "loss", "quantile", "device", "precision", "working_memory"),
+    *(
+        "weight_decay",
+        "dropout",
+        "augment",
+        "loss",
+        "quantile",
+        "device",
+        "precision",
+        "working_memory",
+    ),
     "net_params",
 }
 
@@ -39,9 +48,11 @@ class BaseKANEstimator(BaseEstimator):
 
     _is_meta: ClassVar[bool] = False
     _net_type: ClassVar[type[KANNet]] = KANNet
-    _make_module: ClassVar[Any] = staticmethod(build_network)
+    _make_module: ClassVar[Callable[..., nn.Module]] = staticmethod(build_network)
+    _of_training: ClassVar[set[str]] = {"dropout"}  # settings that do not shape the network
     adamw_learning_rate: ClassVar[float] = 0.02
     adamw_weight_decay: ClassVar[float] = 0.01
+    adamw_passes: ClassVar[tuple[int, int]] = (20, 200)  # the bounds of max_iter="auto"
 
     net_params: dict[str, Any] | None
     net_: KANNet
@@ -139,23 +150,18 @@ class BaseKANEstimator(BaseEstimator):
             }
         return _solvers.adamw_settings(rate, decay, **rates)
 
-    def _build(self, layer_sizes: list[int], knots: Any, execution: Execution, seed: int) -> None:
-        """Make ``net_`` with freshly started parameters."""
-        settings = {
-            "layer_sizes": layer_sizes,
-            "knots": knots,
-            "dtype": execution.dtype,
-            "working_memory": self.working_memory,
-        }
+    def _build(self, shape: dict[str, Any], execution: Execution, seed: int) -> None:
+        """Make ``net_`` with freshly started parameters; ``shape`` has what follows from data."""
+        settings = shape | {"dtype": execution.dtype, "working_memory": self.working_memory}
         self._network = settings | self._network_settings() | deepcopy(self._module_params())
         self._execution = execution
         self._begin(self._network | {"seed": seed}, self.solver)
 
     def _rebuild(self, execution: Execution, seed: int) -> None:
         """A new net with the same parameters: present settings, fresh optimiser."""
-        self._network = self._network | {
+        present = {name: getattr(self, name) for name in self._of_training}
+        self._network |= present | {
             "dtype": execution.dtype,
-            "dropout": self.dropout,
             "working_memory": self.working_memory,
             "backend": self._module_params().get("backend", "auto"),
         }
@@ -190,7 +196,11 @@ class BaseKANEstimator(BaseEstimator):
         ``more`` has those of subclasses: their values then and now.
         """
         settings = self._network_settings().items()
-        pairs = {name: (self._network[name], now) for name, now in settings if name != "dropout"}
+        pairs = {
+            name: (self._network[name], now)
+            for name, now in settings
+            if name not in self._of_training
+        }
         bias = self._network.get("bias", False), self._module_params().get("bias", False)
         pairs["net_params['module__bias']"] = bias
         for name, (then, now) in (pairs | more).items():
@@ -227,7 +237,7 @@ class BaseKANEstimator(BaseEstimator):
             return self.max_iter
         if self.solver == "lbfgs":
             return LBFGS_ITERATIONS
-        fewest, most = PASSES
+        fewest, most = self.adamw_passes
         return min(most, max(fewest, -(-STEPS // batches)))
 
     def _train(
@@ -278,7 +288,7 @@ class BaseKANEstimator(BaseEstimator):
     # --- what was fitted --------------------------------------------------------------
 
     @property
-    def module_(self) -> KAN:
+    def module_(self) -> KANNetwork:
         """The plain torch module: scaled inputs in, raw outputs out."""
         return self.net_.module_
 
@@ -306,18 +316,8 @@ class BaseKANEstimator(BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "net_" in state:
-            net = state.pop("net_")
-            module_state = net.module_.state_dict()
-            state["_net_state"] = {
-                "parameters": {k: v.detach().cpu().numpy() for k, v in module_state.items()},
-                "history": [
-                    {k: v for k, v in row.items() if k != "batches"} for row in net.history
-                ],
-            }
-            state["_execution"] = {
-                "device": str(self._execution.device),
-                "products": self._execution.products,
-            }
+            state["_net_state"] = packed_net(state.pop("net_"))
+            state["_execution"] = self._execution.packed()
             state["_network"] = self._network | {"dtype": str(self._execution.dtype)}
         return state
 
@@ -325,19 +325,10 @@ class BaseKANEstimator(BaseEstimator):
         state = dict(state)
         net_state = state.pop("_net_state", None)
         if net_state is not None:
-            dtype = getattr(torch, state["_network"]["dtype"].removeprefix("torch."))
-            device = torch.device(state["_execution"]["device"])
-            if device.type == "cuda" and not torch.cuda.is_available():
-                device = torch.device("cpu")
-            state["_network"] = state["_network"] | {"dtype": dtype}
-            state["_execution"] = Execution(device, dtype, state["_execution"]["products"])
+            state["_execution"] = Execution.unpacked(state["_execution"])
+            state["_network"] = state["_network"] | {"dtype": state["_execution"].dtype}
         super().__setstate__(state)
         if net_state is not None:
             # Good for predictions; training again makes a new net first (see _asked).
             self.net_ = self._make_net(self._network | {"init": None}, {"criterion": nn.MSELoss})
-            parameters = {k: torch.tensor(v) for k, v in net_state["parameters"].items()}
-            self.net_.module_.load_state_dict(parameters)
-            for row in net_state["history"]:
-                self.net_.history.new_epoch()
-                for key, value in row.items():
-                    self.net_.history.record(key, value)
+            unpack_into(self.net_, net_state)

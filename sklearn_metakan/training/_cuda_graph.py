@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklearn_metakan.nn._dropout import Dropout
+from sklearn_metakan.nn import Drawing
 from sklearn_metakan.training._capturable import WARM_UP, fixed_settings, rates_on_device
 from sklearn_metakan.training._data import Batch
 
@@ -98,7 +98,7 @@ class CapturedStep:
         with warnings.catch_warnings():  # newer versions register generators on their own
             warnings.simplefilter("ignore")
             for module in self.net.module_.modules():
-                if isinstance(module, Dropout) and module.generator is not None:
+                if isinstance(module, Drawing) and module.generator is not None:
                     graph.register_generator_state(module.generator)
         with (
             self._aside() as stream,

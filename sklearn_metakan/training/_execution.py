@@ -49,9 +49,21 @@ class Execution:
     dtype: torch.dtype
     products: Literal["full", "tf32", "bf16"]
 
+    def packed(self) -> dict[str, str]:
+        """As names, for a pickle."""
+        return {"device": str(self.device), "dtype": str(self.dtype), "products": self.products}
+
+    @classmethod
+    def unpacked(cls, names: dict[str, Any]) -> "Execution":
+        """From names; on the CPU where there is no CUDA."""
+        device = torch.device(names["device"])
+        if device.type == "cuda" and not torch.cuda.is_available():
+            device = torch.device("cpu")
+        return cls(device, getattr(torch, names["dtype"].removeprefix("torch.")), names["products"])
+
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Within it, products run in the chosen precision; the global switch is put back."""
+        """Within it, products run in the chosen precision; the global switches are put back."""
         # No cache: it would keep the weights of the first step.
         autocast = torch.autocast(
             self.device.type, torch.bfloat16, self.products == "bf16", cache_enabled=False
@@ -60,13 +72,14 @@ class Execution:
             with autocast:
                 yield
             return
-        before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = self.products == "tf32"
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = matmul.allow_tf32, cudnn.allow_tf32
+        matmul.allow_tf32 = cudnn.allow_tf32 = self.products == "tf32"
         try:
             with autocast:
                 yield
         finally:
-            torch.backends.cuda.matmul.allow_tf32 = before
+            matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def threads_for(device: torch.device, numbers: int) -> AbstractContextManager[Any]:

@@ -13,7 +13,7 @@ POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 COUNT = Interval(Integral, 1, None, closed="left")
 
-WIDTHS: list[Any] = ["array-like", Integral]  # check_layer_sizes explains single numbers
+WIDTHS: list[Any] = ["array-like", Integral]  # check_widths explains single numbers
 
 SHARED_CONSTRAINTS: dict[str, list[Any]] = {
     "grid_size": [COUNT],
@@ -43,16 +43,15 @@ META_CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-def check_layer_sizes(sizes: Any) -> None:
-    """Raise unless they are widths, in a list of some kind."""
-    if isinstance(sizes, Real) or (isinstance(sizes, np.ndarray) and not sizes.ndim):
+def check_widths(name: str, widths: Any) -> None:
+    """Raise unless they are whole numbers of at least 1, in a list of some kind."""
+    if isinstance(widths, Real) or (isinstance(widths, np.ndarray) and not widths.ndim):
         raise ValueError(
-            f"hidden_layer_sizes must list the widths of the hidden layers, got {sizes!r}. One "
-            "layer of 64 is (64,), none is ()."
+            f"{name} must list the widths of the hidden layers, got {widths!r}. One layer of 64 "
+            "is (64,), none is ()."
         )
-    for width in sizes if np.iterable(sizes) and not isinstance(sizes, str) else ():
+    for width in widths if np.iterable(widths) and not isinstance(widths, str) else ():
         if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
             raise ValueError(
-                "hidden_layer_sizes must hold whole numbers of at least 1, got "
-                f"{width!r} in {sizes!r}."
+                f"{name} must hold whole numbers of at least 1, got {width!r} in {widths!r}."
             )

@@ -9,6 +9,7 @@ import torch
 from sklearn_metakan import KANRegressor, MetaKANClassifier, MetaKANRegressor
 from sklearn_metakan.estimators import _inference
 from sklearn_metakan.estimators._inference import rows_in
+from sklearn_metakan.estimators._rows import to_tensor
 from sklearn_metakan.nn import KAN, KANLinear, MetaCoefficients
 
 RNG = np.random.default_rng(0)
@@ -127,7 +128,10 @@ def test_prediction_takes_no_more_than_working_memory(columns, hidden, memory, d
     network, scaler, execution = model.module_, model.input_scaler_, model._execution
     outputs = table[:, :1].nbytes / 2**20
 
+    def inputs(rows):
+        return to_tensor(scaler.transform(rows), execution)
+
     def predict():
-        _inference.network_outputs(network, scaler, table, execution, memory)
+        _inference.network_outputs(network, inputs, table, execution, memory)
 
     assert 0.1 < peak(predict) - outputs <= (64 if memory is None else memory)

@@ -14,7 +14,7 @@ from sklearn.metrics import d2_pinball_score, mean_squared_error, r2_score
 from sklearn.model_selection import train_test_split
 
 from sklearn_metakan import KANRegressor, MetaKANRegressor
-from sklearn_metakan.estimators import _tabular
+from sklearn_metakan.estimators import _estimator, _tabular
 
 REGRESSORS = [KANRegressor, MetaKANRegressor]
 LOSSES = ["squared_error", "absolute_error", "huber", "quantile", "poisson"]
@@ -479,7 +479,7 @@ def test_auto_early_stopping_is_for_large_tables_and_given_rows(regressor, monke
     assert regressor(**settings).fit(X, Y).validation_scores_ is None
     assert regressor(**settings).fit(X, Y).best_validation_score_ is None
     assert len(regressor(**settings).fit(X, Y, X_val=X, y_val=Y).validation_scores_) == 2
-    monkeypatch.setattr(_tabular, "AUTO_EARLY_STOPPING_ROWS", len(X) - 1)
+    monkeypatch.setattr(_estimator, "AUTO_EARLY_STOPPING_ROWS", len(X) - 1)
     assert len(regressor(**settings).fit(X, Y).validation_scores_) == 2
     assert regressor(**settings | {"early_stopping": False}).fit(X, Y).validation_scores_ is None
 

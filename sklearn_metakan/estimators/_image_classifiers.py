@@ -1,0 +1,208 @@
+"""KANs for classification of images."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_metakan.estimators._classification import Classification
+from sklearn_metakan.estimators._docs import document
+from sklearn_metakan.estimators._images import ImageKAN
+from sklearn_metakan.estimators._parameters import (
+    CLASSIFIER_CONSTRAINTS,
+    IMAGE_CONSTRAINTS,
+)
+from sklearn_metakan.training import META_CONSTRAINTS, store
+
+
+class _ImageClassifier(Classification, ImageKAN):
+    """Classes from pixels."""
+
+
+@document
+class KANImageClassifier(_ImageClassifier):
+    """Classification of images with a convolutional Kolmogorov-Arnold network.
+
+    ``y_o(t) = sum_ik phi_oik(x_i(t + k))`` in every layer, k a position in the kernel: each
+    number of a kernel is a sum of basis functions whose coefficients are trained.
+
+    Parameters
+    ----------
+    {TUNE_FIRST_IMAGES}
+    {METHOD_IMAGES}
+    class_weight : dict {label: weight}, "balanced" or None, default=None
+        Factor on the rows of each class; "balanced" is inverse to their frequency.
+    {TRAINING}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    {ATTRIBUTES}
+
+    See Also
+    --------
+    MetaKANImageClassifier : Generated coefficients: fewer trainable numbers.
+    KANClassifier : For tables.
+
+    References
+    ----------
+    {PAPER}
+    Drokin, "Kolmogorov-Arnold Convolutions", 2024, arXiv 2407.01092.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_metakan import KANImageClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X[:300].reshape(-1, 8, 8)
+    >>> model = KANImageClassifier((8,), max_iter=15, random_state=0).fit(X, y[:300])
+    >>> model.image_shape_
+    (1, 8, 8)
+    >>> bool(model.score(X, y[:300]) > 0.5)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **IMAGE_CONSTRAINTS,
+        **CLASSIFIER_CONSTRAINTS,
+    }
+
+    def __init__(
+        self,
+        hidden_channels: tuple[int, ...] = (16, 32),
+        *,
+        strides: int | tuple[int, ...] = 2,
+        kernel_size: int = 3,
+        norm: str | None = None,
+        augment: str | Callable[[Tensor], Tensor] | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        channels_last: bool = False,
+        grid_size: int = 5,
+        learning_rate: float | str = "auto",
+        max_iter: int | str = "auto",
+        weight_decay: float | str = "auto",
+        basis: str = "bspline",
+        degree: int = 3,
+        knots: str = "uniform",
+        extrapolation: str = "linear",
+        dropout: float = 0.0,
+        scale_inputs: str | None = "auto",
+        class_weight: dict[Any, float] | str | None = None,
+        solver: str = "adamw",
+        learning_rate_schedule: str = "onecycle",
+        batch_size: int = 256,
+        tol: float = 1e-4,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | str = "auto",
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        working_memory: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        store(self, locals())
+
+
+@document
+class MetaKANImageClassifier(_ImageClassifier):
+    """Classification of images with a convolutional KAN whose edges a meta-learner generates.
+
+    ``y_o(t) = sum_ik phi_oik(x_i(t + k))`` in every layer, k a position in the kernel; the
+    coefficients of each phi come from a small meta-learner, ``w_oik = a_oik M(z_oik)``, so that
+    an edge costs a prompt of p numbers (and a factor with edge_scale) in place of C.
+
+    Parameters
+    ----------
+    {TUNE_FIRST_IMAGES}
+    {METHOD_IMAGES}
+    class_weight : dict {label: weight}, "balanced" or None, default=None
+        Factor on the rows of each class; "balanced" is inverse to their frequency.
+    {META}
+    {TRAINING}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    {ATTRIBUTES}
+
+    See Also
+    --------
+    KANImageClassifier : Every edge with its own coefficients.
+    MetaKANClassifier : For tables.
+
+    References
+    ----------
+    {PAPER}
+    Drokin, "Kolmogorov-Arnold Convolutions", 2024, arXiv 2407.01092.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_metakan import MetaKANImageClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X[:300].reshape(-1, 8, 8)
+    >>> model = MetaKANImageClassifier((8,), max_iter=15, random_state=0).fit(X, y[:300])
+    >>> model.image_shape_
+    (1, 8, 8)
+    >>> bool(model.score(X, y[:300]) > 0.5)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **IMAGE_CONSTRAINTS,
+        **CLASSIFIER_CONSTRAINTS,
+        **META_CONSTRAINTS,
+    }
+    _is_meta = True
+
+    def __init__(
+        self,
+        hidden_channels: tuple[int, ...] = (16, 32),
+        *,
+        strides: int | tuple[int, ...] = 2,
+        kernel_size: int = 3,
+        norm: str | None = None,
+        augment: str | Callable[[Tensor], Tensor] | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        channels_last: bool = False,
+        grid_size: int = 5,
+        learning_rate: float | str = "auto",
+        max_iter: int | str = "auto",
+        weight_decay: float | str = "auto",
+        basis: str = "bspline",
+        degree: int = 3,
+        knots: str = "uniform",
+        extrapolation: str = "linear",
+        dropout: float = 0.0,
+        scale_inputs: str | None = "auto",
+        class_weight: dict[Any, float] | str | None = None,
+        prompt_dim: int = 1,
+        meta_hidden_dim: int = 32,
+        meta_activation: str = "sin",
+        edge_scale: bool = True,
+        n_meta_learners: int | str = "auto",
+        prompt_learning_rate: float | None = None,
+        meta_learning_rate: float | None = None,
+        solver: str = "adamw",
+        learning_rate_schedule: str = "onecycle",
+        batch_size: int = 256,
+        tol: float = 1e-4,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | str = "auto",
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        working_memory: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        store(self, locals())

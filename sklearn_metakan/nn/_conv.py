@@ -1,0 +1,181 @@
+"""The one convolution of univariate functions, in one, two and three dimensions."""
+
+from math import prod
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from sklearn_metakan.basis import Basis
+from sklearn_metakan.nn._initialization import Init, InputLaw
+from sklearn_metakan.nn._layer import KANLayer, Source
+from sklearn_metakan.ops import edge_conv, size_after
+
+Sides = int | tuple[int, ...]
+
+
+class _KANConv(KANLayer):
+    n_dimensions: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sides,
+        basis: Basis | None = None,
+        source: Source | None = None,
+        *,
+        stride: Sides = 1,
+        padding: Sides | Literal["same"] = 0,
+        dilation: Sides = 1,
+        groups: int = 1,
+        bias: bool = False,
+        backend: str = "auto",
+        working_memory: float | None = None,
+        input_law: InputLaw = "uniform",
+        init: Init | None = "variance",
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(
+                "groups must be at least 1 and divide in_channels and out_channels, got "
+                f"groups={groups} with {in_channels} and {out_channels} channels."
+            )
+        kernel_size = self._sides("kernel_size", kernel_size, 1)
+        super().__init__(
+            (in_channels, *kernel_size),
+            out_channels // groups,
+            basis,
+            source,
+            n_biases=out_channels if bias else 0,
+            backend=backend,
+            working_memory=working_memory,
+            input_law=input_law,
+            dtype=dtype,
+        )
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = kernel_size
+        self.stride = self._sides("stride", stride, 1)
+        self.dilation = self._sides("dilation", dilation, 1)
+        if padding == "same":
+            padding = self._same_padding()
+        assert not isinstance(padding, str)
+        self.padding = self._sides("padding", padding, 0)
+        if init is not None:
+            self.reset_parameters(generator, init)
+
+    def _sides(self, name: str, sides: Sides, least: int) -> tuple[int, ...]:
+        n = self.n_dimensions
+        sides = (sides,) * n if isinstance(sides, int) else tuple(sides)
+        if len(sides) != n or min(sides) < least:
+            raise ValueError(
+                f"{name} must be a whole number of at least {least}, or {n} of them, got {sides}."
+            )
+        return sides
+
+    def _same_padding(self) -> tuple[int, ...]:
+        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        if max(self.stride) > 1 or any(r % 2 for r in reach):
+            raise ValueError(
+                "padding='same' needs stride=1 and dilation * (kernel_size - 1) even, got "
+                f"stride={self.stride}, kernel_size={self.kernel_size} and "
+                f"dilation={self.dilation}. Give padding as numbers."
+            )
+        return tuple(r // 2 for r in reach)
+
+    @property
+    def fan_in(self) -> int:
+        return self.in_channels // self.groups * prod(self.kernel_size)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels} -> {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
+            f"groups={self.groups}, backend={self.backend!r}"
+        )
+
+    def out_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Sides of y's maps for images of this size."""
+        return size_after(size, self.kernel_size, self.stride, self.padding, self.dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = edge_conv(
+            x,
+            self.basis,
+            self.source,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            backend=self.backend,
+            working_memory=self.working_memory,
+        )
+        return y if self.bias is None else y + self.bias.view(-1, *[1] * self.n_dimensions)
+
+
+class KANConv1d(_KANConv):
+    """``KANConv2d`` for sequences: (n, in_channels, length) -> (n, out_channels, length')."""
+
+    n_dimensions = 1
+
+
+class KANConv2d(_KANConv):
+    """A convolution with a univariate function on every edge (output, input, position).
+
+    ``y_o(t) = b_o + sum_i sum_k phi_oik(x_i(s t + d k - p))``, t a pixel of y, k a position
+    in the kernel, s, d and p stride, dilation and padding; i over the channels of o's group.
+    ``phi_oik(z) = sum_c w_oikc B_c(z)``: the basis gives B_c, one for a channel and all its
+    pixels; the source gives w_oikc, and with a meta-learner every edge has its own prompt.
+
+    Beyond the image's border features are zero: an edge whose argument lies in the padding
+    contributes nothing, as when maps of features are convolved with zero padding (it does not
+    contribute ``phi(0)``).
+
+    Neither the maps of features nor generated weights are kept for the backward pass.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size : int or tuple of int
+    basis : Basis, default: cubic B-splines on 5 cells of [-1, 1]
+        Of ``in_channels`` inputs.
+    source : DirectCoefficients or MetaCoefficients, default: direct
+        Of in_features ``(in_channels, *kernel_size)`` and out_features
+        ``out_channels // groups``.
+    stride, dilation : int or tuple of int, default=1
+    padding : int, tuple of int or "same", default=0
+        On both ends of a side; "same" keeps the size of the image.
+    groups : int, default=1
+        Channels are split into so many groups; an output sums over its own alone.
+    bias : bool, default=False
+    backend, working_memory, input_law, init, generator, dtype : as for ``KANLinear``
+
+    Shape
+    -----
+    (n, in_channels, h, w) -> (n, out_channels, h', w'), channels last in memory;
+    ``h' = (h + 2 p - d (k - 1) - 1) // s + 1``.
+
+    Source: Drokin, "Kolmogorov-Arnold Convolutions" (2024), arXiv 2407.01092; Zhao et al.
+    (ICML 2025); a prompt for each edge is ours.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_metakan.nn import KANConv2d, MetaCoefficients, MetaLearner
+    >>> source = MetaCoefficients((4, 3, 3), 8, MetaLearner(1, 16, 9))
+    >>> layer = KANConv2d(4, 8, 3, source=source, padding=1)
+    >>> layer(torch.rand(2, 4, 6, 5)).shape
+    torch.Size([2, 8, 6, 5])
+    >>> source.prompts.shape
+    torch.Size([4, 3, 3, 8, 1])
+    """
+
+    n_dimensions = 2
+
+
+class KANConv3d(_KANConv):
+    """``KANConv2d`` for volumes: (n, in_channels, d, h, w) -> (n, out_channels, d', h', w')."""
+
+    n_dimensions = 3

@@ -1,0 +1,280 @@
+"""Networks for images: convolutions of univariate functions, pooling, a linear head."""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from itertools import pairwise
+from math import prod
+from typing import Literal, get_args
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from sklearn_metakan.basis import BasisName, Extrapolation, make_basis
+from sklearn_metakan.nn._augment import Augment, Augmentation
+from sklearn_metakan.nn._conv import KANConv2d
+from sklearn_metakan.nn._drawing import draw_seed
+from sklearn_metakan.nn._dropout import Dropout
+from sklearn_metakan.nn._initialization import Init, initialize
+from sklearn_metakan.nn._layer import KANLayer
+from sklearn_metakan.nn._meta_learner import MetaLearner
+from sklearn_metakan.nn._network import HIDDEN_RANGE, KANNetwork, assign, make_source
+
+Norm = Literal["batch", "instance", "layer"]
+NormOrder = Literal["after", "before"]
+
+
+class ConvKAN(KANNetwork):
+    """A convolutional KAN for images; with meta-learners, a convolutional MetaKAN.
+
+    ``scale -> [KANConv2d -> norm -> activation] * L -> mean over pixels -> dropout -> linear``;
+    with ``norm_order="before"`` a block is ``norm -> KANConv2d -> activation``. Images are
+    padded by half the kernel, with features of zero, so that a stride of 1 keeps their size.
+
+    Parameters
+    ----------
+    image_shape : (channels, height, width)
+    hidden_channels : sequence of int
+        Of the convolutions' outputs, at least one.
+    n_outputs : int
+    kernel_size : int, default=3
+    strides : int or sequence of int, default=1
+        Of every convolution, or of each.
+    norm : {"batch", "instance", "layer", None}, default=None
+        Statistics over the batch and the pixels of a channel, over the pixels of a channel of
+        an image, or over all channels and pixels of an image; with a factor and a shift for
+        each channel.
+    norm_order : {"after", "before"}, default="after"
+        Whether a convolution's output or its input is normalised.
+    activation : {"prelu", None}, default=None
+        "prelu" has one trainable slope a layer.
+    pixel_centre, pixel_scale : float or array of shape (channels,), default=0 and 1
+        What the network sees is ``(x - pixel_centre) * pixel_scale``, fixed numbers, for x of
+        any dtype.
+    augment : {"flip", "crop", "flip_crop", None} or callable, default=None
+        Random changes of the images in training, before the scaling; see ``Augment``.
+    dropout : float in [0, 1), default=0.0
+        Of the pooled channels, before the head.
+    meta_learners, edge_scale, basis, grid_size, degree, knots, extrapolation, init, backend, \
+    working_memory, generator, dtype : as for ``KAN``
+        ``knots`` are those of the first convolution, for what it sees, by channel where they
+        are an array; after a norm, as in hidden layers, they are [-3, 3].
+
+    Shape
+    -----
+    (n, channels, height, width) -> (n, n_outputs)
+
+    Source: Drokin, "Kolmogorov-Arnold Convolutions" (2024), arXiv 2407.01092; Zhao et al.
+    (ICML 2025), section on images.
+
+    Examples
+    --------
+    The paper's networks of four layers, B-splines, for CIFAR-10:
+
+    >>> import torch
+    >>> from sklearn_metakan.nn import ConvKAN, MetaLearner
+    >>> def count(network):
+    ...     return sum(p.numel() for p in network.parameters())
+    >>> paper = {
+    ...     "strides": (1, 2, 2, 1), "norm": "batch", "activation": "prelu", "dropout": 0.5
+    ... }
+    >>> shapes = (3, 32, 32), (32, 64, 128, 256), 10
+    >>> count(ConvKAN(*shapes, **paper))
+    3494958
+    >>> count(ConvKAN(*shapes, **paper, meta_learners=MetaLearner(1, 64, 9)))
+    392183
+    """
+
+    pixel_centre: Tensor
+    pixel_scale: Tensor
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        hidden_channels: Sequence[int],
+        n_outputs: int,
+        *,
+        kernel_size: int = 3,
+        strides: int | Sequence[int] = 1,
+        norm: Norm | None = None,
+        norm_order: NormOrder = "after",
+        activation: Literal["prelu"] | None = None,
+        pixel_centre: float | ArrayLike = 0.0,
+        pixel_scale: float | ArrayLike = 1.0,
+        augment: Augmentation | Callable[[Tensor], Tensor] | None = None,
+        dropout: float = 0.0,
+        meta_learners: MetaLearner | Sequence[MetaLearner] | None = None,
+        edge_scale: bool = False,
+        basis: BasisName = "bspline",
+        grid_size: int = 5,
+        degree: int = 3,
+        knots: tuple[float, float] | ArrayLike = (-1.0, 1.0),
+        extrapolation: Extrapolation = "linear",
+        init: Init | None = "variance",
+        backend: str = "auto",
+        working_memory: float | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        _check(image_shape, hidden_channels, norm, norm_order, activation)
+        self.image_shape, self.norm_order = tuple(image_shape), norm_order
+        n_layers = len(hidden_channels)
+        assigned = assign(meta_learners, n_layers, edge_scale)
+        every_stride = spread_strides(strides, n_layers)
+        layers, norms = [], []
+        size = self.image_shape[1:]
+        self.sizes = [size]  # of the image before and after every layer
+        for index, (n_in, n_out) in enumerate(pairwise((image_shape[0], *hidden_channels))):
+            raw = index == 0 and not (norm and norm_order == "before")
+            functions = make_basis(
+                basis,
+                n_in,
+                grid_size=grid_size,
+                degree=degree,
+                knots=knots if raw else (-HIDDEN_RANGE, HIDDEN_RANGE),
+                extrapolation=extrapolation if raw or extrapolation != "error" else "linear",
+                dtype=dtype,
+            )
+            shape = (n_in, kernel_size, kernel_size)
+            source = make_source(
+                shape, n_out, functions.n_functions, assigned[index], edge_scale, dtype
+            )
+            layer = KANConv2d(
+                n_in,
+                n_out,
+                kernel_size,
+                functions,
+                source,
+                stride=every_stride[index],
+                padding=kernel_size // 2,
+                backend=backend,
+                working_memory=working_memory,
+                input_law="uniform" if raw else "normal",
+                init=None,
+                dtype=dtype,
+            )
+            layers.append(layer)
+            self.sizes.append(layer.out_size(self.sizes[-1]))
+            norms.append(_norm(norm, n_out if norm_order == "after" else n_in, dtype))
+        _check_sizes(norm, self.sizes[1:] if norm_order == "after" else self.sizes[:-1])
+        self.layers, self.norms = nn.ModuleList(layers), nn.ModuleList(norms)
+        self.activations = nn.ModuleList(_activation(activation, dtype) for _ in layers)
+        self.register_buffer("pixel_centre", _by_channel(pixel_centre, image_shape[0], dtype))
+        self.register_buffer("pixel_scale", _by_channel(pixel_scale, image_shape[0], dtype))
+        # Without its own starting values: those come from the global generator.
+        self.head = nn.utils.skip_init(nn.Linear, hidden_channels[-1], n_outputs, dtype=dtype)
+        with torch.no_grad():
+            for parameter in self.head.parameters():
+                parameter.zero_()
+            if init is not None:
+                bound = hidden_channels[-1] ** -0.5
+                weight = self.head.weight  # the same numbers in every dtype
+                weight.copy_(weight.double().uniform_(-bound, bound, generator=generator))
+                initialize(layers, generator, init)
+        # Their seeds come last: starting values do not depend on them.
+        self.augment = nn.Identity() if augment is None else Augment(augment, draw_seed(generator))
+        self.dropout = Dropout(dropout, draw_seed(generator)) if dropout else nn.Identity()
+
+    @property
+    def out_features(self) -> int:
+        return self.head.out_features
+
+    @property
+    def widest_features(self) -> int:
+        return max(
+            layer.in_channels * layer.basis.n_functions * prod(size)
+            for layer, size in zip(self.kan_layers(), self.sizes, strict=False)
+        )
+
+    @property
+    def widest_layer(self) -> int:
+        return max(
+            layer.in_channels * prod(before) + layer.out_channels * prod(after)
+            for layer, (before, after) in zip(self.kan_layers(), pairwise(self.sizes), strict=True)
+        )
+
+    def kan_layers(self) -> Iterator[KANConv2d]:
+        for layer in self.layers:
+            assert isinstance(layer, KANConv2d)
+            yield layer
+
+    def with_layers(self, layers: Sequence[KANLayer]) -> "ConvKAN":
+        network = copy(self)
+        network._modules = self._modules | {
+            "layers": nn.ModuleList(layers),
+            "augment": nn.Identity(),
+            "dropout": nn.Identity(),
+        }
+        return network
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.augment(x)
+        x = (x.to(self.pixel_scale.dtype) - self.pixel_centre) * self.pixel_scale
+        before = self.norm_order == "before"
+        for layer, norm, activation in zip(self.layers, self.norms, self.activations, strict=True):
+            x = layer(norm(x)) if before else norm(layer(x))
+            x = activation(x)
+        return self.head(self.dropout(x.mean((2, 3)))).to(self.pixel_scale.dtype)
+
+
+def spread_strides(strides: int | Sequence[int], n_layers: int) -> tuple[int, ...]:
+    """One stride for each layer."""
+    each = (strides,) * n_layers if isinstance(strides, int) else tuple(strides)
+    if len(each) != n_layers or min(each, default=1) < 1:
+        raise ValueError(
+            "strides must be a whole number of at least 1, or one for each of the "
+            f"{n_layers} hidden_channels, got {strides!r}."
+        )
+    return each
+
+
+def _check(
+    image_shape: tuple[int, int, int],
+    hidden_channels: Sequence[int],
+    norm: str | None,
+    norm_order: str,
+    activation: str | None,
+) -> None:
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}.")
+    if len(hidden_channels) < 1 or min(hidden_channels) < 1:
+        raise ValueError(
+            f"hidden_channels must name at least one positive width, got {list(hidden_channels)}."
+        )
+    for name, value, known in (
+        ("norm", norm, (*get_args(Norm), None)),
+        ("norm_order", norm_order, get_args(NormOrder)),
+        ("activation", activation, ("prelu", None)),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, got {value!r}.")
+
+
+def _check_sizes(norm: str | None, sizes: Sequence[tuple[int, ...]]) -> None:
+    """An instance norm of single pixels would leave nothing of them."""
+    if norm == "instance" and min(map(prod, sizes)) == 1:
+        raise ValueError(
+            "norm='instance' needs more than one pixel, but with these strides images shrink to "
+            "1 x 1. Use smaller strides, or norm='layer'."
+        )
+
+
+def _norm(norm: str | None, channels: int, dtype: torch.dtype | None) -> nn.Module:
+    match norm:
+        case "batch":
+            return nn.BatchNorm2d(channels, dtype=dtype)
+        case "instance":
+            return nn.InstanceNorm2d(channels, affine=True, dtype=dtype)
+        case "layer":
+            return nn.GroupNorm(1, channels, dtype=dtype)
+    return nn.Identity()
+
+
+def _activation(activation: str | None, dtype: torch.dtype | None) -> nn.Module:
+    return nn.Identity() if activation is None else nn.PReLU(dtype=dtype)
+
+
+def _by_channel(value: float | ArrayLike, channels: int, dtype: torch.dtype | None) -> Tensor:
+    numbers = torch.as_tensor(value, dtype=dtype or torch.get_default_dtype()).flatten()
+    return numbers.expand(channels).clone().view(channels, 1, 1)

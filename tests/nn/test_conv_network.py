@@ -1,0 +1,260 @@
+"""Networks for images: the paper's sizes, scaling, norms, augmentation, reproducibility."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_metakan.nn import (
+    Augment,
+    ConvKAN,
+    KANConv2d,
+    MetaLearner,
+    build_conv_network,
+    frozen,
+    n_frozen,
+)
+from sklearn_metakan.nn._augment import crop_padding
+
+MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
+FOUR = {"hidden_channels": (32, 64, 128, 256), "strides": (1, 2, 2, 1)}
+EIGHT = {
+    "hidden_channels": (16, 32, 64, 128, 256, 256, 512, 512),
+    "strides": (1, 2, 2, 1, 1, 2, 1, 1),
+}
+KAN = {"norm": "batch", "activation": "prelu", "dropout": 0.5}
+FAST = {"basis": "rbf", "grid_size": 7, "norm": "instance", "norm_order": "before"}
+KALN = {"basis": "legendre", "norm": "instance"}
+KAGN = {"basis": "gram", "norm": "instance"}
+KACN = {"basis": "chebyshev", "degree": 6, "norm": "instance"}
+META = {"n_meta_learners": "auto", "meta_hidden_dim": 64}
+CENTRES, BETAS = 8 * 4, 4 * 4  # of the paper's, in four layers: frozen, and learned
+
+
+def count(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def build(image_shape=(2, 6, 5), hidden_channels=(4, 3), n_outputs=3, **options):
+    return build_conv_network(image_shape, hidden_channels, n_outputs, **options)
+
+
+def draw(n=4, image_shape=(2, 6, 5), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(n, *image_shape, generator=generator) * 2 - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "mnist", "cifar"),
+    [
+        (KAN, 3_489_774, 3_494_958),
+        (KAN | META, 391_607, 392_183),
+        # The paper's FastKAN counts its frozen centres; here they are no parameters.
+        (FAST, 3_489_292 - CENTRES, 3_494_480 - CENTRES),
+        (FAST | META, 391_125 - CENTRES, 391_705 - CENTRES),
+        (KALN, 1_940_330, 1_943_210),
+        (KALN | META, 391_343, 391_919),
+        # KAGN learns the recurrence's coefficients; here they are fixed (docs/method.md).
+        (KAGN, 1_940_346 - BETAS, 1_943_226 - BETAS),
+        (KACN, 2_715_050, 2_719_082),
+        (KACN | META, 391_473, 392_049),
+    ],
+    ids=[
+        "KAN",
+        "MetaKAN",
+        "FastKAN",
+        "MetaFastKAN",
+        "KALN",
+        "MetaKALN",
+        "KAGN",
+        "KACN",
+        "MetaKACN",
+    ],
+)
+def test_the_papers_networks_of_four_layers(options, mnist, cifar):
+    for image_shape, expected in ((MNIST, mnist), (CIFAR, cifar)):
+        assert count(build(image_shape, n_outputs=10, init=None, **FOUR, **options)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (KAN, 40_696_610),
+        (KAN | META, 4_530_283),
+        (KAN | META | {"n_meta_learners": 3}, 4_531_709),
+    ],
+    ids=["KAN", "one meta-learner", "three"],
+)
+def test_the_papers_networks_of_eight_layers(options, expected):
+    assert count(build(CIFAR, n_outputs=10, init=None, **EIGHT, **options)) == expected
+
+
+def test_clusters_of_layers_share_a_meta_learner():
+    network = build(CIFAR, init=None, **EIGHT, **META | {"n_meta_learners": 3})
+    learners = [layer.source.meta_learner for layer in network.kan_layers()]
+    labels = [learners.index(learner) for learner in learners]
+    assert labels == [0, 0, 0, 0, 4, 4, 6, 6]
+    assert [layer.stride[0] for layer in network.kan_layers()] == list(EIGHT["strides"])
+    assert [size[0] for size in network.sizes] == [32, 32, 16, 8, 8, 8, 4, 4, 4]
+    each = build(CIFAR, init=None, **FOUR, **META | {"n_meta_learners": "layer"})
+    assert len({layer.source.meta_learner for layer in each.kan_layers()}) == 4
+
+
+def test_is_what_its_layers_say():
+    """Scale, convolve, normalise, bend, average, weigh."""
+    network = build(
+        norm="layer", activation="prelu", pixel_centre=[0.5, -1.0], pixel_scale=[2.0, 3.0]
+    )
+    x = draw()
+    h = (x - torch.tensor([0.5, -1.0]).view(2, 1, 1)) * torch.tensor([2.0, 3.0]).view(2, 1, 1)
+    for layer in network.kan_layers():
+        h = nn.functional.group_norm(layer(h), 1)
+        h = torch.where(h > 0, h, 0.25 * h)
+    expected = h.mean((2, 3)) @ network.head.weight.T + network.head.bias
+    torch.testing.assert_close(network(x), expected)
+
+
+def test_norm_before_the_convolution():
+    network = build(norm="instance", norm_order="before")
+    x = draw()
+    assert [layer.basis.domain[0].tolist() for layer in network.kan_layers()] == [[-3, 3]] * 2
+    torch.testing.assert_close(network(7 * x + 2), network(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance", "layer", None])
+def test_rows_are_independent_in_evaluation(norm):
+    network = build(norm=norm, strides=2).eval()
+    x = draw()
+    torch.testing.assert_close(network(x)[1:2], network(x[1:2]))
+
+
+def test_whole_numbers_are_scaled_like_floats():
+    network = build(pixel_centre=127.5, pixel_scale=2 / 255)
+    pixels = (draw().abs() * 255).to(torch.uint8)
+    torch.testing.assert_close(network(pixels), network(pixels.float()))
+    assert network(pixels).dtype == torch.float32
+
+
+def test_starting_values_repeat_and_leave_the_global_generator_alone():
+    before = torch.get_rng_state()
+    networks = [build(seed=seed, dropout=0.5, augment="crop", **META) for seed in (0, 0, 1)]
+    for network in networks:
+        network(draw())
+    assert torch.equal(before, torch.get_rng_state())
+    first, again, other = [nn.utils.parameters_to_vector(at.parameters()) for at in networks]
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("depth", [2, 8])
+@pytest.mark.parametrize("options", [{}, META, META | {"n_meta_learners": "layer"}])
+def test_signals_start_of_order_one_at_every_depth(depth, options):
+    network = build((3, 8, 8), [24] * depth, **options).eval()
+    h = draw(16, (3, 8, 8))
+    for layer in network.kan_layers():
+        h = layer(h)
+        assert 0.1 < h.std() < 3
+
+
+def test_frozen_network_gives_the_same_without_meta_learners():
+    options = {"norm": "batch", "dropout": 0.5, "augment": "flip", "activation": "prelu"}
+    network = build(**options, **META)
+    network.train()
+    network(draw(seed=1))
+    network.eval()
+    made = frozen(network)
+    torch.testing.assert_close(made(draw()), network(draw()))
+    assert not any(isinstance(module, MetaLearner) for module in made.modules())
+    assert n_frozen(network) == 9 * 9 * (2 * 4 + 4 * 3)
+
+
+def test_a_network_learns_under_bf16():
+    network = build((1, 8, 8), (6,), 2, norm="layer", **META)
+    x, target = draw(32, (1, 8, 8)), torch.arange(32) % 2
+    x[target == 1] *= 0.3  # of low contrast
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    losses = []
+    for _ in range(30):
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            loss = nn.functional.cross_entropy(network(x), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"hidden_channels": ()}, "hidden_channels"),
+        ({"image_shape": (28, 28)}, "image_shape"),
+        ({"strides": (1, 2, 3)}, "strides"),
+        ({"norm": "group"}, "norm"),
+        ({"norm_order": "around"}, "norm_order"),
+        ({"activation": "relu"}, "activation"),
+        ({"image_shape": (1, 1, 2), "norm": "instance", "strides": 2}, "1 x 1"),
+        ({"augment": "rotate"}, "augment"),
+        ({"edge_scale": True}, "edge_scale"),
+    ],
+)
+def test_wrong_settings(options, word):
+    settings = {"image_shape": (2, 6, 5), "hidden_channels": (4, 3), "n_outputs": 2} | options
+    with pytest.raises(ValueError, match=word):
+        ConvKAN(**settings)
+
+
+# --- augmentation ---------------------------------------------------------------------
+
+
+def windows(image, kind):
+    """Every image that may come out of ``image`` (c, h, w)."""
+    c, h, w = image.shape
+    down, right = (crop_padding(h), crop_padding(w)) if "crop" in kind else (0, 0)
+    padded = np.zeros((c, h + 2 * down, w + 2 * right), dtype=image.dtype)
+    padded[:, down : down + h, right : right + w] = image
+    found = [
+        padded[:, i : i + h, j : j + w] for i in range(2 * down + 1) for j in range(2 * right + 1)
+    ]
+    return found + [image[:, :, ::-1] for image in found if "flip" in kind]
+
+
+@pytest.mark.parametrize("kind", ["flip", "crop", "flip_crop"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_augment_moves_pixels(kind, dtype):
+    image = torch.arange(1, 2 * 8 * 5 + 1).view(2, 8, 5).to(dtype)
+    x = image.expand(300, 2, 8, 5)
+    y = Augment(kind, seed=0)(x)
+    possible = {window.tobytes() for window in windows(image.numpy(), kind)}
+    assert y.dtype == dtype
+    assert {image.tobytes() for image in y.numpy()} == possible
+    assert torch.equal(Augment(kind, seed=0)(x), y)  # from its own seed
+    augment = Augment(kind, seed=0).eval()
+    assert augment(x) is x
+
+
+def test_both_sides_of_a_flip_come_as_often():
+    x = torch.arange(3.0).expand(4000, 1, 1, 3)
+    flipped = Augment("flip", seed=0)(x)[:, 0, 0, 0] == 2
+    assert abs(flipped.double().mean() - 0.5) < 0.04  # five standard deviations
+
+
+def test_augment_may_be_a_callable():
+    augment = Augment(lambda x: x.flip(2), seed=0)
+    x = draw()
+    assert torch.equal(augment(x), x.flip(2))
+    with pytest.raises(ValueError, match="shape"):
+        Augment(lambda x: x[:1], seed=0)(x)
+
+
+def test_augment_happens_in_training_alone():
+    network = build(augment="flip_crop", image_shape=(2, 8, 8))
+    x = draw(image_shape=(2, 8, 8))
+    assert not torch.equal(network(x), network(x))
+    network.eval()
+    assert torch.equal(network(x), network(x))
+
+
+def test_layers_are_convolutions_with_half_padding():
+    network = build(kernel_size=5)
+    assert all(isinstance(layer, KANConv2d) for layer in network.kan_layers())
+    assert network.sizes == [(6, 5)] * 3
