@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
+from sklearn_metakan.ops._generated import LinearWeights, MetaWeights
 from sklearn_metakan.ops._kernels import Features, Weights, leaf
-from sklearn_metakan.ops._memory import block_sizes, default_memory
+from sklearn_metakan.ops._memory import block_sizes, default_memory, tile_memory
+from sklearn_metakan.ops._piecewise import PiecewiseWeights, is_piecewise
 from sklearn_metakan.ops._reference import edge_sum_reference
 
 if TYPE_CHECKING:
@@ -33,9 +35,12 @@ def edge_sum_blocked(
     """See ``edge_sum``; ``working_memory`` in MiB bounds what a block takes."""
     x = x.to(basis.domain.dtype)
     by_input, shared = source.tensors()
-    plan = _Plan(basis, source, derivative, fused, len(by_input))
-    features, weights = plan.kernels(by_input, shared)
     memory = default_memory(x, source) if working_memory is None else working_memory
+    room = tile_memory(x, memory)
+    plan = _Plan(basis, source, derivative, fused, len(by_input), room)
+    features, weights = plan.kernels(by_input, shared)
+    if isinstance(weights, MetaWeights):
+        memory -= room / 2**20
     inputs, rows = block_sizes(x, features.numbers_per_value, weights.numbers_per_input, memory)
     return _EdgeSum.apply(x, plan._replace(inputs=inputs, rows=rows), *by_input, *shared)
 
@@ -48,6 +53,7 @@ class _Plan(NamedTuple):
     derivative: int
     fused: bool
     n_by_input: int  # of the source's tensors, those with a leading axis of inputs
+    room: int  # bytes for a tile of edges
     inputs: int = 0
     rows: int = 0
 
@@ -58,8 +64,18 @@ class _Plan(NamedTuple):
             from sklearn_metakan.ops._triton import fused_kernels
 
             return fused_kernels(self.basis, self.source, self.derivative, by_input, shared)
-        weights = Weights(self.source, by_input, shared)
-        return Features(self.basis, self.derivative, self.source.dictionary(shared)), weights
+        weights = self._weights(by_input, shared)
+        dictionary = self.source.dictionary(shared)
+        return Features(self.basis, self.derivative, dictionary, weights.functions_first), weights
+
+    def _weights(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Weights:
+        if self.source.dictionary(shared) is not None:
+            return LinearWeights(self.source, by_input, shared)
+        rounded = torch.is_autocast_enabled(by_input[0].device.type)
+        if self.source.activation is None or rounded:
+            return Weights(self.source, by_input, shared)
+        kind = PiecewiseWeights if is_piecewise(self.source, by_input) else MetaWeights
+        return kind(self.source, by_input, shared, self.room)
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         return tensors[: self.n_by_input], tensors[self.n_by_input :]
@@ -180,7 +196,7 @@ class _Backward:
         weights_grad: Tensor | None = None
         for rows in self.plan.row_blocks(len(self.x)):
             x, grad = self.x[rows, inputs], self.grad[rows]
-            features_grad = None if made is None else grad.to(made.dtype) @ made.T
+            features_grad = None if made is None else self._features_grad(grad, made)
             if rows.stop >= len(self.x):
                 made = None  # makes room for the gradient of its size
             x_grad = None if self.x_grad is None else self.x_grad[rows, inputs]
@@ -193,3 +209,8 @@ class _Backward:
             _product(weights_grad, block.T, grad.to(block.dtype), add=rows.start > 0)
         if weights_grad is not None:
             weights.backward(inputs, weights_grad)
+
+    def _features_grad(self, grad: Tensor, made: Tensor) -> Tensor:
+        """g W', (r, K)."""
+        grad = grad.to(made.dtype)
+        return (made @ grad.T).T if self.features.rows_last else grad @ made.T

@@ -90,7 +90,7 @@ def edge_sum(
         it is "reference" while features and weights fit into working_memory, or 2 MiB if
         that is less; then "blocked".
     working_memory : float, optional
-        MiB that a block may take with "blocked" and "triton". None: 16 on a CPU; on a card
+        MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
         0.8 times the layer's input, output and four times its parameters, but at least 4.
 
     Returns

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
+from sklearn_metakan.ops._kernels import flat, times
 
 if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
@@ -24,6 +25,9 @@ def edge_sum_reference(
     precision = features.dtype
     dictionary = source.dictionary(shared)
     if dictionary is not None:
-        features = features @ dictionary  # (n, in, p)
-    y = features.flatten(1) @ source.generate(by_input, shared).flatten(0, 1)
+        features = times(dictionary.T, features)  # (n, in, p)
+    weights = source.generate(by_input, shared)
+    if features.stride(0) < features.stride(2):  # rows last in memory: the same sum, (C, in)
+        features, weights = features.transpose(1, 2), weights.transpose(0, 1)
+    y = flat(features) @ weights.flatten(0, 1)
     return y.to(precision)  # also inside autocast
