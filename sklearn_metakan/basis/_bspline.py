@@ -1,6 +1,7 @@
 """B-splines of any degree on uniform or per-input knots, with the base function silu."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -16,14 +17,16 @@ _COUNTED = 32  # knots; to find a cell among more, a binary search is quicker (m
 
 
 class _Place(NamedTuple):
-    """Where x (n, b) lies on the grid; all contiguous."""
+    """Where x (b, n) lies on the grid, input by input; all contiguous."""
 
     x: Tensor
     start: int  # the first input
     cell: Tensor  # from 0 to G - 1; with extrapolation="base", k more on either side
     u: Tensor  # the local coordinate in [0, 1]
-    beyond: Tensor  # what lies beyond the cells, in cells
-    width: Tensor  # of a cell: one number, (b), or (n, b)
+    beyond: Tensor | None  # what lies beyond the cells, in cells; None where nothing does
+    width: Tensor  # of a cell: (1, 1), (b, 1), or (b, n)
+    low: Tensor  # ends of the grids, (1, 1) or (b, 1)
+    high: Tensor
 
 
 class BSplineBasis(Basis):
@@ -153,35 +156,42 @@ class BSplineBasis(Basis):
         return self._values(place, derivative), self._contract(grad, place, derivative + 1)
 
     def _values(self, place: _Place, derivative: int) -> Tensor:
-        out = place.x.new_zeros(*place.x.shape, self.n_functions)
-        for index, spline in self._local_splines(place, derivative):
-            out.view(-1).scatter_(0, index, spline)
-        out[..., 0] = self._base(place, derivative)
-        return out
+        """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous."""
+        out = place.x.new_zeros(self.n_functions, *place.x.shape)
+        functions = out.view(-1)
+        for first, index, spline in self._local_splines(place, derivative):
+            functions[first:].scatter_(0, index, spline)
+        out[0] = self._base(place, derivative)
+        return out.permute(2, 1, 0)
 
     def _contract(self, grad: Tensor, place: _Place, derivative: int) -> Tensor:
-        grad = grad.contiguous()
-        result = grad[..., 0] * self._base(place, derivative)
-        for index, spline in self._local_splines(place, derivative):
-            result.view(-1).addcmul_(grad.reshape(-1).index_select(0, index), spline)
-        return result
+        grad = grad.permute(2, 1, 0).contiguous()
+        result = grad[0] * self._base(place, derivative)
+        into, functions = result.view(-1), grad.view(-1)
+        for first, index, spline in self._local_splines(place, derivative):
+            into.addcmul_(functions[first:].index_select(0, index), spline)
+        return result.T
 
     def _ends(self, start: int, count: int) -> tuple[Tensor, Tensor]:
+        """Lower and upper ends of the grids of these inputs, (b, 1) or (1, 1)."""
         k = self.degree
         rows = slice(0, 1) if len(self.breaks) == 1 else slice(start, start + count)
-        return self.breaks[rows, k], self.breaks[rows, -k - 1]
+        return self.breaks[rows, k, None], self.breaks[rows, -k - 1, None]
 
     def _base(self, place: _Place, derivative: int) -> Tensor:
         """silu or its derivative, continued outside the grid like the splines."""
         x = place.x
         if self.extrapolation == "base":
             return silu(x, derivative)
-        low, high = self._ends(place.start, x.shape[1])
-        inside = x.clamp(low, high)
+        if place.beyond is None:
+            return silu(x, derivative)
+        inside = x.clamp(place.low, place.high)
         base = silu(inside, derivative)
         if derivative == 0 and self.extrapolation == "linear":
-            base.addcmul_((x - low).clamp_(max=0.0), silu(low, 1))
-            base.addcmul_((x - high).clamp_(min=0.0), silu(high, 1))
+            ends = torch.stack([place.low, place.high])
+            low_slope, high_slope = silu(ends, 1)
+            outside = x - inside
+            base.addcmul_(outside, torch.where(outside < 0, low_slope, high_slope))
         elif self._flat_outside(derivative):
             base.masked_fill_(x != inside, 0.0)
         return base
@@ -190,41 +200,46 @@ class BSplineBasis(Basis):
         """Whether the continued function's derivative of this order is zero."""
         return derivative > (1 if self.extrapolation == "linear" else 0)
 
-    def _local_splines(self, place: _Place, derivative: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The k + 1 splines (n * b) on each x's cell, and where they lie in (n, b, C).
+    def _local_splines(
+        self, place: _Place, derivative: int
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """The k + 1 splines (b * n) on each x's cell, and where they lie in (C, b, n).
 
         One after the other, every pass over memory contiguous: 1.5 times faster than all at
         once with the spline's index last (1024 x 64, one core). Splines that do not exist
         (in the tails, with "base") are zero and come to lie on the base function.
         """
-        cell, beyond = place.cell.view(-1), place.beyond.view(-1)
+        cell, beyond = place.cell.view(-1), place.beyond
         splines = self._polynomials(place, derivative)
-        step = self.n_functions
-        first = torch.arange(0, len(cell) * step, step, device=cell.device)  # the base function
+        step = cell.numel()  # from one function to the next
+        index = torch.arange(step, device=cell.device)  # the base function
         if self.extrapolation == "base":
-            column = torch.arange(1, self.degree + 2, device=cell.device)[:, None] + cell
-            absent = (column < 1) | (column >= step) | (beyond != 0)
+            function = torch.arange(1, self.degree + 2, device=cell.device)[:, None] + cell
+            absent = (function < 1) | (function >= self.n_functions)
+            if beyond is not None:
+                absent |= beyond.view(-1) != 0
             splines = splines.masked_fill_(absent, 0.0)
-            yield from zip(column.masked_fill_(absent, 0).add_(first), splines, strict=True)
+            places = function.masked_fill_(absent, 0).mul_(step).add_(index)
+            yield from ((0, *pair) for pair in zip(places, splines, strict=True))
             return
-        if self._flat_outside(derivative):
-            splines.masked_fill_(beyond != 0, 0.0)
-        index = first + cell
-        for spline in splines:
-            index += 1
-            yield index, spline
+        if beyond is not None and self._flat_outside(derivative):
+            splines.masked_fill_(beyond.view(-1) != 0, 0.0)
+        index.add_(cell, alpha=step)
+        for number, spline in enumerate(splines, 1):
+            yield number * step, index, spline
 
     def _polynomials(self, place: _Place, derivative: int) -> Tensor:
-        """Derivatives of the local polynomials at u, (k + 1, n * b)."""
+        """Derivatives of the local polynomials at u, (k + 1, b * n)."""
         x, start = place.x, place.start
         if derivative > self.degree:
             return x.new_zeros(self.degree + 1, x.numel())
-        table = self.polynomials if self.uniform else self.polynomials[start : start + x.shape[1]]
+        table = self.polynomials if self.uniform else self.polynomials[start : start + len(x)]
         for _ in range(derivative):
             table = table[..., 1:] * torch.arange(1, table.shape[-1], device=table.device)
         powers = self._powers(place, derivative)
         if self.uniform and place.width.numel() == 1:
-            return (table[0] / place.width**derivative) @ powers
+            table = table[0] / place.width**derivative if derivative else table[0]
+            return table @ powers
         if self.uniform:
             splines = table[0] @ powers
         else:
@@ -237,7 +252,7 @@ class BSplineBasis(Basis):
         """Every input has a table (b, cells, k + 1, powers) of its own."""
         n_inputs, n_cells = table.shape[:2]
         first = torch.arange(0, n_inputs * n_cells, n_cells, device=cell.device) + self.degree
-        index = (cell + first).view(1, -1).expand(self.degree + 1, -1)
+        index = (cell + first[:, None]).view(1, -1).expand(self.degree + 1, -1)
         splines = torch.zeros_like(index, dtype=powers.dtype)
         for coefficients, power in zip(table.flatten(0, 1).permute(2, 1, 0), powers, strict=True):
             splines.addcmul_(coefficients.gather(1, index), power)
@@ -245,8 +260,8 @@ class BSplineBasis(Basis):
 
     def _locate(self, x: Tensor, start: int) -> _Place:
         k, cells = self.degree, self.grid_size
-        x = x.contiguous()
-        low, high = self._ends(start, x.shape[1])
+        x = x.T.contiguous()
+        low, high = self._ends(start, len(x))
         if self.extrapolation == "error":
             check_inside(x, low, high)
         first, last = (-k, cells + k - 1) if self.extrapolation == "base" else (0, cells - 1)
@@ -257,34 +272,37 @@ class BSplineBasis(Basis):
             u = position.sub_(cell)
             cell = cell.long().clamp_(first, last)  # NaN became an arbitrary integer
         else:
-            breaks = self.breaks[start : start + x.shape[1]].contiguous()
+            breaks = self.breaks[start : start + len(x)].contiguous()
             cell = first + _count_below(x, breaks[:, first + 1 + k : last + 1 + k])
-            index = cell + torch.arange(k, breaks.numel(), breaks.shape[1], device=x.device)
+            rows = torch.arange(k, breaks.numel(), breaks.shape[1], device=x.device)
+            index = cell + rows[:, None]
             left, right = breaks.take(index), breaks.view(-1)[1:].take(index)
             width = right.sub_(left)
             u = (x - left).div_(width)
         inside = u.clamp(0.0, 1.0)
-        return _Place(x, start, cell, inside, u.sub_(inside), width)
+        # A card would have to wait for the answer.
+        beyond = None if x.device.type == "cpu" and torch.equal(u, inside) else u.sub_(inside)
+        return _Place(x, start, cell, inside, beyond, width, low, high)
 
     def _powers(self, place: _Place, derivative: int) -> Tensor:
-        """[1, u, ..., u^(k - derivative)], continued outside [0, 1]; (k + 1 - m, n * b)."""
-        u, beyond = place.u.view(-1), place.beyond.view(-1)
+        """[1, u, ..., u^(k - derivative)], continued outside [0, 1]; (k + 1 - m, b * n)."""
+        u, beyond = place.u.view(-1), place.beyond
         powers = u.new_empty(self.degree + 1 - derivative, len(u))
-        powers[0] = 1.0
-        for r in range(1, len(powers)):
-            torch.mul(powers[r - 1], u, out=powers[r])
-        if derivative == 0 and self.extrapolation == "linear":
+        rows = powers.unbind()
+        rows[0].fill_(1.0)
+        for lower, power in pairwise(rows):
+            torch.mul(lower, u, out=power)
+        if beyond is not None and derivative == 0 and self.extrapolation == "linear":
             for r in range(self.degree, 0, -1):  # downwards: the row below is still u^(r - 1)
-                powers[r].addcmul_(beyond, powers[r - 1], value=r)
+                rows[r].addcmul_(beyond.view(-1), rows[r - 1], value=r)
         return powers
 
 
 def _count_below(x: Tensor, knots: Tensor) -> Tensor:
-    """How many of its input's knots (b, knots), sorted, lie at or below each x (n, b)."""
+    """How many of its input's knots (b, knots), sorted, lie at or below each x (b, n)."""
     if knots.shape[1] > _COUNTED:
-        found = torch.searchsorted(knots.contiguous(), x.T.contiguous(), right=True)
-        return found.T.contiguous()
+        return torch.searchsorted(knots.contiguous(), x, right=True)
     count = torch.zeros_like(x, dtype=torch.uint8)
     for knot in knots.T:
-        count += x >= knot
+        count += x >= knot[:, None]
     return count.long()

@@ -109,7 +109,7 @@ TRAINING = """\
         "auto" follows the dtype of X on a CPU, is "tf32" on CUDA, and "float64" for "lbfgs".
     working_memory : float, default=None
         MiB that a layer may take for features and generated weights, made block by block,
-        and that ``predict`` may take in all beside its output. None: 16 a layer on a CPU, about
+        and that ``predict`` may take in all beside its output. None: 32 a layer on a CPU, about
         what a layer's own numbers take on a card, and 64 in ``predict``. On a card that is full,
         it is halved down to 1, then batches are computed in parts, with one warning.
     random_state : int, RandomState or None, default=None

@@ -6,14 +6,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-Activation = Literal["relu", "silu", "tanh", "sin"]
+from sklearn_metakan.ops import ACTIVATIONS
 
-_ACTIVATIONS = {
-    "relu": torch.relu,
-    "silu": nn.functional.silu,
-    "tanh": torch.tanh,
-    "sin": torch.sin,
-}
+Activation = Literal["relu", "silu", "tanh", "sin"]
 
 
 class MetaLearner(nn.Module):
@@ -64,7 +59,7 @@ class MetaLearner(nn.Module):
                 "prompt_dim and n_functions must be at least 1 and hidden_dim at least 0, got "
                 f"{prompt_dim}, {n_functions} and {hidden_dim}."
             )
-        if activation not in _ACTIVATIONS:
+        if activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation must be one of {get_args(Activation)}, got {activation!r}."
             )
@@ -98,7 +93,7 @@ class MetaLearner(nn.Module):
 
     def _hidden(self, prompts: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         columns = prompts.flatten(0, -2).T.contiguous()  # (p, edges)
-        return _ACTIVATIONS[self.activation](torch.addmm(bias, weight, columns))
+        return ACTIVATIONS[self.activation].plain(torch.addmm(bias, weight, columns))
 
     def apply_with(self, parameters: Sequence[Tensor], prompts: Tensor) -> Tensor:
         """``forward`` with other values of the parameters, in the order of ``parameters()``.

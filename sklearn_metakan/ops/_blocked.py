@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
+from sklearn_metakan.ops._generated import LinearWeights, MetaWeights
 from sklearn_metakan.ops._kernels import Features, Weights, leaf
-from sklearn_metakan.ops._memory import block_sizes, default_memory
+from sklearn_metakan.ops._memory import block_sizes, default_memory, tile_memory
+from sklearn_metakan.ops._piecewise import PiecewiseWeights, is_piecewise
 from sklearn_metakan.ops._products import (
     Product,
     columns,
@@ -43,7 +45,10 @@ def edge_sum_blocked(
     """See ``edge_sum``; ``working_memory`` in MiB bounds what a block takes."""
     x = x.to(basis.domain.dtype)
     by_input, shared = source.tensors()
-    plan = _Plan(basis, source, derivative, fused, product, len(by_input))
+    if working_memory is None:
+        working_memory = default_memory(x, prod(product.shape(len(x), source)), source)
+    room = tile_memory(x, working_memory)
+    plan = _Plan(basis, source, derivative, fused, product, len(by_input), room)
     inputs, rows = plan.block_sizes(x, working_memory)
     return _EdgeSum.apply(x, plan._replace(inputs=inputs, rows=rows), *by_input, *shared)
 
@@ -57,14 +62,15 @@ class _Plan(NamedTuple):
     fused: bool
     product: Product
     n_by_input: int  # of the source's tensors, those with a leading axis of inputs
+    room: int  # bytes for a tile of edges
     inputs: int = 0
     rows: int = 0
 
-    def block_sizes(self, x: Tensor, working_memory: float | None) -> tuple[int, int]:
+    def block_sizes(self, x: Tensor, memory: float) -> tuple[int, int]:
         features, weights = self.kernels(*self.source.tensors())
-        product, memory = self.product, working_memory
-        if memory is None:
-            memory = default_memory(x, prod(product.shape(len(x), self.source)), self.source)
+        product = self.product
+        if isinstance(weights, MetaWeights):
+            memory -= self.room / 2**20
         edges = product.edges(slice(0, 1)).stop
         for_row, for_input = product.numbers(self.source, self.basis.n_functions)
         return block_sizes(
@@ -83,8 +89,20 @@ class _Plan(NamedTuple):
             from sklearn_metakan.ops._triton import fused_kernels
 
             return fused_kernels(self.basis, self.source, self.derivative, by_input, shared)
-        weights = Weights(self.source, by_input, shared)
-        return Features(self.basis, self.derivative, self.source.dictionary(shared)), weights
+        weights = self._weights(by_input, shared)
+        dictionary = self.source.dictionary(shared)
+        return Features(self.basis, self.derivative, dictionary, weights.functions_first), weights
+
+    def _weights(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Weights:
+        rounded = torch.is_autocast_enabled(by_input[0].device.type)
+        if not self.product.orders_freely:
+            return Weights(self.source, by_input, shared)
+        if self.source.dictionary(shared) is not None:
+            return LinearWeights(self.source, by_input, shared)
+        if self.source.activation is None or rounded:
+            return Weights(self.source, by_input, shared)
+        kind = PiecewiseWeights if is_piecewise(self.source, by_input) else MetaWeights
+        return kind(self.source, by_input, shared, self.room)
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         return tensors[: self.n_by_input], tensors[self.n_by_input :]
@@ -190,7 +208,7 @@ class _Backward:
             x, grad = columns(self.x[rows, inputs]), self.grad[rows]
             features_grad = None
             if made is not None:
-                features_grad = product.to_features(grad, made, inputs, order)
+                features_grad = product.to_features(grad, made, inputs, order, features.rows_last)
             if rows.stop >= len(self.x):
                 made = None  # makes room for the gradient of its size
             x_grad = None if self.x_grad is None else columns_of_room(self.x_grad[rows, inputs])

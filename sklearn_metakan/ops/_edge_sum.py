@@ -10,8 +10,9 @@ from torch import Tensor
 
 from sklearn_metakan.basis import Basis
 from sklearn_metakan.ops._blocked import edge_sum_blocked
+from sklearn_metakan.ops._convolution import Convolution
 from sklearn_metakan.ops._memory import keep_freed_memory
-from sklearn_metakan.ops._products import Convolution, Dense, Product
+from sklearn_metakan.ops._products import Dense, Product
 from sklearn_metakan.ops._reference import edge_sum_reference
 
 BACKENDS = ("reference", "blocked", "triton")
@@ -92,7 +93,7 @@ def edge_sum(
         it is "reference" while features and weights fit into working_memory, or 2 MiB if
         that is less; then "blocked".
     working_memory : float, optional
-        MiB that a block may take with "blocked" and "triton". None: 16 on a CPU; on a card
+        MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
         0.8 times the layer's input, output and four times its parameters, but at least 4.
 
     Returns

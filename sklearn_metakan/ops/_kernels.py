@@ -21,6 +21,13 @@ def leaf(tensor: Tensor, needs_grad: bool) -> Tensor:
     return tensor.detach().requires_grad_(needs_grad)
 
 
+def flat(features: Tensor) -> Tensor:
+    """(r, b, C) -> (r, b * C); what lies with rows last in memory stays so."""
+    if features.stride(0) < features.stride(2):
+        return features.permute(1, 2, 0).flatten(0, 1).T
+    return features.flatten(1)
+
+
 class Features:
     """Features of blocks (r, K), and their gradient's way into x and the dictionary.
 
@@ -30,7 +37,11 @@ class Features:
         Whether the dictionary needs a gradient.
     functions_first : bool
         Order of the K features: (C, b) instead of (b, C); that of the weights.
+    rows_last : bool
+        Whether the gradient of the features is wanted as (K, r) in memory, not as (r, K).
     """
+
+    rows_last = True
 
     def __init__(
         self,
@@ -84,7 +95,7 @@ class Features:
                     found = self.basis.contract(features_grad, x, start, self.derivative + 1)
             x_grad.copy_(found)
         if self.learns and combined_grad is not None and features is not None:
-            self._add(combined_grad.flatten(0, 1).T @ features.flatten(0, 1))
+            self._add(_rows_last(combined_grad) @ _rows_last(features).T)
         if features is None or not wants_values:
             return None
         return self._flat(_combine(features, self.dictionary))
@@ -100,7 +111,7 @@ class Features:
         self._dictionary_grad = gradient if so_far is None else so_far.add_(gradient)
 
     def _flat(self, features: Tensor) -> Tensor:
-        return (features.transpose(1, 2) if self.functions_first else features).flatten(1)
+        return flat(features.transpose(1, 2) if self.functions_first else features)
 
     def _by_input(self, grad: Tensor, inputs: int) -> Tensor:
         """(r, K) -> (r, b, C or p)."""
@@ -109,19 +120,29 @@ class Features:
         return grad.unflatten(1, (inputs, -1))
 
 
+def _rows_last(features: Tensor) -> Tensor:
+    """(r, b, C) -> (C, b * r): splines and their gradients lie like that in memory."""
+    return features.permute(2, 1, 0).flatten(1)
+
+
 def _combine(features: Tensor, dictionary: Tensor | None) -> Tensor:
-    """(r, b, C) @ (C, p); turned round, as products of few columns are slow (CPU)."""
+    """(r, b, C) @ (C, p)."""
     if dictionary is None:
         return features
-    combined = dictionary.detach().T.contiguous() @ features.flatten(0, 1).T
-    return combined.T.unflatten(0, features.shape[:2])
+    return times(dictionary.detach().T, features)
 
 
 def _spread(combined_grad: Tensor, dictionary: Tensor | None) -> Tensor:
     """The way back, (r, b, p) @ (p, C)."""
     if dictionary is None:
         return combined_grad
-    return combined_grad @ dictionary.detach().T.contiguous()
+    return times(dictionary.detach(), combined_grad)
+
+
+def times(matrix: Tensor, features: Tensor) -> Tensor:
+    """One product for all rows and inputs; of few columns it would be slow (CPU)."""
+    product = matrix.contiguous() @ _rows_last(features)
+    return product.unflatten(1, (features.shape[1], len(features))).permute(2, 1, 0)
 
 
 class Weights:

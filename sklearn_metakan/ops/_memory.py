@@ -13,7 +13,9 @@ FEWEST_ROWS = 256  # of a block: below it, products and the calls around them ar
 FEWEST_PIXELS = 2048  # the same where a row is an image
 MANY_ROWS = 4096  # the same on a card
 ALIGNED = 16  # inputs on a card: products of other sizes take twice the time (H200, TF32)
-CPU_MEMORY = 16.0  # MiB; measured: less makes blocks too small, more does not fit into the caches
+CPU_MEMORY = 32.0  # MiB; measured: less makes blocks too small, more gains nothing
+TILE_SHARE = 0.25  # of the working memory
+CACHE = 2**21  # bytes; tiles of a few thousand edges: fewer cost more calls, more leave the caches
 CARD_SHARE = 0.8  # of the layer's input, output, parameters, gradients and optimiser state
 CARD_LEAST = 4.0  # MiB
 
@@ -26,6 +28,12 @@ def default_memory(x: Tensor, numbers_of_y: int, source: "CoefficientSource") ->
     parameters = sum(t.numel() for t in (*by_input, *shared))
     numbers = x.numel() + numbers_of_y + 4 * parameters
     return max(CARD_LEAST, CARD_SHARE * numbers * x.element_size() / 2**20)
+
+
+def tile_memory(x: Tensor, working_memory: float) -> int:
+    """Bytes of it for a tile of edges, whose hidden layers exist at a time."""
+    share = TILE_SHARE * working_memory * 2**20
+    return int(min(share, CACHE) if x.device.type == "cpu" else share)
 
 
 def block_sizes(

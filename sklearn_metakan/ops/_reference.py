@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
+from sklearn_metakan.ops._kernels import flat, times
 from sklearn_metakan.ops._products import Product, columns
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ def edge_sum_reference(
     precision = features.dtype
     dictionary = source.dictionary(shared)
     if dictionary is not None:
-        features = features @ dictionary  # (rows, in, p)
-    y = product.whole(features.flatten(1), source.generate(by_input, shared).flatten(0, 1))
+        features = times(dictionary.T, features)  # (rows, in, p)
+    weights = source.generate(by_input, shared)
+    # Rows last in memory: the same sum, functions first.
+    turned = product.orders_freely and features.stride(0) < features.stride(2)
+    if turned:
+        features, weights = features.transpose(1, 2), weights.transpose(0, 1)
+    y = product.whole(flat(features), weights.flatten(0, 1), turned)
     return y.to(precision)  # also inside autocast

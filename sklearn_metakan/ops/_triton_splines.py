@@ -215,6 +215,7 @@ def supports(basis: BSplineBasis, derivative: int) -> bool:
 class SplineFeatures(Features):
     """``Features`` of a ``BSplineBasis`` in one kernel each way, values in ``dtype``."""
 
+    rows_last = False
     basis: BSplineBasis
 
     def __init__(

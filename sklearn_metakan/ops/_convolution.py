@@ -1,0 +1,194 @@
+"""Maps of features, convolved with generated weights, and the ways back."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn import grad as ways_back
+
+from sklearn_metakan.ops._products import channels_last, columns, slices
+
+if TYPE_CHECKING:
+    from sklearn_metakan.ops._edge_sum import CoefficientSource
+
+_CONVOLVE: dict[int, Any] = {
+    1: functional.conv1d,
+    2: functional.conv2d,
+    3: functional.conv3d,
+}
+_TO_INPUT: dict[int, Any] = {
+    1: ways_back.conv1d_input,
+    2: ways_back.conv2d_input,
+    3: ways_back.conv3d_input,
+}
+_TO_WEIGHT: dict[int, Any] = {
+    1: ways_back.conv1d_weight,
+    2: ways_back.conv2d_weight,
+    3: ways_back.conv3d_weight,
+}
+
+
+def size_after(size: Sequence[int], *geometry: Sequence[int]) -> tuple[int, ...]:
+    """Sides of y's maps; ``geometry`` is kernel, stride, padding and dilation."""
+    sides = zip(size, *geometry, strict=True)
+    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """y is the convolution of maps of features, x of shape (n, in, *size).
+
+    The source's inputs are pairs of channel and kernel position, ``(in, *kernel)``. Around
+    the image features are zero: what lies there contributes nothing. Maps are laid out with
+    channels last, as features are made pixel by pixel.
+
+    Parameters
+    ----------
+    in_channels : int
+    size : tuple of int
+        Of the image; one number for each of 1 to 3 dimensions, as in the next four.
+    kernel, stride, padding, dilation : tuple of int
+    groups : int
+        Channels of x and y are split into so many; each of y's sums over its group alone.
+    """
+
+    in_channels: int
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    @property
+    def pixels(self) -> int:
+        return prod(self.size)
+
+    @property
+    def orders_freely(self) -> bool:
+        return self.groups == 1
+
+    @property
+    def out_size(self) -> tuple[int, ...]:
+        return size_after(self.size, self.kernel, self.stride, self.padding, self.dilation)
+
+    def shape(self, n: int, source: "CoefficientSource") -> tuple[int, ...]:
+        return n, self.groups * source.out_features, *self.out_size
+
+    def output(self, x: Tensor, source: "CoefficientSource") -> Tensor:
+        return channels_last(x, self.shape(len(x), source))
+
+    def numbers(self, source: "CoefficientSource", functions: int) -> tuple[int, int]:
+        """A block's part of y before it is added, and its weights as torch wants them."""
+        of_y = prod(self.shape(1, source))
+        weights = prod(self.kernel) * source.out_features * functions
+        return -(-of_y // self.pixels), 2 * weights
+
+    def input_blocks(self, in_features: int, size: int) -> Iterator[slice]:
+        """Some whole groups, or a part of one."""
+        of_group = self._channels_of_group
+        if size >= of_group:
+            yield from slices(in_features, size // of_group * of_group)
+            return
+        for start in range(0, in_features, of_group):
+            for part in slices(of_group, size):
+                yield slice(start + part.start, start + part.stop)
+
+    def edges(self, inputs: slice) -> slice:
+        positions = prod(self.kernel)
+        return slice(inputs.start * positions, inputs.stop * positions)
+
+    def whole(self, features: Tensor, weights: Tensor, functions_first: bool) -> Tensor:
+        everything = slice(0, self.in_channels)
+        filters = self._filters(weights, everything, functions_first)
+        return self._convolve(features, filters, self.groups)
+
+    def add(
+        self, y: Tensor, features: Tensor, weights: Tensor, inputs: slice, functions_first: bool
+    ) -> None:
+        filters = self._filters(weights, inputs, functions_first)
+        part = self._convolve(features, filters, self._groups(inputs))
+        room = y[:, self._channels_of_y(inputs, weights.shape[1])]
+        if inputs.start % self._channels_of_group:
+            room.add_(part)
+        else:
+            room.copy_(part)
+
+    def to_features(
+        self, grad: Tensor, weights: Tensor, inputs: slice, functions_first: bool, rows_last: bool
+    ) -> Tensor:
+        filters = _rounded(self._filters(weights, inputs, functions_first))
+        grad = grad[:, self._channels_of_y(inputs, weights.shape[1])].to(filters.dtype)
+        shape = (len(grad), filters.shape[1] * self._groups(inputs), *self.size)
+        maps = _TO_INPUT[len(self.size)](shape, filters, grad, *self._geometry(inputs))
+        return columns(maps)
+
+    def to_weights(
+        self,
+        out: Tensor,
+        features: Tensor,
+        grad: Tensor,
+        inputs: slice,
+        functions_first: bool,
+        add: bool,
+    ) -> None:
+        room = self._by_filter(out, inputs, functions_first)
+        maps = _rounded(self._maps(features))
+        grad = grad[:, self._channels_of_y(inputs, out.shape[1])].to(maps.dtype)
+        shape = (room.shape[0] * room.shape[1], room.shape[2] * room.shape[3], *self.kernel)
+        found = _TO_WEIGHT[len(self.size)](maps, shape, grad, *self._geometry(inputs))
+        found = found.reshape(room.shape)
+        if add:
+            room.add_(found)
+        else:
+            room.copy_(found)
+
+    @property
+    def _channels_of_group(self) -> int:
+        return self.in_channels // self.groups
+
+    def _groups(self, inputs: slice) -> int:
+        return max(1, (inputs.stop - inputs.start) // self._channels_of_group)
+
+    def _channels_of_y(self, inputs: slice, out: int) -> slice:
+        first = inputs.start // self._channels_of_group
+        return slice(first * out, (first + self._groups(inputs)) * out)
+
+    def _geometry(self, inputs: slice) -> tuple[Any, ...]:
+        return self.stride, self.padding, self.dilation, self._groups(inputs)
+
+    def _maps(self, features: Tensor) -> Tensor:
+        """(rows, K) -> (n, K, *size)."""
+        n = len(features) // self.pixels
+        return features.unflatten(0, (n, *self.size)).movedim(-1, 1)
+
+    def _convolve(self, features: Tensor, filters: Tensor, groups: int) -> Tensor:
+        geometry = (self.stride, self.padding, self.dilation, groups)
+        return _CONVOLVE[len(self.size)](
+            self._maps(features), filters.to(features.dtype), None, *geometry
+        )
+
+    def _by_filter(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
+        """A view of (K, out): (groups, out, b, C, *kernel), or with C before b."""
+        channels, groups = inputs.stop - inputs.start, self._groups(inputs)
+        if functions_first:  # one group
+            opened = weights.unflatten(0, (-1, channels, *self.kernel))
+            return opened.movedim(-1, 0)[None]
+        opened = weights.unflatten(0, (groups, channels // groups, *self.kernel, -1))
+        return opened.movedim((-1, -2), (1, 3))
+
+    def _filters(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
+        """(K, out) as torch's convolution wants it, (groups * out, b C, *kernel)."""
+        return self._by_filter(weights, inputs, functions_first).flatten(2, 3).flatten(0, 1)
+
+
+def _rounded(factor: Tensor) -> Tensor:
+    """As autocast would; it does not know the ways back of a convolution."""
+    place = factor.device.type
+    if factor.dtype == torch.float64 or not torch.is_autocast_enabled(place):
+        return factor
+    return factor.to(torch.get_autocast_dtype(place))
