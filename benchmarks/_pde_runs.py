@@ -34,15 +34,16 @@ class Setup:
     n_boundary: int = 200
     n_initial: int = 200
     sampling: str = "uniform"
-    per_face: int = 0  # where it is a cube: instead of n_boundary
+    per_face: int = 0  # of a cube, on average; in place of n_boundary
 
     def points(self, dim: int | None) -> dict[str, Any]:
+        names = ("n_interior", "n_boundary", "n_initial", "sampling")
+        known = {name: getattr(self, name) for name in names}
         if not self.per_face or dim is None:
-            names = ("n_interior", "n_boundary", "n_initial", "sampling")
-            return {name: getattr(self, name) for name in names}
+            return known
         inside = next((n for most, n in ((20, 2000), (50, 4000)) if dim <= most), 8000)
         faces = 2 * dim * self.per_face
-        return {"n_interior": inside, "n_boundary": faces, "n_initial": inside, "sampling": "sobol"}
+        return known | {"n_interior": inside, "n_boundary": faces, "n_initial": inside}
 
 
 PROBLEMS = {

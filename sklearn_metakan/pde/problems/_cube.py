@@ -17,8 +17,8 @@ class PoissonCube(InDimensions):
     """``laplace(u) = f`` in the unit cube, with ``u = sum_i sin(pi x_i / 2)``.
 
     The solution is the data on the faces, by one condition: a solver's ``n_boundary`` counts
-    the points of all 2 d faces together, which all have the same share. For 100 a face set
-    ``n_boundary=200 * dim``; ``sampling="sobol"`` shares them out nearly equally.
+    the points of all 2 d faces together, which all have the same share. For 100 a face on
+    average set ``n_boundary=200 * dim``; ``sampling="sobol"`` shares them out nearly equally.
 
     Parameters
     ----------
