@@ -186,6 +186,9 @@ class Rows:
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 self.rows = list(csv.DictReader(file))
+        missing = {field.name for field in fields(Run)} - {*(self.rows[0] if self.rows else ())}
+        if self.rows and missing:
+            raise SystemExit(f"{path} has no columns {sorted(missing)}; choose another --csv.")
 
     def find(self, run: Run) -> dict[str, str] | None:
         wanted = {name: _text(value) for name, value in asdict(run).items()}

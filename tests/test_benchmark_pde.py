@@ -143,3 +143,11 @@ def test_wrong_arguments(bench, capsys):
     with pytest.raises(SystemExit):
         bench.main.main(["burgers", "--dim", "3"])
     assert "has no choice of dimension" in capsys.readouterr().err
+
+
+def test_a_file_of_something_else_is_refused(bench, tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_text("model,score\nkan,1\n")
+    with pytest.raises(SystemExit, match=r"has no columns .*'width'.*choose another --csv"):
+        bench.runs.Rows(path)
+    assert bench.runs.Rows(tmp_path / "none.csv").rows == []
