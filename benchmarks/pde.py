@@ -58,14 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def named_runs(options: argparse.Namespace) -> Iterator[Run]:
-    for seed in options.seeds:
-        yield make_run(options, options.name, options.dim, options.model, seed)
+    for model in options.model or ["metakan"]:
+        for seed in options.seeds:
+            yield make_run(options, options.name, options.dim, model, seed)
 
 
 def table_runs(options: argparse.Namespace) -> Iterator[Run]:
-    """Every line with a MetaKAN and, beside it, an MLP; options apply to both but the width."""
+    """Every line with a MetaKAN and, beside it, an MLP; a width that is given is the MetaKAN's."""
     for line in LINES:
-        for model in ("metakan", "mlp"):
+        for model in options.model or ["metakan", "mlp"]:
             for seed in options.seeds:
                 yield make_run(options, line.problem, line.dim, model, seed, lbfgs=line.lbfgs)
 
@@ -110,7 +111,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=[*PROBLEMS, "table", "speed"])
     parser.add_argument("--dim", type=int, help="of space, where the problem has a choice")
-    parser.add_argument("--model", choices=MODELS, default="metakan")
+    parser.add_argument(
+        "--model", choices=MODELS, nargs="+", help="default metakan; for table metakan mlp"
+    )
     parser.add_argument("--source", choices=SOURCES, help="of a MetaKAN; default linear-3")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -265,12 +265,11 @@ def _column(values: NDArray[Any], output: int) -> NDArray[Any]:
 
 def _residuals(estimator: Any, part: Slice) -> dict[str, NDArray[np.float64]]:
     """By the names of their losses."""
-    found = estimator.predict_residual(part.points[part.inside]).reshape(part.inside.sum(), -1)
-    names = [name for name in estimator.loss_terms_ if name != "step"]
-    return {
-        name: part.spread(column)
-        for name, column in zip(names[: found.shape[1]], found.T, strict=True)
-    }
+    points, physics = part.points[part.inside], estimator._physics
+    with torch.no_grad(), physics.exact():
+        names = list(physics.residuals(estimator._tensor(points[:1])))
+    found = estimator.predict_residual(points).reshape(len(points), len(names))
+    return {name: part.spread(column) for name, column in zip(names, found.T, strict=True)}
 
 
 def _fixed_text(fixed: Mapping[str, float]) -> str:
