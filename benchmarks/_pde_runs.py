@@ -82,6 +82,8 @@ class Run:
     resample_every: int
     learning_rate: float | str
     schedule: str
+    loss_weights: str | None
+    causal: float | None
     precision: str
     device: str
 
@@ -90,7 +92,8 @@ class Run:
         """Parameters of the solver."""
         direct = (
             *("grid_size", "derivatives", "n_directions", "n_interior", "n_boundary", "n_initial"),
-            *("sampling", "resample_every", "learning_rate", "precision", "device"),
+            *("sampling", "resample_every", "learning_rate", "loss_weights", "causal"),
+            *("precision", "device"),
         )
         return {name: getattr(self, name) for name in direct} | {
             "hidden_layer_sizes": (self.width,) * self.depth,

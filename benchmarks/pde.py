@@ -35,6 +35,8 @@ DEFAULTS: dict[str, Any] = {
     "resample_every": 1,
     "learning_rate": "auto",
     "schedule": "onecycle",
+    "loss_weights": None,
+    "causal": None,
     "precision": "auto",
 }
 
@@ -126,6 +128,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sampling")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--schedule", help="learning_rate_schedule of the solver")
+    parser.add_argument("--loss-weights", choices=("balanced",))
+    parser.add_argument("--causal", type=float, help="epsilon of causal weights")
     parser.add_argument("--precision")
     parser.add_argument("--points", type=int, default=2000, help="of speed's Laplacian")
     parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))

@@ -70,6 +70,15 @@ def test_a_run_that_is_there_is_not_repeated(call, bench, monkeypatch):
     assert again == first and sorted(same.splitlines()) == sorted(printed.splitlines())
 
 
+def test_settings_reach_the_solver(call):
+    options = ["--causal", "100", "--loss-weights", "balanced", "--schedule", "cosine"]
+    plain, _ = call("wave", "--seeds", "0")
+    rows, _ = call("wave", "--seeds", "0", *options)
+    assert len(rows) == 2 and rows[0] == plain[0]
+    assert (rows[1]["causal"], rows[1]["loss_weights"]) == ("100.0", "balanced")
+    assert rows[1]["relative_l2"] != rows[0]["relative_l2"]
+
+
 def test_closure_calls_are_steps(call):
     rows, _ = call("helmholtz", "--seeds", "0", "--lbfgs", "4")
     assert int(rows[0]["steps_done"]) >= 3 + 4
