@@ -7,10 +7,13 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -q
 DATA_DIR ?= ../shared/data
 
-.PHONY: demo test test-full test-lowest test-gpu lint bench-quick clean check-python
+.PHONY: demo demo-pde test test-full test-lowest test-gpu lint bench-quick clean check-python
 
 demo: .venv/.stamp
 	$(RUN) -m sklearn_metakan.demo --out out/demo.png
+
+demo-pde: .venv/.stamp
+	$(RUN) -m sklearn_metakan.demo_pde --out out/demo-pde.png
 
 test: lint
 	$(PYTEST) -m "not slow and not gpu"

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "inspection": {"estimators", "nn"},
     "datasets": set(),
     "public": {*LAYERS, "estimators", "pde"},
+    "demo_pde": {"pde"},
     "demo": {*LAYERS, "estimators", "pde", "inspection", "datasets", "public"},
 }
 # Packages that one place alone may import.

@@ -1,8 +1,9 @@
-"""Partial differential equations: solvers, domains, conditions, fields, problems to try."""
+"""Partial differential equations: solvers, domains, conditions, fields, problems, plots."""
 
 from sklearn_metakan.pde import problems
 from sklearn_metakan.pde._adapters import DeepXDEGeometry, Points, Sampler, as_domain
 from sklearn_metakan.pde._conditions import Condition, Dirichlet, Initial, Neumann, Periodic, Robin
+from sklearn_metakan.pde._display import SolutionDisplay
 from sklearn_metakan.pde._domain import Domain
 from sklearn_metakan.pde._field import Field
 from sklearn_metakan.pde._shapes import Ball, Box, Interval, Sphere
@@ -27,6 +28,7 @@ __all__ = [
     "Points",
     "Robin",
     "Sampler",
+    "SolutionDisplay",
     "SpaceTime",
     "Sphere",
     "TrialFunction",
