@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklearn_metakan.pde._collocation import EQUATION, Batch
+from sklearn_metakan.pde._collocation import DATA, EQUATION, Batch
 from sklearn_metakan.pde._conditions import BaseCondition
 from sklearn_metakan.pde._physics import Physics, named_residuals
 from sklearn_metakan.pde._trial import check_degree, order_of
 
 _NUMPY = ("numpy", "array")
+_TAKEN = {DATA, "step", "error"}  # other keys of loss_terms_
 
 
 def check_physics(physics: Physics, batch: Batch, loss_weights: Any = None) -> None:
@@ -69,6 +70,8 @@ def check_conditions(conditions: Any, determined: bool) -> dict[str, BaseConditi
                 f"objects, got {condition!r}."
             )
         base = condition.name or type(condition).__name__.lower()
+        if base in _TAKEN:
+            raise ValueError(f"conditions must not have the name {base!r}; it is taken.")
         name, number = base, 2
         while name in named:
             if condition.name:
@@ -92,6 +95,8 @@ def _checked_names(found: Any, conditions: Mapping[str, Any]) -> dict[str, Any]:
     for name in named:
         if name in conditions:
             raise ValueError(f"residual(x, u) names a residual {name!r}, as a condition does.")
+        if name in _TAKEN:
+            raise ValueError(f"residual(x, u) must not name a residual {name!r}; that is taken.")
     return named
 
 

@@ -146,6 +146,6 @@ class Steps:
     def __iter__(self) -> Iterator[tuple[Batch, int]]:
         for _ in range(self.left.pop(0)):
             if self.points is None or (self.every and self.done % self.every == 0):
-                self.points = self.collocation.draw(self.misfit if self.done else None)
+                self.points = self.collocation.draw(self.misfit)
             self.done += 1
             yield self.points, self.done

@@ -193,7 +193,14 @@ class TrainedSolver(BaseKANEstimator):
         if self.solution is None:
             return None
         points = self._tensor(self._test_points())
-        return RelativeError(points, torch.as_tensor(self.solution(points)).to(points))
+        known = torch.as_tensor(self.solution(points)).to(points)
+        shape = (len(points),) if self.n_outputs == 1 else (len(points), self.n_outputs)
+        if known.shape != shape:
+            raise ValueError(
+                f"solution must return the shape {shape} for x of shape {tuple(points.shape)}, "
+                f"got {tuple(known.shape)}."
+            )
+        return RelativeError(points, known)
 
     def _test_points(self) -> NDArray[Any]:
         domain, generator = self._problem.domain, torch.Generator().manual_seed(TEST_SEED)

@@ -28,7 +28,7 @@ class TrialFunction(nn.Module):
     ansatz : callable, optional
         ``g(x, net)``, torch, row by row; net and its value are (n,) if there is one output.
     variables : sequence of str, optional
-        Names of the coordinates; "x0", "x1", ... by default.
+        Names of the coordinates; by default "x0", "x1", ..., and "t" for time.
     time : bool, default=False
         Whether the last coordinate is time: gradient, divergence and Laplacian are then in
         space alone.
@@ -157,7 +157,7 @@ class TrialFunction(nn.Module):
             raise ValueError(
                 f"normal must have the shape of x, {tuple(x.shape)}, got {tuple(normal.shape)}."
             )
-        names = self.variables or tuple(f"x{i}" for i in range(x.shape[1]))
+        names = self.variables or self._usual_names(x.shape[1])
         if len(names) != x.shape[1]:
             raise ValueError(
                 f"variables must name each of the {x.shape[1]} columns of x, got {names}."
@@ -165,6 +165,10 @@ class TrialFunction(nn.Module):
         x = x.detach()
         evaluation = _Evaluation(self, x, normal, request, generator, n_sets)
         return [Field(self, x, evaluation, names, self.time, number) for number in range(n_sets)]
+
+    def _usual_names(self, d: int) -> tuple[str, ...]:
+        names = [f"x{i}" for i in range(d)]
+        return (*names[:-1], "t") if self.time else tuple(names)
 
     def push(self, x: Tensor, directions: Tensor | None, plan: Channels) -> tuple[Tensor, Tensor]:
         """Value (n, k) and channels (n, K, k) of u.

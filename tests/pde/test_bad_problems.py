@@ -58,6 +58,7 @@ RESIDUALS = {
     "time": (lambda x, u: u.dt(), "u.dt() needs a time"),
     "high order": (lambda x, u: u.d(0, 0, 0), "degree must be at least 4 for derivatives of order"),
     "name taken": (lambda x, u: {"dirichlet": u.value}, "names a residual 'dirichlet'"),
+    "name of data": (lambda x, u: {"data": u.value}, "must not name a residual 'data'"),
     "slope inside": (lambda x, u: u.normal_derivative(), "needs normals"),
 }
 
@@ -73,6 +74,8 @@ def test_residuals(residual, message):
 SETTINGS = {
     "where": ({"conditions": [Dirichlet(where=lambda x: x[:, 0] > 3)]}, "where holds at none"),
     "no condition object": ({"conditions": [0.0]}, "conditions must hold Dirichlet"),
+    "name taken": ({"conditions": [Dirichlet(name="step")]}, "must not have the name 'step'"),
+    "solution": ({"solution": lambda x: x[:, :1]}, "solution must return the shape (2000,)"),
     "names twice": ({"conditions": [Dirichlet(name="a"), Neumann(name="a")]}, "'a' twice"),
     "data not finite": ({"conditions": [Dirichlet(lambda x: x[:, 0] / 0)]}, "must be finite"),
     "data of a wrong shape": ({"conditions": [Dirichlet(lambda x: x)]}, "must return the shape"),

@@ -200,15 +200,19 @@ def test_warm_start_goes_on_from_the_weights():
 
 
 class _Interrupts(Callback):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
     def on_batch_begin(self, net, **kwargs):
-        if len(net.history) == 2:
+        if len(net.history) == self.epoch:
             raise KeyboardInterrupt
 
 
-def test_an_interrupt_leaves_a_solver_that_is_fitted():
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_interrupt_leaves_a_solver_that_is_fitted(epoch):
     with pytest.warns(ConvergenceWarning, match="Interrupted"):
-        model = solved(max_iter=500, lbfgs_iter=10, callbacks=[_Interrupts()])
-    assert model.n_iter_ == 100
+        model = solved(max_iter=500, lbfgs_iter=10, callbacks=[_Interrupts(epoch)])
+    assert model.n_iter_ == 100 * (epoch - 1)
     assert np.isfinite(model.predict([[0.4]])).all()
 
 
