@@ -256,6 +256,8 @@ class Sphere(_Round):
     True
     """
 
+    methods: ClassVar[tuple[str, ...]] = ("uniform", "sobol", "latin_hypercube")
+
     def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
         # Points that were rounded to float32 still lie on the sphere.
         return (self._distance(x) - self.radius).abs() <= 1e-5 * self.radius

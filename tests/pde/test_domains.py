@@ -36,10 +36,12 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("method", ["uniform", "sobol", "latin_hypercube", "grid"])
+@pytest.mark.parametrize(
+    ("domain", "method"),
+    [(domain, method) for domain in DOMAINS.values() for method in domain.methods],
+    ids=[f"{name}-{method}" for name, domain in DOMAINS.items() for method in domain.methods],
+)
 def test_points_stay_inside(domain, method):
-    if isinstance(domain, Sphere) and method == "grid":
-        pytest.skip("no grid on a sphere")
     points = domain.sample(300, seeded(), method=method)
     expected = len(domain.X) if isinstance(domain, Points) else 300
     assert points.dtype == torch.float32
@@ -51,9 +53,9 @@ def test_points_stay_inside(domain, method):
     assert (points.numpy() >= low - 1e-5).all() and (points.numpy() <= high + 1e-5).all()
 
 
-def test_normals_point_outward(domain):
-    if isinstance(domain, Points):
-        pytest.skip("has no normals")
+@pytest.mark.parametrize("name", [name for name in DOMAINS if name != "points"])
+def test_normals_point_outward(name):
+    domain = DOMAINS[name]
     points, normals = domain.sample_boundary(200, seeded(), dtype=torch.float64)
     assert points.shape == normals.shape == (200, domain.dim)
     torch.testing.assert_close(normals.norm(dim=1), torch.ones(200, dtype=torch.float64))
