@@ -35,11 +35,11 @@ def bench():
 
 @pytest.fixture
 def contest(bench):
-    return bench.feynman.Contest("widths", "I.12.5", "paper", 60, 5, "2", "linear-2", 0, 4)
+    return bench.feynman.Contest("widths", "I.12.5", "paper", 60, 5, "2", "linear-2", 0, 4, 0)
 
 
 TINY = ["--functions", "I.12.5", "--samples", "60", "--max-iter", "3", "--tune-iter", "1"]
-TINY += ["--seeds", "2", "--widths", "2", "--models", "kan", "linear-2"]
+TINY += ["--grid-size", "5", "--seeds", "2", "--widths", "2", "--models", "kan", "linear-2"]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_run_goes_on_where_it_was_stopped(bench, tiny_run, monkeypatch):
     held = []
     hold = bench.feynman.hold
     monkeypatch.setattr(
-        bench.feynman, "hold", lambda *options: held.append(options[0]) or hold(*options)
+        bench.feynman, "hold", lambda contest: held.append(contest) or hold(contest)
     )
     bench.main(arguments)
     assert not held
@@ -122,7 +122,7 @@ def test_every_source_fits(bench, contest):
     rows = {}
     for model in bench.networks.contestants([8]):
         fields = asdict(contest) | {"model": model}
-        rows[model] = bench.feynman.hold(bench.feynman.Contest(**fields), 1)
+        rows[model] = bench.feynman.hold(bench.feynman.Contest(**fields))
     assert rows["kan"]["parameters"] == rows["kan"]["edge_numbers"] == 6 * 9
     for model, numbers in {"linear-2": 2, "linear-3-layer": 3, "paper-8": 1, "sin-8": 2}.items():
         assert rows[model]["edge_numbers"] == 6 * numbers
@@ -142,7 +142,7 @@ def test_wrong_names_are_found_before_anything_runs(bench, tmp_path, option, nam
 
 
 def test_error_is_the_mean_square_in_units_of_the_function(bench, contest):
-    row = bench.feynman.hold(contest, 1)
+    row = bench.feynman.hold(contest)
     X, y = bench.feynman.make_feynman("I.12.5", 120, random_state=0, ranges="paper")
     candidate = bench.networks.Candidate("linear-2", (2,))
     model, validation = bench.feynman.fit(contest, candidate, X[:60], y[:60], 4)
@@ -152,8 +152,10 @@ def test_error_is_the_mean_square_in_units_of_the_function(bench, contest):
 
 
 def test_test_rows_choose_nothing(bench, contest, monkeypatch):
-    contest = bench.feynman.Contest(**asdict(contest) | {"part": "published", "widths": ""})
-    fair = bench.feynman.hold(contest, 2)
+    contest = bench.feynman.Contest(
+        **asdict(contest) | {"part": "published", "widths": "", "tune_iter": 2}
+    )
+    fair = bench.feynman.hold(contest)
     draw = bench.feynman.make_feynman
 
     def spoil(*arguments, **options):
@@ -161,7 +163,7 @@ def test_test_rows_choose_nothing(bench, contest, monkeypatch):
         return X, np.r_[y[:60], y[60:] + 100.0]
 
     monkeypatch.setattr(bench.feynman, "make_feynman", spoil)
-    spoilt = bench.feynman.hold(contest, 2)
+    spoilt = bench.feynman.hold(contest)
     for name in ("network", "parameters", "iterations", "validation_mse"):
         assert spoilt[name] == fair[name]
     assert spoilt["test_mse"] > 1000 * fair["test_mse"]
@@ -175,7 +177,7 @@ def make_rows(bench, errors, seeds=(0, 1)):
         for seed in seeds:
             for model, (validation, test) in errors.items():
                 contest = bench.feynman.Contest(
-                    "widths", function, "paper", 10, 5, "16-16", model, seed, 9
+                    "widths", function, "paper", 10, 5, "16-16", model, seed, 9, 0
                 )
                 results = dict.fromkeys(bench.feynman.RESULTS, 1) | {
                     "parameters": sizes[model],
