@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sklearn_metakan import KANRegressor, MetaKANRegressor
 
 DEGREE = 3
-STARTS = 2  # of every small network
+STARTS = 4  # of every small network
 _KEY = re.compile(r"kan|(?P<source>paper|relu|sin|linear)-(?P<number>\d+)(?P<layer>-layer)?")
 
 
@@ -87,29 +87,19 @@ def n_edges(widths: Sequence[int]) -> int:
 
 
 def small_networks(n_inputs: int, grid_size: int, most: int) -> list[Candidate]:
-    """The widest linear MetaKANs of at most this many parameters, each with a few starts.
+    """The largest linear MetaKANs of at most this many parameters, each with a few starts.
 
-    With p functions in the dictionary, one or two hidden layers, the second as wide as the
-    first or half of it.
+    With 1, 2 or 3 functions in the one dictionary, and one hidden layer or two, of which the
+    second is as wide as the first, half as wide, or between.
     """
-    n_functions = 1 + grid_size + DEGREE
     found = []
     for p in (1, 2, 3):
-        shapes = {
-            "one": lambda width: (width,),
-            "two": lambda width: (width, width),
-            "narrowing": lambda width: (width, (width + 1) // 2),
-        }
-        for shape in shapes.values():
-            fitting = [
-                shape(width)
-                for width in range(1, most)
-                if p * (n_edges((n_inputs, *shape(width), 1)) + n_functions) <= most
-            ]
-            found += [Candidate(f"linear-{p}", hidden) for hidden in fitting[-1:]]
-    distinct = dict.fromkeys(found)
-    return [
-        Candidate(network.model, network.hidden, start)
-        for network in distinct
-        for start in range(STARTS)
-    ]
+        room = most // p - (1 + grid_size + DEGREE)  # for edges
+        one = [(width,) for width in range(1, room) if n_edges((n_inputs, width, 1)) <= room]
+        two = [(width, second) for (width,) in one for second in range(-(-width // 2), width + 1)]
+        for shapes in (one, two):
+            counted = [(n_edges((n_inputs, *hidden, 1)), hidden[-1], hidden) for hidden in shapes]
+            fitting = [each for each in counted if each[0] <= room]
+            if fitting:  # the most edges, then the widest at the end
+                found.append((f"linear-{p}", max(fitting)[-1]))
+    return [Candidate(model, hidden, start) for model, hidden in found for start in range(STARTS)]
