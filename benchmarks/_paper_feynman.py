@@ -78,7 +78,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--grid-size", type=int, nargs="+", default=[5, 20], help="G")
     parser.add_argument("--meta-hidden-dim", type=int, nargs="+", default=[32, 64], help="H")
     parser.add_argument("--models", nargs="+", metavar="KEY", help="default: all")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--max-iter", type=int, default=200)
     parser.add_argument("--tune-iter", type=int, default=40, help="of every candidate")
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread")
@@ -108,7 +108,7 @@ def contests(options: argparse.Namespace) -> Iterator[Contest]:
         for key in keys:
             check(key)  # a name that is wrong is an error now, not after hours
     common = (options.ranges, options.samples)
-    for seed, grid_size in product(range(options.seeds), options.grid_size):
+    for seed, grid_size in product(options.seeds, options.grid_size):
         end = (seed, options.max_iter)
         if "published" in parts and grid_size == PUBLISHED_GRID:
             for name in [name for name in names if name in PUBLISHED]:

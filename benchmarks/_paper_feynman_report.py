@@ -94,7 +94,10 @@ def _same_widths(rows: pd.DataFrame) -> Iterator[str]:
     yield "Test error in the function's units, mean over seeds:"
     yield ""
     errors = rows.pivot_table("test_mse", "function", "model", "mean", sort=False)[summary.index]
-    lines = [[name, *(f"{error:.1e}" for error in row)] for name, row in errors.iterrows()]
+    lines = [
+        [name, *("" if np.isnan(error) else f"{error:.1e}" for error in row)]
+        for name, row in errors.iterrows()
+    ]
     yield from _table(["function", *errors], lines)
 
 
