@@ -72,7 +72,7 @@ class KANImageClassifier(_ImageClassifier):
 
     def __init__(
         self,
-        hidden_channels: tuple[int, ...] = (16, 32),
+        hidden_channels: tuple[int, ...] = (8, 16),
         *,
         strides: int | tuple[int, ...] = 2,
         kernel_size: int = 3,
@@ -164,7 +164,7 @@ class MetaKANImageClassifier(_ImageClassifier):
 
     def __init__(
         self,
-        hidden_channels: tuple[int, ...] = (16, 32),
+        hidden_channels: tuple[int, ...] = (8, 16),
         *,
         strides: int | tuple[int, ...] = 2,
         kernel_size: int = 3,

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -16,7 +17,8 @@ from skorch.callbacks import Callback
 
 from sklearn_metakan import KANImageClassifier, MetaKANImageClassifier
 from sklearn_metakan.estimators._image_input import Layout, PixelScaling, find_layout
-from sklearn_metakan.nn import Augment
+from sklearn_metakan.nn import Augment, build_conv_network
+from sklearn_metakan.training._capturable import obstacle
 
 TINY = {"hidden_channels": (3,), "max_iter": 2, "learning_rate": 0.03, "random_state": 0}
 TINY |= {"early_stopping": False}
@@ -233,6 +235,16 @@ def test_augment_names_and_callables():
         assert not np.array_equal(model.decision_function(GREY), plain)
         again = fit(augment=augment).decision_function(GREY)
         np.testing.assert_array_equal(model.decision_function(GREY), again)
+
+
+def test_a_callable_is_no_part_of_a_cuda_graph():
+    """Its random numbers would be those of the capture, again and again."""
+    for augment, forbidden in ((None, False), ("flip_crop", False), (lambda x: x, True)):
+        network = build_conv_network((1, 6, 5), [3], 2, augment=augment)
+        optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+        net = SimpleNamespace(device="cuda", optimizer_=optimizer, callbacks_=[], module_=network)
+        reason = obstacle(net)
+        assert ("augment" in reason) if forbidden else reason is None
 
 
 def test_seeds_and_global_generators():
