@@ -265,6 +265,7 @@ def test_norms_by_name(norm):
     np.testing.assert_allclose(one_by_one, model.predict_proba(GREY), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Interrupted after 0")
 def test_the_papers_network_through_the_parameters():
     model = fit(
         X=RNG.integers(0, 256, (24, 28, 28), dtype=np.uint8),
