@@ -25,6 +25,7 @@ CLASSIFIERS = [KANClassifier, MetaKANClassifier]
 META = [MetaKANRegressor, MetaKANClassifier]
 ALL = REGRESSORS + CLASSIFIERS
 IMAGES = [KANImageClassifier, MetaKANImageClassifier]  # of columns: as images of one row
+no_squares = pytest.mark.filterwarnings("ignore:X has .* columns, which is no square")
 
 SHORT = {"max_iter": 60, "learning_rate": 0.03, "weight_decay": 1e-2, "random_state": 0}
 LBFGS = {"solver": "lbfgs", "learning_rate": "auto", "max_iter": 20, "weight_decay": 1e-4}
@@ -70,15 +71,29 @@ def in_turn(estimators, variants):
     return [turns[i](**SHORT | variant) for i, variant in enumerate(variants)]
 
 
-@pytest.mark.filterwarnings("ignore:X has .* columns, which is no square")
-@parametrize_with_checks([estimator(random_state=0) for estimator in ALL + IMAGES])
+@parametrize_with_checks([estimator(random_state=0) for estimator in ALL])
 def test_defaults(estimator, check):
+    check(estimator)
+
+
+@no_squares
+@parametrize_with_checks(
+    [MetaKANImageClassifier((4,), max_iter=40, learning_rate=0.05, random_state=0)]
+)
+def test_small_image_classifier(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@no_squares
+@parametrize_with_checks([estimator(random_state=0) for estimator in IMAGES])
+def test_defaults_of_image_classifiers(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Training stopped at max_iter")
-@pytest.mark.filterwarnings("ignore:X has .* columns, which is no square")
+@no_squares
 @parametrize_with_checks(
     each(ALL, [LBFGS])
     + each(META, SOURCES)

@@ -29,6 +29,7 @@ class ImageKAN(DataEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = IMAGE_CONSTRAINTS
     _make_module = staticmethod(build_conv_network)
+    adamw_learning_rate = 0.05
     adamw_passes = (10, 60)
     _of_training: ClassVar[set[str]] = {"dropout", "augment"}
     _dtypes: ClassVar[list[type]] = [np.float64, np.float32, np.uint8]

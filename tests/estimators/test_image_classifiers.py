@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -16,7 +17,8 @@ from skorch.callbacks import Callback
 
 from sklearn_metakan import KANImageClassifier, MetaKANImageClassifier
 from sklearn_metakan.estimators._image_input import Layout, PixelScaling, find_layout
-from sklearn_metakan.nn import Augment
+from sklearn_metakan.nn import Augment, build_conv_network
+from sklearn_metakan.training._capturable import obstacle
 
 TINY = {"hidden_channels": (3,), "max_iter": 2, "learning_rate": 0.03, "random_state": 0}
 TINY |= {"early_stopping": False}
@@ -235,6 +237,16 @@ def test_augment_names_and_callables():
         np.testing.assert_array_equal(model.decision_function(GREY), again)
 
 
+def test_a_callable_is_no_part_of_a_cuda_graph():
+    """Its random numbers would be those of the capture, again and again."""
+    for augment, forbidden in ((None, False), ("flip_crop", False), (lambda x: x, True)):
+        network = build_conv_network((1, 6, 5), [3], 2, augment=augment)
+        optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+        net = SimpleNamespace(device="cuda", optimizer_=optimizer, callbacks_=[], module_=network)
+        reason = obstacle(net)
+        assert ("augment" in reason) if forbidden else reason is None
+
+
 def test_seeds_and_global_generators():
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     options = {"augment": "flip_crop", "dropout": 0.3, "early_stopping": True}
@@ -253,6 +265,7 @@ def test_norms_by_name(norm):
     np.testing.assert_allclose(one_by_one, model.predict_proba(GREY), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Interrupted after 0")
 def test_the_papers_network_through_the_parameters():
     model = fit(
         X=RNG.integers(0, 256, (24, 28, 28), dtype=np.uint8),

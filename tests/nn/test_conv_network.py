@@ -1,9 +1,12 @@
 """Networks for images: the paper's sizes, scaling, norms, augmentation, reproducibility."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from sklearn_metakan.nn import (
     Augment,
@@ -143,6 +146,40 @@ def test_starting_values_repeat_and_leave_the_global_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
     first, again, other = [nn.utils.parameters_to_vector(at.parameters()) for at in networks]
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def plain(image_shape, hidden_channels, n_outputs):
+    """The same network with plain convolutions."""
+    layers = []
+    for n_in, n_out in pairwise((image_shape[0], *hidden_channels)):
+        convolution = nn.Conv2d(n_in, n_out, 3, padding=1)
+        layers += [convolution, nn.BatchNorm2d(n_out), nn.PReLU()]
+    head = nn.Linear(hidden_channels[-1], n_outputs)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+
+
+def kept(network, x):
+    """Bytes for the backward pass beside the parameters, each storage once."""
+    found, alive = {}, []
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        found[storage.data_ptr()] = storage.nbytes()
+        alive.append(tensor)
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        network(x)
+    own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    return sum(size for place, size in found.items() if place not in own)
+
+
+@pytest.mark.parametrize("options", [{}, META, META | {"meta_hidden_dim": 0, "prompt_dim": 2}])
+def test_keeps_what_a_plain_convolutional_network_keeps(options):
+    sizes = (3, 12, 12), (8, 16, 16), 5
+    x = draw(16, sizes[0])
+    network = build(*sizes, norm="batch", activation="prelu", backend="blocked", **options)
+    assert kept(network, x) <= 1.03 * kept(plain(*sizes), x)
 
 
 @pytest.mark.parametrize("depth", [2, 8])
