@@ -42,6 +42,7 @@ class DataEstimator(BaseKANEstimator):
     _dtypes: ClassVar[list[type]] = [np.float64, np.float32]
     _target_checks: ClassVar[dict[str, Any]] = {}
     _data_dtype: np.dtype[Any]
+    _fixed: dict[str, Any]
 
     # --- fitting ----------------------------------------------------------------------
 
@@ -89,7 +90,7 @@ class DataEstimator(BaseKANEstimator):
                 self._check_same_network()
                 self._rebuild(self._choose_execution(rows.X.dtype), seeds[1])
             else:
-                self._start(rows, seeds[1])
+                self._begin_with(rows, seeds[1])
             self._fit_network(rows, validation, seeds[2])
         return self
 
@@ -125,7 +126,7 @@ class DataEstimator(BaseKANEstimator):
             self._check_same_dtype(rows, continues=not first)
             seeds = draw_seeds(self.random_state, 2)
             if first:
-                self._start(rows, seeds[0])
+                self._begin_with(rows, seeds[0])
             else:
                 self._check_same_network()
                 if self.net_.asked_ != self._asked():
@@ -135,6 +136,18 @@ class DataEstimator(BaseKANEstimator):
             self._train(self._tensors(rows), max_iter=1, monitor=monitor, seed=seed)
             self._record_losses()
         return self
+
+    def _begin_with(self, rows: Rows, seed: int) -> None:
+        self._start(rows, seed)
+        self._fixed = self._fixed_settings()
+
+    def _fixed_settings(self) -> dict[str, Any]:
+        """What the first rows fix, besides the network's settings."""
+        return {"scale_inputs": self.scale_inputs, "knots": self.knots}
+
+    def _check_same_network(self, **more: tuple[Any, Any]) -> None:
+        now = self._fixed_settings()
+        super()._check_same_network(**{k: (self._fixed[k], now[k]) for k in now}, **more)
 
     def _check_same_dtype(self, rows: Rows, continues: bool) -> None:
         if continues and rows.X.dtype != self._data_dtype:

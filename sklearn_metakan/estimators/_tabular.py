@@ -23,7 +23,6 @@ class TabularKAN(DataEstimator):
     """Common base of the regressors and classifiers of tables; not for use on its own."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = TABULAR_CONSTRAINTS
-    _fixed: dict[str, Any]
 
     def _check_parameters(self) -> None:
         check_widths("hidden_layer_sizes", self.hidden_layer_sizes)
@@ -34,7 +33,6 @@ class TabularKAN(DataEstimator):
         self.input_scaler_ = InputScaler(self.scale_inputs).fit(rows.X, rows.weight)
         scaled = self.input_scaler_.transform(rows.X)
         self._start_target(rows)
-        self._fixed = self._fixed_settings()
         sizes = [rows.X.shape[1], *map(int, self.hidden_layer_sizes), self._n_network_outputs]
         shape = {"layer_sizes": sizes, "knots": self._knots(scaled, rows.weight)}
         self._build(shape, execution, seed)
@@ -53,16 +51,8 @@ class TabularKAN(DataEstimator):
         return np.stack(column_ranges(scaled), axis=1)
 
     def _fixed_settings(self) -> dict[str, Any]:
-        """What the first rows fix, besides the network's settings."""
-        return {
-            "hidden_layer_sizes": tuple(self.hidden_layer_sizes),
-            "scale_inputs": self.scale_inputs,
-            "knots": self.knots,
-        }
-
-    def _check_same_network(self, **more: tuple[Any, Any]) -> None:
-        now = self._fixed_settings()
-        super()._check_same_network(**{k: (self._fixed[k], now[k]) for k in now}, **more)
+        widths = {"hidden_layer_sizes": tuple(self.hidden_layer_sizes)}
+        return super()._fixed_settings() | widths
 
     def _inputs(self, X: NDArray[Any]) -> Tensor:
         return to_tensor(self.input_scaler_.transform(X), self._execution)

@@ -314,6 +314,8 @@ def test_training_goes_on():
         model.set_params(hidden_channels=(3,), norm="layer").fit(GREY, LABELS)
     with pytest.raises(ValueError, match=r"\(1, 5, 6\)"):
         model.set_params(norm=None).fit(GREY.swapaxes(1, 2), LABELS)
+    with pytest.raises(ValueError, match="cannot change scale_inputs from 'auto' to 'standard'"):
+        model.set_params(scale_inputs="standard").fit(GREY, LABELS)
     assert model.image_shape_ == (1, 6, 5)
 
 
