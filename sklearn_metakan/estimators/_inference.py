@@ -27,19 +27,19 @@ def network_outputs(
     """Raw outputs (n, n_network_outputs), a chunk of rows at a time.
 
     In X's dtype, or float32 for whole numbers; ``inputs`` makes a chunk what the network takes.
-    Of ``working_memory`` MiB, a quarter is for the rows of a chunk, a quarter for generated
+    Of ``working_memory`` MiB, an eighth is for the rows of a chunk, an eighth for generated
     weights that are kept from one chunk to the next, if all fit in; the layers need at most
-    half of what they are given for a training step.
+    three quarters of what they are given for a training step.
     """
     memory = (DEFAULT_MEMORY if working_memory is None else working_memory) * 2**20
     dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float32)
     outputs = np.empty((len(X), network.out_features), dtype=dtype)
-    rows = rows_in(memory / 4, network)
+    rows = rows_in(memory / 8, network)
     with torch.inference_mode(), execution.active():
         module: nn.Module = network
         # Kept within a call only: from call to call they would save one of 3 ms (one row, 10 or
         # 64 columns, a core), and have to be watched for changes. to_torch() is for serving.
-        if rows < len(X) and n_frozen(network, linear=False) * 8 <= memory / 4:
+        if rows < len(X) and n_frozen(network, linear=False) * 8 <= memory / 8:
             module = frozen(network, linear=False)
 
         def compute(chunk: slice) -> None:

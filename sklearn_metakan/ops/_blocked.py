@@ -66,6 +66,7 @@ class _Plan(NamedTuple):
     inputs: int = 0
     rows: int = 0
 
+    @torch.no_grad()
     def block_sizes(self, x: Tensor, memory: float) -> tuple[int, int]:
         features, weights = self.kernels(*self.source.tensors())
         product = self.product

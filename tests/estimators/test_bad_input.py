@@ -780,6 +780,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", HARMLESS.values(), ids=HARMLESS)
 @pytest.mark.parametrize("early_stopping", [True, False])
 @pytest.mark.parametrize("estimator", [MetaKANRegressor, KANClassifier])

@@ -24,6 +24,7 @@ def smooth(X):
     return np.sin(3 * X[:, 0]) + X[:, 1] ** 2 + X[:, 0] * X[:, 1]
 
 
+@pytest.mark.slow
 @each_name
 def test_fits_a_smooth_function(basis):
     model = MetaKANRegressor(

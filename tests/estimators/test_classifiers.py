@@ -39,6 +39,7 @@ targets = pytest.mark.parametrize("y", [TWO, THREE], ids=["two", "three"])
 # --- quality, with whatever the defaults are ------------------------------------------
 
 
+@pytest.mark.slow
 @both
 def test_defaults_separate_what_no_line_can(classifier):
     X, y = make_moons(400, noise=0.15, random_state=0)
