@@ -1,5 +1,6 @@
 """Convolutions equal sums over edges, and cost no more memory than their inputs."""
 
+from contextlib import contextmanager
 from itertools import product
 from math import prod
 from typing import get_args
@@ -412,3 +413,56 @@ def test_memory_is_bounded(monkeypatch):
         assert_same(compute(layer, x, memory=memory), expected, ulps=1e4)
         assert max(largest) <= memory * 2**20
         assert sum(largest) == everything
+
+
+CARD_GEOMETRIES = [  # n_in, n_out, geometry
+    (16, 32, {"kernel_size": 3, "padding": 1}),
+    (5, 12, {"kernel_size": 3, "stride": 2, "padding": 2, "dilation": 2}),
+    (8, 8, {"kernel_size": 2, "stride": 2, "groups": 4}),
+]
+
+
+@contextmanager
+def products(precision):
+    """Products and convolutions in float32, TF32, or bf16 under autocast."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    try:
+        with torch.autocast("cuda", torch.bfloat16, precision == "bf16", cache_enabled=False):
+            yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def on_card(layer, x, precision="float32", backend="auto", memory=None):
+    """Computed there; the numbers here in float64."""
+    layer.to("cuda")
+    with products(precision):
+        got = compute(layer, x.cuda(), backend, memory)
+    layer.to("cpu")
+    return {name: value.cpu().double() for name, value in got.items()}
+
+
+def close_to(got, expected, tolerance):
+    for name, value in expected.items():
+        error = (got[name] - value).norm() / value.norm()
+        assert error < tolerance, f"{name}: {error:.1e}"
+
+
+@pytest.mark.gpu
+@each_source
+@pytest.mark.parametrize("name", ["bspline", "rbf", "chebyshev"])
+def test_on_a_card(source, name):
+    for n_in, n_out, geometry in CARD_GEOMETRIES:
+        layer = make(source, n_in, n_out, name=name, dtype=torch.float32, **geometry)
+        x = draw(layer, n=9, size=(15, 17))
+        expected = compute(layer.double(), x.double(), "reference")
+        layer.float()
+        for memory in (None, 0.5):
+            for backend in ("auto", "blocked"):
+                close_to(on_card(layer, x, backend=backend, memory=memory), expected, 1e-4)
+        close_to(on_card(layer, x, "tf32"), expected, 1e-2)
+        close_to(on_card(layer, x, "bf16"), expected, 5e-2)
+        first, second = on_card(layer, x), on_card(layer, x)
+        assert all(torch.equal(first[key], second[key]) for key in first)

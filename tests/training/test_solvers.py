@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 
-from sklearn_metakan import KANClassifier, KANRegressor, MetaKANRegressor
+from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 from sklearn_metakan.nn import KAN, MetaLearner
 from sklearn_metakan.training._solvers import LBFGS
 
@@ -206,6 +206,24 @@ def test_estimator_with_lbfgs_falls_every_iteration_and_beats_adamw_on_smooth_da
     by_lbfgs = KANRegressor(**settings, solver="lbfgs").fit(X, Y)
     assert (np.diff(by_lbfgs.loss_curve_) <= 0).all()
     assert by_lbfgs.loss_ < 0.1 * KANRegressor(**settings).fit(X, Y).loss_
+
+
+@pytest.mark.parametrize("estimator", [KANClassifier, MetaKANClassifier, MetaKANRegressor])
+def test_weights_count_like_repeated_rows_from_every_point_on_the_way(estimator):
+    """To the rounding: two whole runs drift apart, since line searches multiply it."""
+    rng = np.random.default_rng(0)
+    X, y, weight = rng.random((15, 30)), rng.integers(0, 3, 15), rng.integers(0, 5, 15)
+    rows = np.repeat(np.arange(15), weight)
+    on_the_way = estimator(solver="lbfgs", weight_decay=1e-4, random_state=0, warm_start=True)
+    for iterations in (5, 10, 20):
+        on_the_way.set_params(max_iter=iterations).fit(X, y, sample_weight=weight)
+        weighted, repeated = (copy.deepcopy(on_the_way).set_params(max_iter=1) for _ in range(2))
+        outputs = [
+            model.decision_function(X) if hasattr(model, "classes_") else model.predict(X)
+            for model in (weighted.fit(X, y, sample_weight=weight), repeated.fit(X[rows], y[rows]))
+        ]
+        np.testing.assert_allclose(*outputs, rtol=0, atol=1e-13 * np.abs(outputs[0]).max())
+        np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-13)
 
 
 def test_lbfgs_counts_iterations_on_the_full_batch():
