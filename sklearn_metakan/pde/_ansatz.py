@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import jvp
 
 from sklearn_metakan.pde._channels import Channels, Index
+from sklearn_metakan.pde._constants import indices
 
 Ansatz = Callable[[Tensor, Tensor], Tensor]
 NUMBERS = {"cpu": 2**21, "cuda": 2**25}  # rows * d that one evaluation takes
@@ -52,13 +53,16 @@ def push_ansatz(
     pieces: list[Tensor] = []
     place = {index[0]: i for i, index in enumerate(plan.indices[: plan.n_first])}
 
-    def along(indices: Sequence[Index]) -> Tensor:
+    def pick(tensor: Tensor, places: Sequence[int]) -> Tensor:
+        return tensor[:, indices(places, x.device)]
+
+    def along(several: Sequence[Index]) -> Tensor:
         parts = {
-            chosen: values[:, [plan.position(tuple(index[j] for j in chosen)) for index in indices]]
-            for size in range(1, len(indices[0]) + 1)
-            for chosen in combinations(range(len(indices[0])), size)
+            chosen: pick(values, [plan.position(tuple(i[j] for j in chosen)) for i in several])
+            for size in range(1, len(several[0]) + 1)
+            for chosen in combinations(range(len(several[0])), size)
         }
-        rows = [directions[:, [place[i[j]] for i in indices]] for j in range(len(indices[0]))]
+        rows = [pick(directions, [place[i[j]] for i in several]) for j in range(len(several[0]))]
         return _mixed(ansatz, x, rows, raw, parts)
 
     for m in range(1, plan.order + 1):
@@ -66,9 +70,9 @@ def push_ansatz(
             pieces += [
                 _summed(ansatz, x, directions, raw, values, plan, i) for i in range(len(plan.sums))
             ]
-        indices = [index for index in plan.indices if len(index) == m]
-        if indices:
-            pieces.append(along(indices))
+        of_order = [index for index in plan.indices if len(index) == m]
+        if of_order:
+            pieces.append(along(of_order))
     return apply_ansatz(ansatz, x, raw), torch.cat(pieces, 1)
 
 
@@ -83,7 +87,7 @@ def _summed(
 ) -> Tensor:
     """A weighted sum of second derivatives, (n, 1, k)."""
     each = plan.sums[number]
-    places = [plan.position((k,)) for k in each.directions]
+    places = indices([plan.position((k,)) for k in each.directions], x.device)
     lines, slopes = directions[:, places], values[:, places]
     # g is linear in the second derivatives of N: their weighted sum may stand in one row.
     second = values[:, plan.sum_position(number)][:, None] / each.weight

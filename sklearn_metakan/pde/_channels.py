@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sklearn_metakan.pde._constants import indices, numbers
+
 MAX_ORDER = 4
 
 Index = tuple[int, ...]  # directions of a derivative, sorted: (0, 0, 1) is d^3 / dv_0^2 dv_1
@@ -130,18 +132,18 @@ def bell(values: Tensor, plan: Channels) -> list[Tensor]:
             pieces += [_square_sum(values, each, plan) for each in plan.sums]
         rows, factors, products = _terms(plan, m)
         if rows:
-            place = torch.tensor(products, device=values.device).T
-            product = values[:, place[0]]
-            for row in place[1:]:
-                product = product * values[:, row]
+            places = [indices(each, values.device) for each in zip(*products, strict=True)]
+            product = values[:, places[0]]
+            for place in places[1:]:
+                product = product * values[:, place]
             # From order 3 on some channels have several terms; sums stand before all rows.
             if rows == [*range(len(pieces), len(pieces) + len(rows))] and {*factors} == {1.0}:
                 pieces.append(product)
             else:
-                weights = values.new_tensor(factors)[:, None]
+                weights = numbers(factors, values)[:, None]
                 n_rows = plan.n_channels - plan.from_order(m) - len(pieces)
                 total = values.new_zeros(len(values), n_rows, values.shape[2])
-                where = torch.tensor(rows, device=values.device) - len(pieces)
+                where = indices([row - len(pieces) for row in rows], values.device)
                 pieces.append(total.index_add(1, where, product * weights))
         found.append(torch.cat(pieces, 1) if len(pieces) > 1 else pieces[0])
     return found
@@ -152,5 +154,5 @@ def _square_sum(values: Tensor, each: Sum, plan: Channels) -> Tensor:
     if places == [*range(places[0], places[0] + len(places))]:
         first = values[:, places[0] : places[0] + len(places)]
     else:
-        first = values[:, places]
+        first = values[:, indices(places, values.device)]
     return each.weight * first.square().sum(1, keepdim=True)

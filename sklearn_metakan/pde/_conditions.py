@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_metakan.pde._constants import indices
 from sklearn_metakan.pde._domain import MOST_TRIES, Domain
 from sklearn_metakan.pde._field import Field
 from sklearn_metakan.pde._spacetime import SpaceTime
@@ -203,7 +205,7 @@ class Periodic(BaseCondition):
             raise ValueError(f"{self!r}: {domain!r} has no ends along axis {self.axis}.")
 
         def moved(x: Tensor, end: float) -> Tensor:
-            return x.index_fill(1, torch.tensor([self.axis], device=x.device), end)
+            return x.index_fill(1, indices([self.axis], x.device), end)
 
         def draw(count: int) -> PointSet:
             return moved(draws["interior"](count)[0], low), None
@@ -272,14 +274,21 @@ class Condition(BaseCondition):
 def evaluated(value: Value, x: Tensor, like: Tensor) -> Tensor:
     """The number, or the function's values at x, of the shape that they are compared with."""
     if not callable(value):
-        return torch.as_tensor(value).to(like).expand(like.shape)
-    found = torch.as_tensor(value(x)).to(like)
+        return _tensor_like(value, like).expand(like.shape)
+    found = _tensor_like(value(x), like)
     if found.shape != like.shape and found.ndim:
         raise ValueError(
             f"a condition's function must return the shape {tuple(like.shape)} for x of shape "
             f"{tuple(x.shape)}, got {tuple(found.shape)}."
         )
     return found.expand(like.shape)
+
+
+def _tensor_like(value: Any, like: Tensor) -> Tensor:
+    """Numbers are filled in on the device: a captured step may not copy from the host."""
+    if isinstance(value, Real):
+        return like.new_full((), float(value))
+    return torch.as_tensor(value).to(like)
 
 
 def drawn_where(draw: Draw, where: Callable[[Tensor], Any] | None, n: int, name: str) -> PointSet:

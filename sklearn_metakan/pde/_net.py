@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sklearn_metakan.pde._captured import CapturedPhysics
 from sklearn_metakan.pde._collocation import Batch, Steps
-from sklearn_metakan.training import KANNet, Progress
+from sklearn_metakan.training import KANNet, Progress, is_captured
 
 REPORT = 100  # steps between two readings of the losses
 _KEEP = 0.9  # of balanced weights, from one reading to the next
@@ -38,11 +39,20 @@ class PDENet(KANNet):
         super().__init__(*args, **kwargs)
         self.loss_weights, self.truth = loss_weights, truth
         self.weights_: dict[str, float] = {}
+        self._names: list[str] = []  # of the terms
+        self._factors: Tensor | None = None  # their weights, where a captured step reads them
 
-    def _captured(self, data: Any) -> None:
-        if self.cuda_graph is True:
-            raise ValueError("cuda_graph=True is not for PDE solvers. Set cuda_graph='auto'.")
-        return None
+    def fit_on(self, data: Any, validation: Any = None) -> "PDENet":
+        try:
+            super().fit_on(data, validation)
+        finally:
+            self._factors = None
+        return self
+
+    def _captured(self, data: Any) -> CapturedPhysics | None:
+        if not is_captured(self, len(data)):
+            return None
+        return CapturedPhysics(self, super(KANNet, self).train_step)
 
     def goes_on_from(self, other: "PDENet") -> None:
         """Take over what was found out about the same physics before."""
@@ -57,37 +67,45 @@ class PDENet(KANNet):
     ) -> None:
         if iterator is None:
             return
-        total: dict[str, Tensor] = {}
-        steps = len(iterator)
+        total, steps = torch.zeros((), device=self.device), len(iterator)
         for number, batch in enumerate(iterator):
             if number == 0 and self._is_due():
                 self._balance(batch)
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
-            for name, loss in (step["y_pred"] | {"": step["loss"]}).items():
-                total[name] = total.get(name, 0.0) + loss.detach()
+            total = total + step["y_pred"]
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        means = {name: float(value) / steps for name, value in total.items()}
-        self.history.record("train_loss", means.pop(""))
-        self.history.record("terms", means)
+        loss, *terms = (total / steps).tolist()
+        self.history.record("train_loss", loss)
+        self.history.record("terms", dict(zip(self._names, terms, strict=True)))
         self.history.record("steps", steps)
         if self.truth is not None:
             self.history.record("error", self.truth(self.module_))
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        return self.gradients(batch)
+
+    def gradients(self, batch: Any, share: float = 1.0) -> dict[str, Any]:
+        """Of points and what draws random directions; "y_pred" is the loss, then its terms."""
         self._set_training(True)
-        points, seed = batch
-        losses = self.module_(points, seed)
-        loss = self._total(losses)
+        losses = self.module_(*batch)
+        loss, terms = self._total(losses)
         loss.backward()
-        return {"loss": loss, "y_pred": {name: each.detach() for name, each in losses.items()}}
+        return {"loss": loss, "y_pred": torch.cat([loss.detach()[None], terms.detach()])}
 
     def loss_of_few(self, data: Any) -> Tensor:
-        return self._total(self.module_(data.points, 0)).detach()
+        return self._total(self.module_(data.points, 0))[0].detach()
 
-    def _total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        terms = [self._weight(name) * loss for name, loss in losses.items()]
-        return torch.stack(terms).sum()
+    def _total(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The weighted sum, and the terms."""
+        terms = torch.stack([*losses.values()])
+        if self._factors is None:
+            self._names = [*losses]
+            self._factors = self._present_factors().to(terms)
+        return (self._factors * terms).sum(), terms
+
+    def _present_factors(self) -> Tensor:
+        return torch.tensor([self._weight(name) for name in self._names])
 
     def _weight(self, name: str) -> float:
         if isinstance(self.loss_weights, Mapping):
@@ -115,6 +133,8 @@ class PDENet(KANNet):
             wanted = together / norm if norm > 1e-12 * together else self._weight(name)
             known = self.weights_.get(name, wanted)
             self.weights_[name] = _KEEP * known + (1 - _KEEP) * wanted
+        if self._factors is not None:
+            self._factors.copy_(self._present_factors())
 
 
 class PDEProgress(Progress):

@@ -54,10 +54,10 @@ class Physics(nn.Module):
         self.requests: dict[str, Request] = {}  # what each term asked for, once it was tried
         self.target: Tensor | None = None  # of the observations, (n, k)
 
-    def forward(self, batch: Batch, seed: int = 0) -> dict[str, Tensor]:
-        """The loss of each term: means of squares, scalars."""
+    def forward(self, batch: Batch, seed: int | torch.Generator = 0) -> dict[str, Tensor]:
+        """The loss of each term: means of squares, scalars; seed is that of random directions."""
         x = batch[EQUATION][0][0]
-        generator = torch.Generator(x.device).manual_seed(seed)
+        generator = torch.Generator(x.device).manual_seed(seed) if isinstance(seed, int) else seed
         first, second = self._residual_pair(x, generator)
         losses = {
             name: self._mean(r * second[name] if name in second else r.square(), x)

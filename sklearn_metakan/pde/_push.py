@@ -9,6 +9,7 @@ from torch.func import jvp
 from sklearn_metakan.nn import KAN, KANLinear
 from sklearn_metakan.nn._dropout import Dropout
 from sklearn_metakan.pde._channels import Channels, bell
+from sklearn_metakan.pde._constants import indices
 from sklearn_metakan.pde._edge_jet import edge_jet
 
 _ELEMENTWISE = (nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.Softplus)
@@ -127,7 +128,7 @@ def _first_layer(
         slopes = features(m)
         pure = [index for index in plan.indices if len(index) == m and len({*index}) == 1]
         if pure:
-            inputs = [index[0] for index in pure]
+            inputs = indices([index[0] for index in pure], x.device)
             scaled = slopes[:, inputs] * (scale[inputs] ** m)[:, None]
             jacobian = (scaled.transpose(0, 1) @ weights[inputs]).transpose(0, 1)
             places = [plan.position(index) for index in pure]
@@ -138,7 +139,7 @@ def _first_layer(
         if m == 2:
             for number, each in enumerate(plan.sums):
                 factor = torch.zeros_like(scale)
-                where = torch.tensor(each.directions, device=x.device)
+                where = indices(each.directions, x.device)
                 factor = factor.index_add(0, where, each.weight * scale[where] ** 2)
                 total = (slopes * factor[:, None]).flatten(1) @ weights.flatten(0, 1)
                 pieces[plan.sum_position(number)] = total[:, None]

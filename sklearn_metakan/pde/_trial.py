@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sklearn_metakan.pde._ansatz import Ansatz, apply_ansatz, push_ansatz
 from sklearn_metakan.pde._channels import Channels, Sum, channels
+from sklearn_metakan.pde._constants import indices
 from sklearn_metakan.pde._field import Field, Key, Request, Values
 from sklearn_metakan.pde._nested import nested_derivatives
 from sklearn_metakan.pde._push import push, push_coordinates, steps
@@ -180,7 +181,8 @@ class TrialFunction(nn.Module):
         scale = self.input_scale.expand(x.shape[1])
         if directions is None and (modules is None or self.ansatz is not None):
             axes = [index[0] for index in plan.indices[: plan.n_first]]
-            lines = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[axes]
+            lines = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            lines = lines[indices(axes, x.device)]
             lines = lines.expand(len(x), -1, -1)
         elif directions is not None:
             lines = directions
@@ -238,19 +240,19 @@ class _Evaluation(Values):
             whole, places = self.found[names[0]][0], [self.found[name][1] for name in names]
             if places == [*range(places[0], places[0] + len(places))]:
                 return whole[:, places[0] : places[0] + len(places)]
-            return whole[:, places]
+            return whole[:, indices(places, whole.device)]
         return torch.stack([self.found[name][0][:, self.found[name][1]] for name in names], 1)
 
     def _name(self, key: Key, number: int) -> Any:
         return (key, number if key == "laplacian" and self.is_random else 0)
 
     def _compute(self, keys: set[Key]) -> None:
-        indices = [key for key in keys if isinstance(key, tuple) and key]
+        partials = [key for key in keys if isinstance(key, tuple) and key]
         exact = [] if self.is_random or "laplacian" not in keys else [self._laplacian()]
         along_normal = "normal" in keys
         random = "laplacian" in keys and self.is_random
-        if indices or exact:
-            plan = channels(indices, exact)
+        if partials or exact:
+            plan = channels(partials, exact)
             value, values = self.trial.push(self.x, None, plan)
             self._keep((), 0, value[:, None], 0)
             for index in plan.indices:

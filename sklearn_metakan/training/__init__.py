@@ -2,6 +2,8 @@
 
 from sklearn_metakan.training._base import BaseKANEstimator
 from sklearn_metakan.training._callbacks import Monitor, Progress
+from sklearn_metakan.training._capturable import is_captured
+from sklearn_metakan.training._cuda_graph import CapturedStep
 from sklearn_metakan.training._data import TensorData
 from sklearn_metakan.training._docs import fill_docstring
 from sklearn_metakan.training._execution import Execution, choose_execution
@@ -34,6 +36,7 @@ __all__ = [
     "SHARED_CONSTRAINTS",
     "WIDTHS",
     "BaseKANEstimator",
+    "CapturedStep",
     "Execution",
     "KANNet",
     "LearningRateSchedule",
@@ -45,6 +48,7 @@ __all__ = [
     "choose_execution",
     "draw_seeds",
     "fill_docstring",
+    "is_captured",
     "store",
     "weighted_accuracy",
     "weighted_r2",

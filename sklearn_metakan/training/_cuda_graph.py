@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sklearn_metakan.nn import Drawing
 from sklearn_metakan.training._capturable import WARM_UP, fixed_settings, rates_on_device
-from sklearn_metakan.training._data import Batch
 
 _SIDE_STREAM = threading.Lock()  # one fit at a time warms up or captures there
 
@@ -21,8 +20,8 @@ class CapturedStep:
     """Steps on batches as long as ``batch``: a few eager ones, then replays of a captured one.
 
     Captured are forward pass, loss, backward pass and update, which read the batch and the
-    learning rates from where they lay at the capture. Shorter batches go eagerly through the
-    same parameters and the same state of the optimiser.
+    learning rates from where they lay at the capture. Other batches, such as shorter ones, go
+    eagerly through the same parameters and the same state of the optimiser.
 
     Parameters
     ----------
@@ -33,44 +32,60 @@ class CapturedStep:
         A step without a graph, on a batch.
     """
 
-    def __init__(self, net: Any, batch: Batch, eager: Callable[[Batch], dict[str, Any]]) -> None:
+    keeps: tuple[str, ...] = ("loss",)  # of what a step computes
+
+    def __init__(self, net: Any, batch: Any, eager: Callable[[Any], dict[str, Any]]) -> None:
         self.net, self.batch, self.eager = net, batch, eager
+        self.device = torch.device(net.device)
         self.left_to_warm_up, self.gave_up = WARM_UP, False
         self.graph: Any = None
-        self.loss: Tensor | None = None
+        self.found: dict[str, Tensor] = {}
         self.replayed = False  # whether a captured step was run
 
-    def run(self, batch: Batch) -> dict[str, Any]:
+    def fits(self, batch: Any) -> bool:
+        """Whether the captured step can compute this batch."""
+        return len(batch[0]) == len(self.batch[0])
+
+    def load(self, batch: Any) -> None:
+        """Bring a batch to where the captured step reads it; batches of rows lie there."""
+
+    def generators(self) -> list[torch.Generator]:
+        """What the step draws from."""
+        drawing = [m for m in self.net.module_.modules() if isinstance(m, Drawing)]
+        return [module.generator for module in drawing if module.generator is not None]
+
+    def run(self, batch: Any) -> dict[str, Any]:
         """One training step; its loss stays on the device."""
-        if len(batch[0]) < len(self.batch[0]) or self.gave_up:
+        if self.gave_up or not self.fits(batch):
             return self.eager(batch)
         if self.graph is not None and self.settings != fixed_settings(self.net.optimizer_):
             self.graph, self.left_to_warm_up = None, WARM_UP
         if self.left_to_warm_up:
             self.left_to_warm_up -= 1
             with self._aside():
-                return {"loss": self.eager(batch)["loss"].detach()}
+                return self._kept(self.eager(batch))
+        self.load(batch)
         if self.graph is None and not self._capture():
             return self.eager(batch)
         for rate, group in zip(self.rates, self.net.optimizer_.param_groups, strict=True):
             rate.fill_(group["lr"])
         self.graph.replay()
         self.replayed = True
-        return {"loss": self.loss}
+        return self.found
 
     def close(self) -> None:
         """Free the graph and its memory, the gradients in it included; go on eagerly."""
         self.gave_up = True
         self.net.optimizer_.zero_grad(set_to_none=True)
-        self.graph = self.loss = None
+        self.graph, self.found = None, {}
         torch.cuda.empty_cache()  # nothing else could use the memory of a graph
 
     def _capture(self) -> bool:
         """Whether it worked; if not, nothing has been computed and nothing is left behind."""
-        optimizer, device = self.net.optimizer_, self.batch[0].device
+        optimizer = self.net.optimizer_
         # float32 is what the kernel reads, whatever it trains.
         self.rates = [
-            torch.zeros((), dtype=torch.float32, device=device) for _ in optimizer.param_groups
+            torch.zeros((), dtype=torch.float32, device=self.device) for _ in optimizer.param_groups
         ]
         self.settings = fixed_settings(optimizer)
         optimizer.zero_grad(set_to_none=True)  # so that gradients come to lie in the graph
@@ -97,29 +112,30 @@ class CapturedStep:
         graph = torch.cuda.CUDAGraph()
         with warnings.catch_warnings():  # newer versions register generators on their own
             warnings.simplefilter("ignore")
-            for module in self.net.module_.modules():
-                if isinstance(module, Drawing) and module.generator is not None:
-                    graph.register_generator_state(module.generator)
+            for generator in self.generators():
+                graph.register_generator_state(generator)
         with (
             self._aside() as stream,
             torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
         ):
-            self.loss = self.step()
+            self.found = self.step()
         return graph
 
-    def step(self) -> Tensor:
-        """What is captured; its loss."""
+    def step(self) -> dict[str, Tensor]:
+        """What is captured; what it keeps."""
         with rates_on_device(self.net.optimizer_, self.rates), torch.enable_grad():
-            loss = self.net.gradients(self.batch)["loss"].detach()
+            found = self._kept(self.net.gradients(self.batch))
             self.net.optimizer_.step()
-        return loss
+        return found
+
+    def _kept(self, step: dict[str, Any]) -> dict[str, Tensor]:
+        return {name: step[name].detach() for name in self.keeps}
 
     @contextmanager
     def _aside(self) -> Iterator[torch.cuda.Stream]:
         """Run on the side stream, after what was launched before and before what comes after."""
-        device = self.batch[0].device
         with _SIDE_STREAM:
-            stream, main = _side_stream(device), torch.cuda.current_stream(device)
+            stream, main = _side_stream(self.device), torch.cuda.current_stream(self.device)
             stream.wait_stream(main)
             with torch.cuda.stream(stream):
                 yield stream

@@ -87,7 +87,7 @@ class KANNet(NeuralNet):
             self._free_captured()
             self.captured_ = None
 
-    def _captured(self, data: TensorData) -> CapturedStep | None:
+    def _captured(self, data: Any) -> CapturedStep | None:
         """What is to capture the steps on these data, if they are captured."""
         rows = min(self.batch_size, len(data))
         if not is_captured(self, len(data) // rows):

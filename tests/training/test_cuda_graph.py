@@ -1,13 +1,11 @@
 """Captured training steps: the same training as eagerly; when they are taken; what is left behind.
 
-On a CPU a graph is played by an object that does the captured step again at each replay: all
-but the capture itself is then the same as on a card.
+On a CPU a graph is played (``pretend``): all but the capture itself is then as on a card.
 """
 
 import gc
 import pickle
 import warnings
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,25 +56,6 @@ METHODS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 every = pytest.mark.parametrize("estimator", ALL)
 every_run = pytest.mark.parametrize(("settings", "given"), RUNS.values(), ids=RUNS)
 pytestmark = pytest.mark.filterwarnings("ignore:Training stopped at max_iter")
-
-
-class Replay:
-    """Plays a graph: computes the step that it stands for."""
-
-    def __init__(self, captured):
-        self.captured = captured
-
-    def replay(self):
-        self.captured.net.optimizer_.zero_grad(set_to_none=True)
-        self.captured.loss = self.captured.step()
-
-
-@pytest.fixture
-def pretend(monkeypatch):
-    """A CPU on which every net may be captured."""
-    monkeypatch.setattr(CapturedStep, "_record", lambda self: Replay(self))
-    monkeypatch.setattr(CapturedStep, "_aside", lambda self: nullcontext())
-    monkeypatch.setattr("sklearn_metakan.training._capturable.obstacle", lambda net: None)
 
 
 def with_graph(estimator, cuda_graph):
@@ -255,7 +234,9 @@ class ChangesDecay(Callback):
 )
 def test_changed_settings_lead_to_another_capture(pretend, monkeypatch, callback):
     captures = []
-    monkeypatch.setattr(CapturedStep, "_record", lambda self: captures.append(self) or Replay(self))
+    monkeypatch.setattr(
+        CapturedStep, "_record", lambda self: captures.append(self) or pretend(self)
+    )
     model = KANRegressor(**SMALL, callbacks=[callback])
     assert_same_training(*(with_graph(model, value).fit(X, Y) for value in ("auto", False)))
     assert len(captures) == 2

@@ -5,18 +5,18 @@ from functools import cache
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from sklearn_metakan.pde._constants import numbers
 from sklearn_metakan.pde._field import Field
 from sklearn_metakan.pde._shapes import Ball
 from sklearn_metakan.pde.problems._problem import InDimensions
 
 
 @cache
-def _coefficients(count: int) -> np.ndarray:
+def _coefficients(count: int) -> tuple[float, ...]:
     """The problem's own numbers: numpy's legacy generator, seed 0."""
-    return np.random.RandomState(0).standard_normal(count)
+    return tuple(np.random.RandomState(0).standard_normal(count).tolist())
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class _BallProblem(InDimensions):
         return bump * (curved @ c) - 4 * (radial @ c) - 2 * self.dim * (sin @ c)
 
     def _c(self, x: Tensor) -> Tensor:
-        return torch.as_tensor(_coefficients(self.dim - 1)).to(x)
+        return numbers(_coefficients(self.dim - 1), x)
 
 
 @dataclass(frozen=True)
