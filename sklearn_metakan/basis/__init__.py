@@ -6,6 +6,7 @@ from sklearn_metakan.basis._families import BasisName, make_basis
 from sklearn_metakan.basis._knots import quantile_knots
 from sklearn_metakan.basis._polynomials import PolynomialBasis
 from sklearn_metakan.basis._rbf import RBFBasis
+from sklearn_metakan.basis._refit import refit_matrix
 from sklearn_metakan.basis._wavelets import WaveletBasis
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "WaveletBasis",
     "make_basis",
     "quantile_knots",
+    "refit_matrix",
 ]

@@ -56,10 +56,16 @@ class Basis(nn.Module, ABC):
         Number of inputs; each may have its own knots.
     n_functions : int
         C, the number of functions an edge combines, base function included.
+    has_silu : bool
+        Whether the first function is silu.
+    extrapolation : {"linear", "base", "constant", "error"}
+        What happens outside the grid.
     """
 
     in_features: int
     n_functions: int
+    has_silu: bool
+    extrapolation: Extrapolation
 
     def evaluate(
         self, x: Tensor, start: int = 0, stop: int | None = None, derivative: int = 0
@@ -91,6 +97,29 @@ class Basis(nn.Module, ABC):
     @abstractmethod
     def domain(self) -> Tensor:
         """Lower and upper end of the grid of each input, shape (in_features, 2)."""
+
+    @property
+    @abstractmethod
+    def knots(self) -> Tensor:
+        """As the constructor takes them: (2,), (in_features, 2) or (in_features, G + 1)."""
+
+    @property
+    @abstractmethod
+    def breakpoints(self) -> Tensor:
+        """Where derivatives may jump, increasing: shape (1 or in_features, n)."""
+
+    @abstractmethod
+    def with_grid(
+        self,
+        grid_size: int | None = None,
+        knots: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> "Basis":
+        """A basis of this kind on another grid, on the same device."""
+
+    @abstractmethod
+    def refined(self, grid_size: int) -> "Basis":
+        """On a grid of more cells, over the same range; knots that are not uniform stay."""
 
     @abstractmethod
     def values(self, x: Tensor, start: int, derivative: int) -> Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sklearn_metakan.basis._base import Basis, Extrapolation, check_inside
-from sklearn_metakan.basis._knots import cell_polynomials, extend
+from sklearn_metakan.basis._knots import cell_polynomials, check_finer, extend, split_cells
 from sklearn_metakan.basis._silu import silu
 
 _COUNTED = 32  # knots; to find a cell among more, a binary search is quicker (measured)
@@ -73,6 +73,7 @@ class BSplineBasis(Basis):
 
     breaks: Tensor
     polynomials: Tensor
+    has_silu = True
 
     def __init__(
         self,
@@ -131,6 +132,35 @@ class BSplineBasis(Basis):
     def domain(self) -> Tensor:
         ends = self.breaks[:, self.degree :: self.grid_size][:, :2]
         return ends.expand(self.in_features, 2)
+
+    @property
+    def knots(self) -> Tensor:
+        if not self.uniform:
+            return self.breaks[:, self.degree : -self.degree]
+        return self.domain[0] if len(self.breaks) == 1 else self.domain
+
+    @property
+    def breakpoints(self) -> Tensor:
+        return self.breaks
+
+    def with_grid(
+        self,
+        grid_size: int | None = None,
+        knots: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> "BSplineBasis":
+        knots = self.knots if knots is None else knots
+        sizes = self.in_features, grid_size or self.grid_size, self.degree
+        dtype = dtype or self.breaks.dtype
+        made = BSplineBasis(*sizes, knots.double().cpu().numpy(), self.extrapolation, dtype)
+        return made.to(self.breaks.device)
+
+    def refined(self, grid_size: int) -> "BSplineBasis":
+        check_finer(self.grid_size, grid_size)
+        knots = self.knots.double().cpu()
+        if not self.uniform:
+            knots = torch.from_numpy(split_cells(knots.numpy(), grid_size))
+        return self.with_grid(grid_size, knots)
 
     @property
     def numbers_per_value(self) -> int:

@@ -68,6 +68,14 @@ class GridBasis(Basis):
     def domain(self) -> Tensor:
         return self.ends.expand(self.in_features, 2)
 
+    @property
+    def knots(self) -> Tensor:
+        return self.ends[0] if len(self.ends) == 1 else self.ends
+
+    @property
+    def breakpoints(self) -> Tensor:
+        return self.ends
+
     @abstractmethod
     def _family(self, x: Tensor, start: int, first: int, last: int) -> list[Tensor]:
         """Derivatives of orders first to last, by x on the whole line: (n, b, C) each.

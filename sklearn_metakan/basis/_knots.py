@@ -53,6 +53,35 @@ def _column_knots(column: Array, weight: Array, grid_size: int) -> Array:
     return np.asarray(knots)
 
 
+def check_finer(grid_size: int, finer: int) -> None:
+    if finer < grid_size:
+        raise ValueError(
+            f"grid_size cannot change from {grid_size} to {finer}: a grid only becomes finer."
+        )
+
+
+def split_cells(knots: Array, grid_size: int) -> Array:
+    """More cells, (in_features, grid_size + 1), all present knots among the new ones.
+
+    Each cell is cut into as many equal parts as the others; what is left over goes to the
+    cells that are widest.
+
+    Examples
+    --------
+    >>> split_cells(np.array([[0.0, 1.0, 4.0]]), 5)
+    array([[0. , 0.5, 1. , 2. , 3. , 4. ]])
+    """
+    parts, left_over = divmod(grid_size, knots.shape[1] - 1)
+    rows = []
+    for row in knots:
+        counts = np.full(len(row) - 1, parts)
+        counts[np.argsort(-np.diff(row), kind="stable")[:left_over]] += 1
+        pieces = zip(row[:-1], row[1:], counts, strict=True)
+        inner = [np.linspace(a, b, n, endpoint=False) for a, b, n in pieces]
+        rows.append(np.concatenate([*inner, row[-1:]]))
+    return np.stack(rows)
+
+
 def extend(knots: Array, count: int) -> Array:
     """Add ``count`` knots on both sides, as far apart as the cells at the ends."""
     steps = np.arange(1, count + 1)

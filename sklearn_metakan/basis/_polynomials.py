@@ -95,6 +95,21 @@ class PolynomialBasis(GridBasis):
         super().__init__(in_features, n_functions, knots, extrapolation, has_silu, dtype)
         self.polynomials, self.degree = polynomials, degree
 
+    def with_grid(
+        self,
+        grid_size: int | None = None,
+        knots: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> "PolynomialBasis":
+        """Polynomials have a range alone; grid_size is without effect."""
+        ends = (self.knots if knots is None else knots).double().cpu().numpy()
+        settings = self.polynomials, self.degree, ends, self.extrapolation
+        made = PolynomialBasis(self.in_features, *settings, dtype or self.ends.dtype)
+        return made.to(self.ends.device)
+
+    def refined(self, grid_size: int) -> "PolynomialBasis":
+        return self.with_grid()
+
     @property
     def numbers_per_value(self) -> int:
         return 3 * self.n_functions + 12  # measured

@@ -40,7 +40,8 @@ HIDDEN_CHANNELS = """\
 
 TUNE_FIRST = """\
     grid_size : int, default=<grid_size>
-        Cells of the grid: more cells, finer functions. Without effect on polynomials.
+        Cells of the grid: more cells, finer functions. Without effect on polynomials. It may
+        grow from one fit to the next with ``warm_start=True``.
     learning_rate : float or "auto", default="auto"
         Largest step size. "auto" is <adamw_learning_rate> for "adamw" and 1.0 for "lbfgs".
     max_iter : int or "auto", default="auto"
@@ -102,7 +103,9 @@ TRAINING = """\
         Iterations without improvement before stopping. "auto" is 20, but lets "cosine" and
         "onecycle", whose best weights come late, run to their end.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the present weights and scaling.
+        Whether ``fit`` goes on from the present weights and scaling. Of what shapes the network,
+        grid_size alone may change: it may grow, and training goes on from the same function on
+        the finer grid, or the closest one (exactly, for splines, with a multiple of the cells).
     device : str or torch.device, default="auto"
         "auto" is CUDA where there is some, but the CPU inside a joblib worker.
     precision : {"auto", "float64", "float32", "tf32", "bf16"}, default="auto"

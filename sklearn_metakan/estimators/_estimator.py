@@ -39,6 +39,7 @@ class DataEstimator(BaseKANEstimator):
     ``_n_network_outputs``, ``_row_weights``.
     """
 
+    _of_training: ClassVar[set[str]] = {"dropout", "grid_size"}
     _dtypes: ClassVar[list[type]] = [np.float64, np.float32]
     _target_checks: ClassVar[dict[str, Any]] = {}
     _data_dtype: np.dtype[Any]

@@ -7,6 +7,7 @@ from sklearn_metakan.nn._conv import KANConv1d, KANConv2d, KANConv3d
 from sklearn_metakan.nn._conv_network import ConvKAN, Norm, spread_strides
 from sklearn_metakan.nn._drawing import Drawing
 from sklearn_metakan.nn._frozen import frozen, n_frozen
+from sklearn_metakan.nn._grids import refine, update_grids
 from sklearn_metakan.nn._importance import feature_importances
 from sklearn_metakan.nn._linear import KANLinear
 from sklearn_metakan.nn._meta_learner import MetaLearner
@@ -32,5 +33,7 @@ __all__ = [
     "feature_importances",
     "frozen",
     "n_frozen",
+    "refine",
     "spread_strides",
+    "update_grids",
 ]

@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from sklearn_metakan.nn._meta_learner import MetaLearner
+from sklearn_metakan.nn._meta_learner import MetaLearner, transformed
 
 
 class _Coefficients(nn.Module, ABC):
@@ -96,6 +96,13 @@ class DirectCoefficients(_Coefficients):
 
     def dictionary(self, shared: Sequence[Tensor]) -> None:
         return None
+
+    def change_basis(self, matrices: Tensor) -> None:
+        """``T_i w_oi`` in place of ``w_oi``, T of shape (1 or inputs of the basis, C_new, C)."""
+        kernel = (1,) * (len(self.in_shape) - 1)
+        matrices = matrices.view(len(matrices), *kernel, *matrices.shape[1:])
+        self.weight = transformed(self.weight, matrices)
+        self.n_functions = matrices.shape[-2]
 
 
 class MetaCoefficients(_Coefficients):

@@ -109,3 +109,16 @@ class MetaLearner(nn.Module):
 
     def forward(self, prompts: Tensor) -> Tensor:
         return self.apply_with(tuple(self.parameters()), prompts)
+
+    def change_basis(self, matrix: Tensor) -> None:
+        """``T M(z)`` in place of ``M(z)``, T of shape (C_new, C): T W_2 and T b_2."""
+        self.output_weight = transformed(self.output_weight, matrix)
+        if not self.is_linear:
+            self.output_bias = transformed(self.output_bias, matrix)
+        self.n_functions = len(matrix)
+
+
+def transformed(parameter: nn.Parameter, matrices: Tensor) -> nn.Parameter:
+    """``T W``, multiplied in float64."""
+    product = matrices.to(parameter.device) @ parameter.detach().double()
+    return nn.Parameter(product.to(parameter.dtype), requires_grad=parameter.requires_grad)

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sklearn_metakan.nn import KANNetwork, build_network
+from sklearn_metakan.nn import KANNetwork, build_network, refine
 from sklearn_metakan.training import _solvers
 from sklearn_metakan.training._callbacks import Monitor, Progress, check_callbacks
 from sklearn_metakan.training._data import TensorData
@@ -24,19 +24,9 @@ LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
 STEPS = 3000  # what max_iter="auto" means for AdamW, within bounds on the passes
 # What a net is made for; if it changes, training that goes on needs a new net.
-_TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate"} | {
-    *(
-        "weight_decay",
-        "dropout",
-        "augment",
-        "loss",
-        "quantile",
-        "device",
-        "precision",
-        "working_memory",
-    ),
-    "net_params",
-}
+_TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate", "loss"}
+_TRAINING |= {"weight_decay", "dropout", "augment", "grid_size", "quantile", "device"}
+_TRAINING |= {"precision", "working_memory", "net_params"}
 
 
 class BaseKANEstimator(BaseEstimator):
@@ -49,7 +39,7 @@ class BaseKANEstimator(BaseEstimator):
     _is_meta: ClassVar[bool] = False
     _net_type: ClassVar[type[KANNet]] = KANNet
     _make_module: ClassVar[Callable[..., nn.Module]] = staticmethod(build_network)
-    _of_training: ClassVar[set[str]] = {"dropout"}  # settings that do not shape the network
+    _of_training: ClassVar[set[str]] = {"dropout"}  # settings that may change as training goes on
     adamw_learning_rate: ClassVar[float] = 0.02
     adamw_weight_decay: ClassVar[float] = 0.01
     adamw_passes: ClassVar[tuple[int, int]] = (20, 200)  # the bounds of max_iter="auto"
@@ -158,19 +148,34 @@ class BaseKANEstimator(BaseEstimator):
         self._begin(self._network | {"seed": seed}, self.solver)
 
     def _rebuild(self, execution: Execution, seed: int) -> None:
-        """A new net with the same parameters: present settings, fresh optimiser."""
+        """A new net for the same function: present settings, fresh optimiser."""
+        network = self._on_present_grid()
         present = {name: getattr(self, name) for name in self._of_training}
-        self._network |= present | {
+        if np.shape(self._network["knots"])[-1] > 2:  # all knots, not only the ends
+            first, *_ = network.kan_layers()
+            present["knots"] = first.basis.knots.double().cpu().numpy()
+        self._network = self._network | {
+            **present,
             "dtype": execution.dtype,
             "working_memory": self.working_memory,
             "backend": self._module_params().get("backend", "auto"),
         }
         self._execution = execution
-        self._begin_again(seed, self.solver)
+        self._begin_again(seed, self.solver, network)
 
-    def _begin_again(self, seed: int, solver: str) -> None:
-        """A new net with the same parameters and history, for this solver."""
-        state, history = self.net_.module_.state_dict(), self.net_.history
+    def _on_present_grid(self) -> KANNetwork:
+        """The network, refined if grid_size has grown."""
+        if self.grid_size == self._network["grid_size"]:
+            return self.module_
+        try:
+            return refine(self.module_, self.grid_size)
+        except ValueError as error:
+            raise ValueError(f"{error} Or call fit with warm_start=False.") from error
+
+    def _begin_again(self, seed: int, solver: str, module: nn.Module | None = None) -> None:
+        """A new net with the parameters of this module, by default its own, for this solver."""
+        module, history = module or self.net_.module_, self.net_.history
+        state = module.state_dict()
         self._begin(self._network | {"init": None, "seed": seed}, solver)
         self.net_.module_.load_state_dict(state)
         self.net_.history.extend(history)

@@ -299,6 +299,16 @@ def test_warm_start_goes_on_and_knows_its_classes(classifier):
 
 
 @both
+def test_a_finer_grid_goes_on_from_the_same_probabilities(classifier):
+    model = classifier(**STEPS, grid_size=3, warm_start=True).fit(X, THREE)
+    before, reached = model.predict_proba(X), log_loss(THREE, model.predict_proba(X))
+    model.set_params(grid_size=6, learning_rate=1e-13).fit(X, THREE)
+    np.testing.assert_allclose(model.predict_proba(X), before, atol=1e-9)
+    model.set_params(learning_rate=0.01).fit(X, THREE)
+    assert log_loss(THREE, model.predict_proba(X)) < reached
+
+
+@both
 def test_adamw_first_and_lbfgs_after(classifier):
     model = classifier(**STEPS, warm_start=True).fit(X, THREE)
     by_adamw = log_loss(THREE, model.predict_proba(X))

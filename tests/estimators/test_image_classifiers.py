@@ -319,6 +319,16 @@ def test_training_goes_on():
     assert model.image_shape_ == (1, 6, 5)
 
 
+@pytest.mark.parametrize("classifier", [KANImageClassifier, MetaKANImageClassifier])
+def test_a_finer_grid_goes_on_from_the_same_function(classifier):
+    options = TINY | {"grid_size": 3, "precision": "float64", "warm_start": True}
+    model = classifier(**options).fit(GREY, LABELS)
+    before = model.decision_function(GREY)
+    model.set_params(grid_size=6, learning_rate=1e-13).fit(GREY, LABELS)
+    np.testing.assert_allclose(model.decision_function(GREY), before, atol=1e-8)
+    assert {layer.basis.grid_size for layer in model.module_.kan_layers()} == {6}
+
+
 def test_partial_fit():
     model = MetaKANImageClassifier(**TINY)
     for part in (slice(0, 12), slice(12, 24)):

@@ -1,5 +1,6 @@
 """KANRegressor and MetaKANRegressor: losses, scaling inside, weights, stopping, going on."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.feature_selection import SelectFromModel
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import d2_pinball_score, mean_squared_error, r2_score
 from sklearn.model_selection import train_test_split
+from skorch.callbacks import Callback
 
 from sklearn_metakan import KANRegressor, MetaKANRegressor
 from sklearn_metakan.estimators import _estimator, _tabular
@@ -537,7 +539,6 @@ def test_warm_start_takes_new_training_parameters(regressor):
 
 NETWORK_CHANGES = {
     "hidden_layer_sizes": (5,),
-    "grid_size": 7,
     "degree": 2,
     "extrapolation": "base",
     "knots": "quantile",
@@ -569,6 +570,90 @@ def test_going_on_refuses_another_network(regressor, name, value, going_on):
         getattr(model.set_params(**{name: value}), going_on)(X, Y)
     assert f"{name} from {then!r} to {value!r}" in str(error.value)
     np.testing.assert_array_equal(model.predict(X), predicted)
+
+
+REFINING = {
+    "direct": (KANRegressor, {}),
+    "direct, own knots": (KANRegressor, {"knots": "quantile"}),
+    "direct, own ranges": (KANRegressor, {"scale_inputs": None}),
+    "wavelets": (KANRegressor, {"basis": "morlet"}),
+    "polynomials": (KANRegressor, {"basis": "gram"}),
+    "generated": (MetaKANRegressor, META),
+    "generated, own ranges": (MetaKANRegressor, META | {"scale_inputs": None}),
+    "linear": (MetaKANRegressor, {"meta_hidden_dim": 0, "edge_scale": False, "prompt_dim": 3}),
+}
+
+
+@pytest.mark.parametrize("going_on", ["fit", "partial_fit"])
+@pytest.mark.parametrize("kind", REFINING)
+def test_a_finer_grid_goes_on_from_the_same_function(kind, going_on):
+    regressor, settings = REFINING[kind]
+    model = regressor(**STEPS, **settings, grid_size=3, warm_start=True).fit(X, Y)
+    reached, before = scaled_loss(model, X, Y), model.predict(X)
+    model.set_params(grid_size=6, learning_rate=1e-13)
+    getattr(model, going_on)(X, Y)
+    np.testing.assert_allclose(model.predict(X), before, atol=1e-9)
+    newest = model.loss_curve_[-STEPS["max_iter"] if going_on == "fit" else -1]
+    assert newest == pytest.approx(reached, rel=1e-9)
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    for going in (model, loaded):
+        going.set_params(learning_rate=0.01).fit(X, Y)
+        assert going.loss_ < reached
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+@both
+def test_a_grid_that_does_not_nest_goes_on_from_a_close_function(regressor):
+    model = regressor(**QUICK, grid_size=3, warm_start=True).fit(X, Y)
+    before = model.predict(X)
+    model.set_params(grid_size=10, learning_rate=1e-13, max_iter=1).fit(X, Y)
+    assert {layer.basis.grid_size for layer in model.module_.kan_layers()} == {10}
+    assert np.abs(model.predict(X) - before).max() < 0.02 * Y.std()
+
+
+@both
+def test_lbfgs_refines_and_goes_on(regressor):
+    settings = STEPS | {"solver": "lbfgs", "learning_rate": "auto"}
+    model = regressor(**settings, grid_size=3, warm_start=True).fit(X, Y)
+    reached = scaled_loss(model, X, Y)
+    model.set_params(grid_size=6).fit(X, Y)
+    assert max(model.loss_curve_) < reached
+
+
+@pytest.mark.parametrize("going_on", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    ("regressor", "settings", "grid_size", "message"),
+    [
+        (KANRegressor, {}, 2, r"grid_size cannot change from 3 to 2.*warm_start=False"),
+        (MetaKANRegressor, META, 2, r"grid_size cannot change from 3 to 2.*warm_start=False"),
+        (MetaKANRegressor, META | {"knots": "quantile"}, 6, r"uniform knots.*warm_start=False"),
+    ],
+)
+def test_grids_that_cannot_go_on(regressor, settings, grid_size, message, going_on):
+    model = regressor(**STEPS, **settings, grid_size=3, warm_start=True).fit(X, Y)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match=message):
+        getattr(model.set_params(grid_size=grid_size), going_on)(X, Y)
+    np.testing.assert_array_equal(model.predict(X), before)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(X), before)
+
+
+class Fails(Callback):
+    def on_epoch_begin(self, net, **kwargs):
+        raise RuntimeError("stop")
+
+
+@both
+def test_a_failed_refinement_leaves_the_old_grid(regressor):
+    model = regressor(**STEPS, grid_size=3, warm_start=True).fit(X, Y)
+    before = model.predict(X)
+    with pytest.raises(RuntimeError, match="stop"):
+        model.set_params(grid_size=6, callbacks=[Fails()]).fit(X, Y)
+    loaded = pickle.loads(pickle.dumps(model.set_params(callbacks=None)))
+    np.testing.assert_array_equal(loaded.predict(X), before)
+    model.fit(X, Y)
+    assert model.module_.layers[0].basis.grid_size == 6
 
 
 @both
