@@ -63,7 +63,10 @@ class Execution:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Within it, products run in the chosen precision; the global switches are put back."""
+        """Within it, products run in the chosen precision, and sums of convolutions in one order.
+
+        The global switches are put back.
+        """
         # No cache: it would keep the weights of the first step.
         autocast = torch.autocast(
             self.device.type, torch.bfloat16, self.products == "bf16", cache_enabled=False
@@ -73,13 +76,14 @@ class Execution:
                 yield
             return
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        before = matmul.allow_tf32, cudnn.allow_tf32
+        before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
         matmul.allow_tf32 = cudnn.allow_tf32 = self.products == "tf32"
+        cudnn.deterministic = True
         try:
             with autocast:
                 yield
         finally:
-            matmul.allow_tf32, cudnn.allow_tf32 = before
+            matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
 
 
 def threads_for(device: torch.device, numbers: int) -> AbstractContextManager[Any]:

@@ -424,15 +424,16 @@ CARD_GEOMETRIES = [  # n_in, n_out, geometry
 
 @contextmanager
 def products(precision):
-    """Products and convolutions in float32, TF32, or bf16 under autocast."""
+    """Products and convolutions in float32, TF32, or bf16 under autocast; always the same sums."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
     matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    cudnn.deterministic = True
     try:
         with torch.autocast("cuda", torch.bfloat16, precision == "bf16", cache_enabled=False):
             yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
 
 
 def on_card(layer, x, precision="float32", backend="auto", memory=None):

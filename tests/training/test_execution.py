@@ -143,7 +143,9 @@ def test_tf32_is_set_inside_and_put_back_also_after_an_error(
     execution = Execution(CUDA, F32, products)
     with execution.active():
         assert torch.backends.cuda.matmul.allow_tf32 == (products == "tf32")
+        assert torch.backends.cudnn.deterministic
     assert torch.backends.cuda.matmul.allow_tf32 == before
+    assert not torch.backends.cudnn.deterministic
     with pytest.raises(ZeroDivisionError), execution.active():
         raise ZeroDivisionError
     assert torch.backends.cuda.matmul.allow_tf32 == before
