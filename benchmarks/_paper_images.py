@@ -137,8 +137,10 @@ class Search:
             if lacking:
                 return lacking
             best = max(trials, key=accuracies.__getitem__)
-        of_line = [t for t in accuracies if self.is_of(t) and t.rows == "validation"]
-        best = max([best, *of_line], key=lambda trial: accuracies.get(trial, -1.0))
+        tried = [t for t in accuracies if self.is_of(t) and t.rows == "validation"]
+        if not tried:
+            return [self.start]
+        best = max(tried, key=accuracies.__getitem__)  # the first of equals, as in the report
         tests = [replace(best, rows="test", seed=seed) for seed in self.seeds]
         return [trial for trial in tests if trial not in accuracies]
 

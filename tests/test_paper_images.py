@@ -194,6 +194,17 @@ def test_run_goes_on_where_it_was_stopped(bench, full_run, monkeypatch):
     assert len(held) == 1
 
 
+def test_of_equals_the_first_is_tested(bench):
+    first, second = (
+        bench.images.Trial("best", "mnist", 0, "3", "kan", 1, "auto", learning_rate=rate)
+        for rate in (0.1, 0.03)
+    )
+    search = bench.images.Search(second, {"learning_rate": (0.03, 0.1)}, (7,))
+    (test,) = search.next_trials({first: 0.5, second: 0.5})
+    assert (test.rows, test.seed, test.learning_rate) == ("test", 7, 0.1)
+    assert bench.images.Search(first, {}, (7,)).next_trials({}) == [first]
+
+
 def test_a_fit_that_fails_leaves_no_row(bench, folder, tmp_path, monkeypatch, capsys):
     hold = bench.images.hold
 
