@@ -29,6 +29,20 @@ class Images(NamedTuple):
     def take(self, rows: Any) -> "Images":
         return Images(self.X[rows], self.y[rows])
 
+    def with_shifted(self, copies: int, seed: int) -> "Images":
+        """These rows and so many copies, each image moved at random by at most a pixel a side."""
+        n, _, height, width = self.X.shape
+        rng = np.random.default_rng(seed)
+        padded = np.pad(self.X, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        image = np.arange(n)[:, None, None]
+        images = [self.X]
+        for _ in range(copies):
+            down, right = rng.integers(3, size=(2, n, 1))
+            rows = (down + np.arange(height))[:, :, None]
+            columns = (right + np.arange(width))[:, None, :]
+            images.append(padded[image, :, rows, columns].transpose(0, 3, 1, 2))
+        return Images(np.concatenate(images), np.tile(self.y, 1 + copies))
+
 
 class ImageData(NamedTuple):
     """Training rows in a shuffled order, test rows; ``note`` says what is unusual about them."""

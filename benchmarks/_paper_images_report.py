@@ -20,7 +20,7 @@ MNIST_BEST, MNIST_PARAMETERS = 98.0, 105_000
 
 _LINE = ["part", "data", "limit", "widths", "epochs", "precision"]
 _SETTINGS = ["learning_rate", "weight_decay", "batch_size", "grid_size", "scale_inputs", "dropout"]
-_SETTINGS += ["meta_factor"]
+_SETTINGS += ["meta_factor", "copies"]
 
 
 def write_report(rows: pd.DataFrame, path: Path) -> None:

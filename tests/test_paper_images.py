@@ -105,6 +105,23 @@ def test_validation_rows_are_the_last_of_those_that_are_used(bench, folder):
     assert len(data.fitted_and_held(0, 5)[1].y) == 5
 
 
+def test_copies_are_shifted_by_a_pixel(bench, folder):
+    train = bench.data.load("mnist", folder).train
+    more = train.with_shifted(2, seed=0)
+    assert more.X.shape == (216, 1, 8, 8) and more.X.dtype == np.uint8
+    np.testing.assert_array_equal(more.X[:72], train.X)
+    np.testing.assert_array_equal(more.y, np.tile(train.y, 3))
+    padded = np.pad(train.X[:, 0], ((0, 0), (1, 1), (1, 1)))
+    found = set()
+    for image, around in zip(more.X[72:144, 0], padded, strict=True):
+        places = [(d, r) for d in range(3) for r in range(3)]
+        (place,) = [
+            (d, r) for d, r in places if np.array_equal(image, around[d : d + 8, r : r + 8])
+        ]
+        found.add(place)
+    assert len(found) == 9
+
+
 def test_where_training_rows_are_missing_test_rows_are_split(bench, folder):
     data = bench.data.load("kmnist", folder)
     assert (len(data.train.y), len(data.test.y)) == (24, 6)
