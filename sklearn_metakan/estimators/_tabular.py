@@ -31,17 +31,17 @@ class TabularKAN(DataEstimator):
     def _start(self, rows: Rows, seed: int) -> None:
         execution = self._choose_execution(rows.X.dtype)
         self.input_scaler_ = InputScaler(self.scale_inputs).fit(rows.X, rows.weight)
-        scaled = self.input_scaler_.transform(rows.X)
         self._start_target(rows)
         sizes = [rows.X.shape[1], *map(int, self.hidden_layer_sizes), self._n_network_outputs]
-        shape = {"layer_sizes": sizes, "knots": self._knots(scaled, rows.weight)}
+        shape = {"layer_sizes": sizes, "knots": self._knots(rows)}
         self._build(shape, execution, seed)
 
-    def _knots(self, scaled: NDArray[Any], weight: NDArray[Any] | None) -> Any:
-        if self.knots == "quantile":
-            return quantile_knots(scaled, self.grid_size, weight)
-        if self.scale_inputs in ("auto", "minmax", "quantile"):
+    def _knots(self, rows: Rows) -> Any:
+        if self.knots == "uniform" and self.scale_inputs in ("auto", "minmax", "quantile"):
             return (-1.0, 1.0)
+        scaled = self.input_scaler_.transform(rows.X)
+        if self.knots == "quantile":
+            return quantile_knots(scaled, self.grid_size, rows.weight)
         largest = np.abs(scaled).max()
         if largest > LARGEST_UNSCALED:
             raise ValueError(

@@ -46,8 +46,9 @@ class ConvKAN(KANNetwork):
         each channel.
     norm_order : {"after", "before"}, default="after"
         Whether a convolution's output or its input is normalised.
-    activation : {"prelu", None}, default=None
-        "prelu" has one trainable slope a layer.
+    activation : {"prelu", "silu", None}, default=None
+        "prelu" has one trainable slope a layer. After the last instance norm None is "silu":
+        the mean over the pixels, which comes next, would be the same for every image.
     pixel_centre, pixel_scale : float or array of shape (channels,), default=0 and 1
         What the network sees is ``(x - pixel_centre) * pixel_scale``, fixed numbers, for x of
         any dtype.
@@ -55,10 +56,12 @@ class ConvKAN(KANNetwork):
         Random changes of the images in training, before the scaling; see ``Augment``.
     dropout : float in [0, 1), default=0.0
         Of the pooled channels, before the head.
+    hidden_range : float, default=3.0
+        Half the width of the grid after a norm and in hidden layers: [-3, 3].
     meta_learners, edge_scale, basis, grid_size, degree, knots, extrapolation, init, backend, \
     working_memory, generator, dtype : as for ``KAN``
         ``knots`` are those of the first convolution, for what it sees, by channel where they
-        are an array; after a norm, as in hidden layers, they are [-3, 3].
+        are an array.
 
     Shape
     -----
@@ -98,11 +101,12 @@ class ConvKAN(KANNetwork):
         strides: int | Sequence[int] = 1,
         norm: Norm | None = None,
         norm_order: NormOrder = "after",
-        activation: Literal["prelu"] | None = None,
+        activation: Literal["prelu", "silu"] | None = None,
         pixel_centre: float | ArrayLike = 0.0,
         pixel_scale: float | ArrayLike = 1.0,
         augment: Augmentation | Callable[[Tensor], Tensor] | None = None,
         dropout: float = 0.0,
+        hidden_range: float = HIDDEN_RANGE,
         meta_learners: MetaLearner | Sequence[MetaLearner] | None = None,
         edge_scale: bool = False,
         basis: BasisName = "bspline",
@@ -132,7 +136,7 @@ class ConvKAN(KANNetwork):
                 n_in,
                 grid_size=grid_size,
                 degree=degree,
-                knots=knots if raw else (-HIDDEN_RANGE, HIDDEN_RANGE),
+                knots=knots if raw else (-hidden_range, hidden_range),
                 extrapolation=extrapolation if raw or extrapolation != "error" else "linear",
                 dtype=dtype,
             )
@@ -160,6 +164,8 @@ class ConvKAN(KANNetwork):
         _check_sizes(norm, self.sizes[1:] if norm_order == "after" else self.sizes[:-1])
         self.layers, self.norms = nn.ModuleList(layers), nn.ModuleList(norms)
         self.activations = nn.ModuleList(_activation(activation, dtype) for _ in layers)
+        if norm == "instance" and norm_order == "after" and activation is None:
+            self.activations[-1] = nn.SiLU()
         self.register_buffer("pixel_centre", _by_channel(pixel_centre, image_shape[0], dtype))
         self.register_buffer("pixel_scale", _by_channel(pixel_scale, image_shape[0], dtype))
         # Without its own starting values: those come from the global generator.
@@ -245,7 +251,7 @@ def _check(
     for name, value, known in (
         ("norm", norm, (*get_args(Norm), None)),
         ("norm_order", norm_order, get_args(NormOrder)),
-        ("activation", activation, ("prelu", None)),
+        ("activation", activation, ("prelu", "silu", None)),
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}.")
@@ -272,7 +278,12 @@ def _norm(norm: str | None, channels: int, dtype: torch.dtype | None) -> nn.Modu
 
 
 def _activation(activation: str | None, dtype: torch.dtype | None) -> nn.Module:
-    return nn.Identity() if activation is None else nn.PReLU(dtype=dtype)
+    match activation:
+        case "prelu":
+            return nn.PReLU(dtype=dtype)
+        case "silu":
+            return nn.SiLU()
+    return nn.Identity()
 
 
 def _by_channel(value: float | ArrayLike, channels: int, dtype: torch.dtype | None) -> Tensor:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sklearn_metakan.estimators import _scaling
 from sklearn_metakan.estimators._scaling import InputScaler, TargetScaler
 
 KINDS = ["auto", "minmax", "standard", "quantile", None]
@@ -155,6 +156,28 @@ def test_weights_count_like_repeated_rows(kind):
     repeated = InputScaler(kind).fit(np.repeat(X, weight, axis=0))
     np.testing.assert_allclose(weighted.transform(X), repeated.transform(X), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(weighted.quantiles_, repeated.quantiles_, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_quantiles_of_a_large_table_are_those_of_some_rows(kind, monkeypatch):
+    X, weight = table(EVEN), 1 + EVEN
+    whole = InputScaler(kind).fit(X, weight)
+    monkeypatch.setattr(_scaling, "QUANTILE_ROWS", N // 2)
+    some = InputScaler(kind).fit(X, weight)
+    np.testing.assert_array_equal(some.transform(X), whole.transform(X))
+    spread = np.ptp(whole.quantiles_)
+    assert 0 < np.abs(some.quantiles_ - whole.quantiles_).max() < 0.1 * spread
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_are_scaled_each_by_itself(kind):
+    """Straight lines all at once, where no column is bent."""
+    columns = [EVEN, 3 * EVEN - 7, COLUMNS["skewed"]]
+    together = InputScaler(kind).fit(np.stack(columns, axis=1))
+    out = together.transform(np.stack(columns, axis=1))
+    for column, scaled in zip(columns, out.T, strict=True):
+        alone = InputScaler(kind).fit(table(column)).transform(table(column))
+        np.testing.assert_array_equal(alone[:, 0], scaled)
 
 
 @pytest.mark.parametrize("kind", KINDS)

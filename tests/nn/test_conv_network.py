@@ -124,6 +124,24 @@ def test_norm_before_the_convolution():
     torch.testing.assert_close(network(7 * x + 2), network(x), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("activation", ["prelu", "silu", None])
+@pytest.mark.parametrize("norm", ["batch", "instance", "layer", None])
+def test_images_that_differ_have_outputs_that_differ(norm, activation):
+    """The mean over the pixels of an instance norm alone is the same for every image."""
+    network = build(norm=norm, activation=activation).train()
+    outputs = network(draw(8))
+    assert (outputs.std(0) > 1e-3).all()
+    assert count(network) - count(build(norm=norm)) == 2 * (activation == "prelu")
+
+
+def test_range_of_hidden_grids():
+    network = build(hidden_range=1.5, knots=(-2.0, 2.0))
+    assert [layer.basis.domain[0].tolist() for layer in network.kan_layers()] == [
+        [-2, 2],
+        [-1.5, 1.5],
+    ]
+
+
 @pytest.mark.parametrize("norm", ["batch", "instance", "layer", None])
 def test_rows_are_independent_in_evaluation(norm):
     network = build(norm=norm, strides=2).eval()

@@ -1,0 +1,363 @@
+"""benchmarks/paper.py fc-images and conv-images, on tiny files: loaders, search, report."""
+
+import gzip
+import io
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.io import savemat
+
+from sklearn_metakan.nn import MetaCoefficients, MetaLearner
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The modules of the benchmark; its folder is on the path as when it is called."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        import _images_data
+        import _images_runs
+        import _paper_conv
+        import _paper_conv_networks
+        import _paper_conv_report
+        import _paper_images
+        import _paper_images_report
+        import paper
+
+        patch.setattr(_paper_conv_networks, "CHANNELS", (2, 3, 3, 2))
+        yield SimpleNamespace(
+            data=_images_data,
+            runs=_images_runs,
+            conv=_paper_conv,
+            networks=_paper_conv_networks,
+            conv_report=_paper_conv_report,
+            images=_paper_images,
+            report=_paper_images_report,
+            main=paper.main,
+        )
+
+
+def write_idx(path, array):
+    path.parent.mkdir(exist_ok=True)
+    sizes = np.array(array.shape, ">u4").tobytes()
+    path.write_bytes(gzip.compress(b"\0\0\x08" + bytes([array.ndim]) + sizes + array.tobytes()))
+
+
+def draw(n, shape, seed=0):
+    """Images whose class, of three, is how bright they are."""
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(n) % 3).astype(np.uint8)
+    noise = rng.integers(0, 60, size=(n, *shape))
+    return (noise + 80 * labels.reshape(-1, *[1] * len(shape))).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data folder: MNIST in full, KMNIST's test part, CIFAR-10 as JPEG, SVHN, CIFAR-100."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, part, n in (("mnist", "train", 72), ("mnist", "t10k", 24), ("kmnist", "t10k", 30)):
+        images, labels = draw(n, (8, 8))
+        write_idx(folder / name / f"{part}-images-idx3-ubyte.gz", images)
+        write_idx(folder / name / f"{part}-labels-idx1-ubyte.gz", labels)
+    for part, n in (("train", 9), ("test", 6)):
+        images, labels = draw(n, (32, 32, 3))
+        (folder / "svhn").mkdir(exist_ok=True)
+        table = {"X": images.transpose(1, 2, 3, 0), "y": np.where(labels, labels, 10)[:, None]}
+        savemat(folder / "svhn" / f"{part}_32x32.mat", table)
+        (folder / "cifar100").mkdir(exist_ok=True)
+        table = {
+            "data": images.transpose(0, 3, 1, 2).reshape(n, -1),
+            "fine_labels": labels.tolist(),
+        }
+        (folder / "cifar100" / part).write_bytes(pickle.dumps(table))
+    return folder
+
+
+def find(images, labels):
+    """Rows as a set, whatever their order."""
+    return sorted(
+        (image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)
+    )
+
+
+def test_idx_files_in_a_shuffled_order(bench, folder):
+    data = bench.data.load("mnist", folder)
+    images, labels = draw(72, (8, 8))
+    assert data.train.X.shape == (72, 1, 8, 8) and data.test.X.shape == (24, 1, 8, 8)
+    assert find(data.train.X, data.train.y) == find(images, labels)
+    assert data.train.y.tolist() != labels.tolist() and not data.note
+
+
+def test_validation_rows_are_the_last_of_those_that_are_used(bench, folder):
+    data = bench.data.load("mnist", folder)
+    for limit, n in ((0, 72), (30, 30)):
+        fitted, held = data.fitted_and_held(limit)
+        assert (len(fitted.y), len(held.y)) == (n - n // 6, n // 6)
+        np.testing.assert_array_equal(np.r_[fitted.y, held.y], data.all_fitted(limit).y)
+    assert len(data.fitted_and_held(0, 5)[1].y) == 5
+
+
+def test_copies_are_shifted_by_a_pixel(bench, folder):
+    train = bench.data.load("mnist", folder).train
+    more = train.with_shifted(2, seed=0)
+    assert more.X.shape == (216, 1, 8, 8) and more.X.dtype == np.uint8
+    np.testing.assert_array_equal(more.X[:72], train.X)
+    np.testing.assert_array_equal(more.y, np.tile(train.y, 3))
+    padded = np.pad(train.X[:, 0], ((0, 0), (1, 1), (1, 1)))
+    found = set()
+    for image, around in zip(more.X[72:144, 0], padded, strict=True):
+        places = [(d, r) for d in range(3) for r in range(3)]
+        (place,) = [
+            (d, r) for d, r in places if np.array_equal(image, around[d : d + 8, r : r + 8])
+        ]
+        found.add(place)
+    assert len(found) == 9
+
+
+def test_where_training_rows_are_missing_test_rows_are_split(bench, folder):
+    data = bench.data.load("kmnist", folder)
+    assert (len(data.train.y), len(data.test.y)) == (24, 6)
+    both = [np.concatenate(pair) for pair in zip(data.train, data.test, strict=True)]
+    assert find(*both) == find(*draw(30, (8, 8)))
+    assert "own split" in data.note
+
+
+@pytest.mark.parametrize("name", ["svhn", "cifar100"])
+def test_images_in_colour(bench, folder, name):
+    data = bench.data.load(name, folder)
+    images, labels = draw(9, (32, 32, 3))
+    assert find(data.train.X, data.train.y) == find(images.transpose(0, 3, 1, 2), labels)
+    assert len(data.test.y) == 6 and data.train.X.dtype == np.uint8
+
+
+def test_compressed_images(bench, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    arrays, table = {}, {}
+    for part, n in (("train", 6), ("test", 3)):
+        images, labels = draw(n, (32, 32, 3))
+        files = []
+        for pixels in images:
+            file = io.BytesIO()
+            image.fromarray(pixels).save(file, "JPEG", quality=95)
+            files.append(file.getvalue())
+        arrays[f"jpeg_{part}"] = np.frombuffer(b"".join(files), np.uint8)
+        arrays[f"offsets_{part}"] = np.cumsum([0, *map(len, files)])
+        arrays[f"y_{part}"], table[part] = labels, images
+    (tmp_path / "cifar10_jpeg").mkdir()
+    np.savez(tmp_path / "cifar10_jpeg" / "cifar10_jpeg.npz", **arrays)
+    data = bench.data.load("cifar10", tmp_path)
+    assert data.test.X.shape == (3, 3, 32, 32) and "JPEG" in data.note
+    exact = table["test"].transpose(0, 3, 1, 2).mean((1, 2, 3))
+    np.testing.assert_allclose(data.test.X.mean((1, 2, 3)), exact, atol=2)
+
+
+def test_missing_data_is_named_and_left_out(bench, tmp_path, capsys):
+    assert bench.data.available(["fashion_mnist", "cifar10"], tmp_path) == []
+    said = capsys.readouterr().out
+    assert "train-images-idx3-ubyte.gz is missing" in said and "cifar10_jpeg.npz" in said
+    with pytest.raises(ValueError, match="no data set 'mnits'"):
+        bench.data.available(["mnits"], tmp_path)
+
+
+FULL = ["--models", "kan", "relu-4-layer", "--axes", "learning_rate", "scale_inputs"]
+FULL += ["--widths", "3", "--epochs", "2", "--seeds", "0", "1", "--data", "mnist"]
+
+
+@pytest.fixture(scope="module")
+def full_run(bench, folder, tmp_path_factory):
+    """The folder of a run, and the arguments that made it."""
+    out = tmp_path_factory.mktemp("full")
+    arguments = ["fc-images", *FULL, "--data-dir", str(folder), "--out", str(out)]
+    bench.main(arguments)
+    return out, arguments
+
+
+def test_search_tries_every_value_and_tests_the_best(full_run):
+    rows = pd.read_csv(full_run[0] / "fc_images.csv")
+    for _, group in rows.groupby("model"):
+        tried, tests = (group[group["rows"] == kind] for kind in ("validation", "test"))
+        assert len(tried) == 4 + 2  # rates, then two more scalings with the best of them
+        assert set(tried["fitted"]) == {60} and set(tried["scored"]) == {12}
+        best = tried.loc[tried["accuracy"].idxmax()]
+        assert tests["seed"].tolist() == [0, 1] and set(tests["fitted"]) == {72}
+        for name in ("learning_rate", "scale_inputs"):
+            assert set(tests[name]) == {best[name]}
+
+
+def test_run_goes_on_where_it_was_stopped(bench, full_run, monkeypatch):
+    out, arguments = full_run
+    path, held, hold = out / "fc_images.csv", [], bench.images.hold
+
+    def watch(trial, **options):
+        held.append(trial)
+        return hold(trial, **options)
+
+    monkeypatch.setattr(bench.images, "hold", watch)
+    finished = path.read_text()
+    bench.main(arguments)
+    assert not held and path.read_text() == finished
+    path.write_text(finished[: finished.rstrip("\n").rfind("\n") + 9])  # its last line torn
+    bench.main(arguments)
+    assert len(held) == 1 and len(path.read_text().splitlines()) == len(finished.splitlines())
+    bench.main([*arguments, "--limit", "30", "--minutes", "0"])
+    assert len(held) == 1
+
+
+def test_of_equals_the_first_is_tested(bench):
+    first, second = (
+        bench.images.Trial("best", "mnist", 0, "3", "kan", 1, "auto", learning_rate=rate)
+        for rate in (0.1, 0.03)
+    )
+    search = bench.images.Search(second, {"learning_rate": (0.03, 0.1)}, (7,))
+    (test,) = search.next_trials({first: 0.5, second: 0.5})
+    assert (test.rows, test.seed, test.learning_rate) == ("test", 7, 0.1)
+    assert bench.images.Search(first, {}, (7,)).next_trials({}) == [first]
+
+
+def test_a_fit_that_fails_leaves_no_row(bench, folder, tmp_path, monkeypatch, capsys):
+    hold = bench.images.hold
+
+    def fail(trial, **options):
+        if trial.model == "kan":
+            raise RuntimeError("the card is full")
+        return hold(trial, **options)
+
+    monkeypatch.setattr(bench.images, "hold", fail)
+    bench.main(["fc-images", *FULL, "--data-dir", str(folder), "--out", str(tmp_path)])
+    assert set(pd.read_csv(tmp_path / "fc_images.csv")["model"]) == {"relu-4-layer"}
+    assert "the card is full" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--models", "relu-x"), ("--axes", "speed"), ("--data", "mnits")]
+)
+def test_wrong_names_are_found_before_anything_runs(bench, folder, tmp_path, option, name):
+    arguments = ["fc-images", *FULL, option, name, "--data-dir", str(folder)]
+    with pytest.raises(ValueError, match=name):
+        bench.main([*arguments, "--out", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_report_of_a_run(full_run):
+    text = (full_run[0] / "fc_images.md").read_text()
+    assert "### mnist, n-3-k, 2 epochs (budget)" in text
+    assert "60 rows fitted to choose settings; 24 test rows" in text
+    assert "| kan | 1,809 | 100.0% | 6 |" in text
+
+
+def make_row(bench, model, rows, accuracy, seed=0, parameters=1000, **settings):
+    trial = bench.images.Trial(
+        "budget", "fashion_mnist", 0, "32", model, 10, "tf32", rows, seed, **settings
+    )
+    results = dict.fromkeys(bench.images.RESULTS, 1) | {"note": "", "device": "CPU"}
+    named = {key: str(value) for key, value in asdict(trial).items()}
+    return named | results | {"accuracy": accuracy, "parameters": parameters}
+
+
+def test_validation_chooses_and_test_judges(bench):
+    rows = [
+        make_row(bench, "kan", "validation", 0.88),
+        make_row(bench, "kan", "test", 0.87),
+        make_row(bench, "relu-16", "validation", 0.87, parameters=110),
+        make_row(bench, "relu-16", "validation", 0.86, parameters=110, learning_rate=0.1),
+        make_row(bench, "relu-16", "test", 0.868, parameters=110),
+        make_row(bench, "relu-16", "test", 0.870, seed=1, parameters=110),
+        make_row(bench, "relu-16", "test", 0.99, parameters=110, learning_rate=0.1),
+        make_row(bench, "sin-32", "validation", 0.95, parameters=220),
+        make_row(bench, "paper-16", "validation", 0.99, parameters=110),
+    ]
+    text = "\n".join(bench.report.report(pd.DataFrame(rows)))
+    assert "KAN 87.06, MetaKAN 86.65 (H=16)" in text
+    assert "| relu-16 | 110 | 11.0% | 2 | 87.00 | 86.90 ± 0.10 | 2 |" in text
+    assert "- relu-16: 86.90 on the test rows; to reach 86.7: reached." in text
+    assert "-0.10 points of the KAN's accuracy; to reach -0.3: reached." in text
+    assert text.count("to come") == 2  # sin-32 and paper-16 have no test yet
+
+
+def test_parameters_bound_what_may_win_in_the_part_best(bench):
+    rows = [
+        make_row(bench, model, kind, accuracy, parameters=parameters)
+        | {"part": "best", "data": "mnist", "widths": "64"}
+        for model, accuracy, parameters in (("kan", 0.985, 457_344), ("sin-32", 0.979, 101_993))
+        for kind in ("validation", "test")
+    ]
+    text = "\n".join(bench.report.report(pd.DataFrame(rows)))
+    assert "105,000 parameters: sin-32: 97.90 on the test rows" in text
+    assert "SHORT by 0.10" in text
+
+
+CONV = ["--epochs", "2", "--limit", "36", "--batch-size", "10", "--data", "mnist"]
+
+
+@pytest.mark.parametrize("part", ["main", "ablation"])
+def test_every_network_fits(bench, folder, tmp_path, part):
+    arguments = ["conv-images", "--part", part, *CONV, "--sources", "kan", "meta-4"]
+    arguments += ["--data-dir", str(folder), "--out", str(tmp_path)]
+    bench.main(arguments)
+    rows = pd.read_csv(tmp_path / "conv_images.csv")
+    networks = {
+        "main": [len(bench.networks.NETWORKS)] * 2,
+        "ablation": [len(bench.networks.ablation(source)) for source in ("kan", "meta-4")],
+    }
+    assert rows.groupby("source").size().tolist() == networks[part]
+    assert rows["fitted"].eq(30).all() and rows["scored"].eq(24).all()
+    assert rows["curve"].str.split().str.len().eq(2).all()
+    if part == "main":
+        text = (tmp_path / "conv_images.md").read_text()
+        assert "### mnist, four layers, 2 epochs (main)" in text
+        assert "| 98.43 |" in text and "| 96.03 |" in text
+        before = (tmp_path / "conv_images.csv").read_text()
+        bench.main(arguments)
+        assert (tmp_path / "conv_images.csv").read_text() == before
+
+
+def test_images_in_colour_are_flipped_and_cropped(bench, folder, tmp_path, monkeypatch):
+    asked = []
+    estimator = bench.conv.estimator
+
+    def watch(*names, **options):
+        asked.append(options["augment"])
+        return estimator(*names, **options)
+
+    monkeypatch.setattr(bench.conv, "estimator", watch)
+    for data in ("svhn", "mnist"):
+        arguments = [*CONV, "--networks", "rbf", "--sources", "kan", "--data", data]
+        arguments += ["--data-dir", str(folder), "--out", str(tmp_path)]
+        bench.main(["conv-images", *arguments])
+    assert asked == ["flip_crop", None]
+
+
+def test_long_curves_are_shortened(bench):
+    assert bench.conv_report.curve("0.5 0.625") == "50.0 62.5"
+    text = " ".join(f"{epoch / 100:.4f}" for epoch in range(1, 51))
+    assert bench.conv_report.curve(text).split() == ["1.0", *map(str, np.arange(8.0, 51, 7))]
+
+
+def test_mixed_prompts_move_numbers_between_edges(bench):
+    """As (out * in * 9, C) read as (out, in * C, 3, 3)."""
+    n_in, n_out, C = 2, 3, 4
+    weights = torch.arange(n_in * 9 * C * n_out).view(n_in * 9, C, n_out)
+    moved = bench.networks.mixed(weights, (n_in, 3, 3))
+    generated = weights.permute(2, 0, 1).reshape(-1, C).numpy()
+    read = generated.reshape(n_out, n_in * C, 3, 3)
+    for o, i, c, k in ((0, 0, 0, 0), (2, 1, 3, 8), (1, 0, 2, 5)):
+        assert moved[9 * i + k, c, o] == read[o, i * C + c, k // 3, k % 3]
+    assert sorted(moved.flatten().tolist()) == weights.flatten().tolist()
+
+
+def test_mixed_prompts_are_trained(bench):
+    meta = MetaCoefficients((2, 3, 3), 4, MetaLearner(1, 8, 9))
+    source = bench.networks.MixedCoefficients(meta)
+    layer = bench.networks.build_mixed((1, 4, 4), (3, 2), 2, n_meta_learners=1)
+    layer(torch.rand(2, 1, 4, 4)).sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+    (weights,), shared = source.tensors()
+    assert weights.shape == (18, 9, 4) and not shared
