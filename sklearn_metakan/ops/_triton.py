@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
 
 
-EDGES_OF_A_PROGRAM = 512  # at least: what each sums apart takes memory of its own
+EDGES_OF_A_PROGRAM = 256  # at least: what each sums apart takes memory of its own
 
 
 def fused_kernels(

@@ -22,8 +22,9 @@ MOST_HIDDEN, MOST_PROMPTS, MOST_FUNCTIONS = 128, 15, 64
 # Launches, measured on an H200. Those that sum may not vary between runs: the order would.
 _GENERATE = {"num_warps": 4}
 _BY_INPUT, _BY_OUTPUT = (32, 4), (1, 256)  # inputs and outputs of a tile of edges
-_GRADIENTS = {"num_warps": 2, "num_stages": 1}
-_MOST_IN_TILE = 64  # edges; 86 us for 256 x 4096 edges, H = 32; with 128 and 4 warps 149 us
+_WARPS, _STAGES = 4, {"sin": 1}  # else 2, with which the compiler takes every sine twice
+_MOST_IN_TILE, _NUMBERS_IN_TILE = 64, 2048  # edges; numbers of their hidden layer, 16 a thread
+_MOST_BY_COLUMN = 2  # prompt dimensions; more take too many registers
 _ACTIVATIONS = {"relu": 0, "silu": 1, "tanh": 2, "sin": 3}
 
 
@@ -65,15 +66,20 @@ def _activate(a, ACTIVATION: tl.constexpr):
 
 
 @triton.jit
-def _hidden(z, edge, valid, w1, b1, H: tl.constexpr, HP: tl.constexpr, P: tl.constexpr,
-            ACTIVATION: tl.constexpr):  # fmt: skip
-    """act(W_1 z + b_1) and its slope, (TILE, HP); zero where there is no hidden unit."""
-    h = tl.arange(0, HP)
-    a = tl.zeros((1, HP), tl.float32) + tl.load(b1 + h, mask=h < H, other=0.0)[None, :]
-    for p in tl.static_range(0, P):
-        prompt = tl.load(z + edge * P + p, mask=valid, other=0.0)
-        weight = tl.load(w1 + h * P + p, mask=h < H, other=0.0)
-        a = a + prompt[:, None] * weight[None, :]
+def _vectors(start, mask, P: tl.constexpr):
+    """P numbers from every address on, as a tuple; zero where masked."""
+    numbers = (tl.load(start, mask=mask, other=0.0),)
+    for p in tl.static_range(1, P):
+        numbers = numbers + (tl.load(start + p, mask=mask, other=0.0),)  # type: ignore[assignment]
+    return numbers
+
+
+@triton.jit
+def _hidden(prompts, weights, bias, P: tl.constexpr, ACTIVATION: tl.constexpr):
+    """act(W_1 z + b_1) and its slope: one axis of edges, one of hidden units."""
+    a = bias + prompts[0] * weights[0]
+    for p in tl.static_range(1, P):
+        a = a + prompts[p] * weights[p]
     return _activate(a, ACTIVATION)
 
 
@@ -85,81 +91,97 @@ def _generate(
     INPUTS: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
     """Weights of n_in times n_out edges into ``out``; its inputs lie next to each other."""
-    e = tl.arange(0, INPUTS * OUTPUTS)
+    e = tl.arange(0, INPUTS * OUTPUTS)[:, None]
     i = tl.program_id(0) * INPUTS + e % INPUTS
     o = tl.program_id(1) * OUTPUTS + e // INPUTS
     valid = (i < n_in) & (o < n_out)
     edge = i.to(tl.int64) * n_out + o
-    hidden, _ = _hidden(z, edge, valid, w1, b1, H, HP, P, ACTIVATION)
-    h = tl.arange(0, HP)[:, None]
+    h = tl.arange(0, HP)
     c = tl.arange(0, CP)[None, :]
-    second = tl.load(w2 + c * H + h, mask=(h < H) & (c < C), other=0.0)
+    weights = _vectors(w1 + h[None, :] * P, h[None, :] < H, P)
+    bias = tl.load(b1 + h[None, :], mask=h[None, :] < H, other=0.0)
+    hidden, _ = _hidden(_vectors(z + edge * P, valid, P), weights, bias, P, ACTIVATION)
+    second = tl.load(w2 + c * H + h[:, None], mask=(h[:, None] < H) & (c < C), other=0.0)
     w = tl.dot(hidden, second, input_precision=PRECISION)
     w += tl.load(b2 + c, mask=c < C, other=0.0)
     if SCALED:
-        w *= tl.load(scale + edge, mask=valid, other=0.0)[:, None]
+        w *= tl.load(scale + edge, mask=valid, other=0.0)
     at = i.to(tl.int64) * input_of_out + o.to(tl.int64) * output_of_out
-    to = out + at[:, None] + c.to(tl.int64) * function_of_out
-    tl.store(to, w.to(out.dtype.element_ty), mask=valid[:, None] & (c < C))
+    to = out + at + c.to(tl.int64) * function_of_out
+    tl.store(to, w.to(out.dtype.element_ty), mask=valid & (c < C))
+
+
+@triton.jit
+def _add(total, tile, BY_COLUMN: tl.constexpr):
+    """A tile added to the total: its columns one by one, or their sum."""
+    if BY_COLUMN:
+        return total + tile
+    return total + tl.sum(tile, axis=1, keep_dims=True)
 
 
 @triton.jit
 def _gradients(
-    z, scale, w1, b1, b2, w2, grad, function_of_grad, input_of_grad,
-    z_grad, scale_grad, partial, n_in, n_out,
+    z, scale, w1, b1, b2, w2, grad, z_grad, scale_grad, partial, n,
     P: tl.constexpr, H: tl.constexpr, C: tl.constexpr, HP: tl.constexpr, CP: tl.constexpr,
-    PP: tl.constexpr, ACTIVATION: tl.constexpr, SCALED: tl.constexpr, PRECISION: tl.constexpr,
-    OF_EDGES: tl.constexpr, TILE: tl.constexpr,
+    ACTIVATION: tl.constexpr, SCALED: tl.constexpr, PRECISION: tl.constexpr,
+    OF_EDGES: tl.constexpr, BY_COLUMN: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """From ``grad`` (functions, inputs, outputs) to prompts, scales and meta-learner.
+    """From ``grad`` (functions, n edges) to prompts, scales and meta-learner.
 
-    ``partial`` holds, a program: (CP, HP) of W_2, (HP, PP) of W_1 and, in column P, b_1,
-    then (CP) of b_2.
+    Edges are columns, as they lie in ``grad``. ``partial`` holds, a program: (CP, HP) of W_2,
+    P rows (HP) of W_1, one of b_1, (CP) of b_2. W_1 and b_1 are summed tile by tile, or
+    BY_COLUMN until the end, which needs (HP, TILE) numbers for each of their columns.
     """
-    h = tl.arange(0, HP)
-    c = tl.arange(0, CP)
-    columns = tl.arange(0, PP)
-    there = (c[:, None] < C) & (h[None, :] < H)
-    second = tl.load(w2 + c[:, None] * H + h[None, :], mask=there, other=0.0)
+    column = tl.arange(0, TILE).to(tl.int64)[None, :]
+    h = tl.arange(0, HP)[:, None]
+    c = tl.arange(0, CP)[:, None]
+    weights = _vectors(w1 + h * P, h < H, P)
+    bias = tl.load(b1 + h, mask=h < H, other=0.0)
+    of_first = tl.arange(0, CP)[None, :]
+    second = tl.load(w2 + of_first * H + h, mask=(of_first < C) & (h < H), other=0.0)
+    last_bias = tl.load(b2 + c, mask=c < C, other=0.0)
     of_w2 = tl.zeros((CP, HP), tl.float32)
-    of_w1 = tl.zeros((HP, PP), tl.float32)
-    of_b2 = tl.zeros((CP,), tl.float32)
-    for tile in range(tl.program_id(0), tl.cdiv(n_in * n_out, TILE), tl.num_programs(0)):
-        edge = tile * TILE + tl.arange(0, TILE).to(tl.int64)
-        valid = edge < n_in * n_out
-        at = (edge // n_out) * input_of_grad + edge % n_out
-        hidden, slope = _hidden(z, edge, valid, w1, b1, H, HP, P, ACTIVATION)
-        of_w = tl.load(
-            grad + at[:, None] + c[None, :] * function_of_grad,
-            mask=valid[:, None] & (c[None, :] < C), other=0.0,
-        ).to(tl.float32)  # fmt: skip
+    of_b2 = tl.zeros((CP, TILE), tl.float32)
+    width: tl.constexpr = TILE if BY_COLUMN else 1
+    sums = (tl.zeros((HP, width), tl.float32),)
+    for _ in tl.static_range(0, P):
+        sums = sums + (tl.zeros((HP, width), tl.float32),)  # type: ignore[assignment]
+    for tile in range(tl.program_id(0), tl.cdiv(n, TILE), tl.num_programs(0)):
+        edge = tile * TILE + column
+        valid = edge < n
+        prompts = _vectors(z + edge * P, valid, P)
+        at = c.to(tl.int64) * n + edge
+        of_w = tl.load(grad + at, mask=valid & (c < C), other=0.0).to(tl.float32)
+        hidden, slope = _hidden(prompts, weights, bias, P, ACTIVATION)
+        of_hidden = tl.dot(second, of_w, input_precision=PRECISION)
         if SCALED:
             if OF_EDGES:
-                w = tl.dot(hidden, tl.trans(second), input_precision=PRECISION)
-                w += tl.load(b2 + c, mask=c < C, other=0.0)[None, :]
-                tl.store(scale_grad + edge, tl.sum(of_w * w, axis=1), mask=valid)
-            of_w *= tl.load(scale + edge, mask=valid, other=0.0)[:, None]
-        of_b2 += tl.sum(of_w, axis=0)
-        of_w2 = tl.dot(tl.trans(of_w), hidden, of_w2, input_precision=PRECISION)
-        of_a = tl.dot(of_w, second, input_precision=PRECISION) * slope
-        prompts = tl.load(
-            z + edge[:, None] * P + columns[None, :],
-            mask=valid[:, None] & (columns[None, :] < P), other=0.0,
-        )  # fmt: skip
-        prompts = tl.where(columns[None, :] == P, 1.0, prompts)
-        of_w1 = tl.dot(tl.trans(of_a), prompts, of_w1, input_precision=PRECISION)
+                of_scale = tl.sum(of_hidden * hidden, axis=0, keep_dims=True)
+                of_scale += tl.sum(of_w * last_bias, axis=0, keep_dims=True)
+                tl.store(scale_grad + edge, of_scale, mask=valid)
+            factor = tl.load(scale + edge, mask=valid, other=0.0)
+            of_w *= factor
+            of_hidden *= factor
+        of_b2 += of_w
+        of_w2 = tl.dot(of_w, tl.trans(hidden), of_w2, input_precision=PRECISION)
+        of_a = of_hidden * slope
+        more = (_add(sums[0], of_a * prompts[0], BY_COLUMN),)
+        for p in tl.static_range(1, P):
+            more = more + (_add(sums[p], of_a * prompts[p], BY_COLUMN),)  # type: ignore[assignment]
+        sums = more + (_add(sums[P], of_a, BY_COLUMN),)  # type: ignore[assignment]
         if OF_EDGES:
             for p in tl.static_range(0, P):
-                weight = tl.load(w1 + h * P + p, mask=h < H, other=0.0)
-                of_z = tl.sum(of_a * weight[None, :], axis=1)
+                of_z = tl.sum(of_a * weights[p], axis=0, keep_dims=True)
                 tl.store(z_grad + edge * P + p, of_z, mask=valid)
-    own = partial + tl.program_id(0) * (CP * HP + HP * PP + CP)
-    at_w2 = own + c[:, None] * HP + h[None, :]
-    tl.store(at_w2, tl.load(at_w2) + of_w2)
-    at_w1 = own + CP * HP + h[:, None] * PP + columns[None, :]
-    tl.store(at_w1, tl.load(at_w1) + of_w1)
-    at_b2 = own + CP * HP + HP * PP + c
-    tl.store(at_b2, tl.load(at_b2) + of_b2)
+    own = partial + tl.program_id(0) * (CP * HP + (P + 1) * HP + CP)
+    to = own + c * HP + tl.arange(0, HP)[None, :]
+    tl.store(to, tl.load(to) + of_w2)
+    own += CP * HP
+    for p in tl.static_range(0, P + 1):
+        to = own + p * HP + h
+        tl.store(to, tl.load(to) + tl.sum(sums[p], axis=1, keep_dims=True))
+    to = own + (P + 1) * HP + c
+    tl.store(to, tl.load(to) + tl.sum(of_b2, axis=1, keep_dims=True))
 
 
 @triton.jit
@@ -284,16 +306,16 @@ class MetaWeights(_FusedWeights):
         self._shared_learn = any(t.requires_grad for t in shared)
 
     @property
-    def _sizes(self) -> tuple[int, int, int]:
-        """CP, HP, PP: functions, hidden units and prompt, a one beside it, padded."""
-        p = self.by_input[0].shape[2]
-        return _padded(self.functions), _padded(self.hidden_dim), _padded(p + 1)
+    def _sizes(self) -> list[int]:
+        """Of W_2's, W_1's, b_1's and b_2's gradients in what a program sums."""
+        functions, hidden = _padded(self.functions), _padded(self.hidden_dim)
+        return [functions * hidden, self.by_input[0].shape[2] * hidden, hidden, functions]
 
     def _constants(self) -> dict[str, Any]:
-        functions, hidden, _ = self._sizes
         return {
             "P": self.by_input[0].shape[2], "H": self.hidden_dim, "C": self.functions,
-            "HP": hidden, "CP": functions, "PRECISION": self.precision,
+            "HP": _padded(self.hidden_dim), "CP": _padded(self.functions),
+            "PRECISION": self.precision,
             "ACTIVATION": _ACTIVATIONS[str(self.source.activation)],
             "SCALED": len(self.by_input) > 1,
         }  # fmt: skip
@@ -312,21 +334,27 @@ class MetaWeights(_FusedWeights):
         return out
 
     def backward(self, inputs: slice, gradient: Tensor) -> None:
-        functions, hidden, columns = self._sizes
         if self._partial is None:
-            size = functions * hidden + hidden * columns + functions
-            self._partial = self.by_input[0].new_zeros(self.programs, size)
+            self._partial = self.by_input[0].new_zeros(self.programs, sum(self._sizes))
         of_edges = any(t.requires_grad for t in self.by_input)
         into = [
             self._grad(k)[inputs] if of_edges else self._partial for k in range(len(self.by_input))
         ]
-        strides = self._strides(gradient, inputs)
+        n = (inputs.stop - inputs.start) * self.source.out_features
         _gradients[self.programs,](
-            *self._edges(inputs), *self.own, gradient, *strides[:2],
-            into[0], into[-1], self._partial, inputs.stop - inputs.start,
-            self.source.out_features, **self._constants(), PP=columns, OF_EDGES=of_edges,
-            TILE=max(16, min(_MOST_IN_TILE, 8192 // hidden)), **_GRADIENTS,
+            *self._edges(inputs), *self.own, gradient.contiguous(), into[0], into[-1],
+            self._partial, n, **self._constants(), OF_EDGES=of_edges, **self._launch(),
         )  # fmt: skip
+
+    def _launch(self) -> dict[str, Any]:
+        """How ``_gradients`` sums: always the same, or else the order of sums would vary."""
+        largest = max(_padded(self.functions), _padded(self.hidden_dim))
+        return {
+            "BY_COLUMN": self.by_input[0].shape[2] <= _MOST_BY_COLUMN,
+            "TILE": max(16, min(_MOST_IN_TILE, _NUMBERS_IN_TILE // largest)),
+            "num_warps": _WARPS,
+            "num_stages": _STAGES.get(str(self.source.activation), 2),
+        }
 
     def finish(self) -> list[Tensor | None]:
         if self._partial is not None and self._shared_learn:
@@ -338,9 +366,8 @@ class MetaWeights(_FusedWeights):
 
     def _totals(self, total: Tensor) -> list[Tensor]:
         """Gradients of W_1, b_1, b_2 and W_2."""
-        functions, hidden, columns = self._sizes
-        c, h, p = self.functions, self.hidden_dim, self.by_input[0].shape[2]
-        of_w2, of_w1, of_b2 = total.split([functions * hidden, hidden * columns, functions])
-        first = of_w1.view(hidden, columns)[:h]
+        functions, hidden = _padded(self.functions), _padded(self.hidden_dim)
+        c, h = self.functions, self.hidden_dim
+        of_w2, of_w1, of_b1, of_b2 = total.split(self._sizes)
         second = of_w2.view(functions, hidden)[:c, :h]
-        return [first[:, :p], first[:, p : p + 1], of_b2[:c, None], second]
+        return [of_w1.view(-1, hidden).T[:h], of_b1[:h, None], of_b2[:c, None], second]
