@@ -13,9 +13,7 @@ from sklearn_metakan.pde._physics import Physics
 MODELS = ("mlp", "kan", "metakan")
 # Where a MetaKAN's coefficients come from; "paper" has the learning rates of the paper's code.
 SOURCES: dict[str, dict[str, Any]] = {
-    "linear-2": {"prompt_dim": 2, "meta_hidden_dim": 0},
-    "linear-3": {"prompt_dim": 3, "meta_hidden_dim": 0},
-    "linear-4": {"prompt_dim": 4, "meta_hidden_dim": 0},
+    **{f"linear-{p}": {"prompt_dim": p, "meta_hidden_dim": 0} for p in (2, 3, 4, 6)},
     "edge-scale": {
         "prompt_dim": 1,
         "meta_hidden_dim": 64,

@@ -12,7 +12,8 @@ from sklearn_metakan.pde._conditions import BaseCondition
 from sklearn_metakan.pde._domain import Domain, checked_points
 from sklearn_metakan.pde._spacetime import SpaceTime
 
-_SEEN = 4096  # points that stand for the range of a domain whose bounds are not known
+_SEEN = 4096  # points that stand for the law of a domain, and for bounds that are not known
+_MOST, _NEARLY_ALL = 0.99, 0.9
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Problem:
     boundary : Domain
         Whose ``sample_boundary`` boundary conditions use.
     bounds : ndarray of shape (d, 2)
-        Finite: what is mapped onto [-1, 1].
+        Finite.
     variables : tuple of str or None
     has_time : bool
     observed, values : ndarray of shape (n, d) and (n, k), or None
@@ -42,6 +43,20 @@ class Problem:
     has_time: bool
     observed: NDArray[Any] | None = None
     values: NDArray[Any] | None = None
+
+    def reach(self, method: str) -> NDArray[np.float64]:
+        """What is mapped onto [-1, 1]: so far from the middle of the bounds, (d).
+
+        In a ball of many dimensions coordinates are small: a grid over its bounds would have
+        most points in its middle cell. So it covers 99 % of points drawn by this method, or
+        where these fill nearly all of the bounds, the bounds.
+        """
+        low, high = self.bounds.T
+        half = (high - low) / 2
+        generator = torch.Generator().manual_seed(0)
+        points = self.domain.sample(_SEEN, generator, method=method, dtype=torch.float64)
+        far = np.quantile(np.abs(points.cpu().numpy() - (low + high) / 2), _MOST, axis=0)
+        return np.where((far > 0) & (far < _NEARLY_ALL * half), far, half)
 
     def causal(self, epsilon: float | None) -> tuple[float, float, float] | None:
         """What causal weights need."""

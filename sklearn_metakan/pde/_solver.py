@@ -40,6 +40,7 @@ class TrainedSolver(BaseKANEstimator):
     _net_type = PDENet
     _make_module = staticmethod(build_physics)
     adamw_learning_rate = 0.01
+    adamw_prompt_learning_rate = 0.2
     adamw_weight_decay = 0.0
     # What the estimators for tables let choose.
     solver, knots, dropout, extrapolation = "adamw", "uniform", 0.0, "base"
@@ -110,7 +111,7 @@ class TrainedSolver(BaseKANEstimator):
         low, high = problem.bounds.T
         trial = {
             "input_shift": torch.as_tensor((low + high) / 2),
-            "input_scale": torch.as_tensor((high - low) / 2),
+            "input_scale": torch.as_tensor(problem.reach(self._method)),
             "ansatz": self.ansatz,
             "variables": problem.variables,
             "time": problem.has_time,
@@ -204,9 +205,13 @@ class TrainedSolver(BaseKANEstimator):
 
     def _test_points(self) -> NDArray[Any]:
         domain, generator = self._problem.domain, torch.Generator().manual_seed(TEST_SEED)
-        method = "radius" if self.sampling == "radius" else "uniform"
-        points = domain.sample(TEST_POINTS, generator, method=method, dtype=torch.float64)
+        points = domain.sample(TEST_POINTS, generator, method=self._method, dtype=torch.float64)
         return points.numpy()
+
+    @property
+    def _method(self) -> str:
+        """The law of the inside, for points that are not those of training."""
+        return "radius" if self.sampling == "radius" else "uniform"
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.as_tensor(array).to(self._execution.device, self._execution.dtype)

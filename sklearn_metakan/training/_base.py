@@ -41,6 +41,8 @@ class BaseKANEstimator(BaseEstimator):
     _make_module: ClassVar[Callable[..., nn.Module]] = staticmethod(build_network)
     _of_training: ClassVar[set[str]] = {"dropout"}  # settings that may change as training goes on
     adamw_learning_rate: ClassVar[float] = 0.02
+    # Of linear meta-learners; None: that of all else.
+    adamw_prompt_learning_rate: ClassVar[float | None] = None
     adamw_weight_decay: ClassVar[float] = 0.01
     adamw_passes: ClassVar[tuple[int, int]] = (20, 200)  # the bounds of max_iter="auto"
 
@@ -134,8 +136,11 @@ class BaseKANEstimator(BaseEstimator):
             return _solvers.lbfgs_settings(rate) | {"penalty": decay}
         rates = {}
         if self._is_meta:
+            of_prompts = self.prompt_learning_rate
+            if of_prompts is None and self.learning_rate == "auto" and not self.meta_hidden_dim:
+                of_prompts = self.adamw_prompt_learning_rate
             rates = {
-                "prompt_learning_rate": self.prompt_learning_rate,
+                "prompt_learning_rate": of_prompts,
                 "meta_learning_rate": self.meta_learning_rate,
             }
         return _solvers.adamw_settings(rate, decay, **rates)

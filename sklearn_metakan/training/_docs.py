@@ -17,7 +17,7 @@ META = """\
         One meta-learner for each layer, or so many for clusters of layers of similar output
         width; "auto" is one for the network.
     prompt_learning_rate, meta_learning_rate : float, default=None
-        Step sizes of prompts (and edge factors) and of meta-learners; None: learning_rate."""
+        Of prompts (and edge factors) and of meta-learners; None: learning_rate<prompt_rate>."""
 
 META_DECAY = """ A prompt pulled to zero makes its
         edge the meta-learner's default function ``M(0)``."""
@@ -27,6 +27,15 @@ PAPER = """\
     ICML 2025, arXiv 2506.07549."""
 
 _TEXTS = {"META": META, "PAPER": PAPER}
+
+
+def _prompt_rate(cls: type) -> str:
+    rate = getattr(cls, "adamw_prompt_learning_rate", None)
+    return (
+        ""
+        if rate is None
+        else f',\n        but {rate} for prompts of a linear meta-learner where that is "auto"'
+    )
 
 
 def fill_docstring(cls: type, texts: Mapping[str, str], **values: Any) -> None:
@@ -40,6 +49,7 @@ def fill_docstring(cls: type, texts: Mapping[str, str], **values: Any) -> None:
         **defaults,
         "adamw_learning_rate": getattr(cls, "adamw_learning_rate", None),
         "meta_decay": META_DECAY if is_meta else "",
+        "prompt_rate": _prompt_rate(cls),
         **values,
     }
     filled = cls.__doc__ or ""

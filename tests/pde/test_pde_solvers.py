@@ -296,3 +296,30 @@ def test_time_may_be_named_without_a_space_time_domain():
     expected = model.predict_derivative(X, "t") - model.predict_derivative(X, ("x", "x"))
     np.testing.assert_allclose(model.predict_residual(X), expected, atol=1e-5)
     assert SpaceTime(Interval(0, 1)).dim == model.n_features_in_
+
+
+def test_prompts_of_a_linear_meta_learner_have_a_rate_of_their_own():
+    def rates(**settings):
+        settings |= {"max_iter": 1, "learning_rate_schedule": "constant"}
+        groups = solved(MetaKANPDESolver, **settings).net_.optimizer_.param_groups
+        return sorted({group["lr"] for group in groups if group["params"]})
+
+    assert rates() == [0.01, 0.2]
+    assert rates(learning_rate=0.003) == [0.003]
+    assert rates(prompt_learning_rate=0.05) == [0.01, 0.05]
+    assert rates(meta_hidden_dim=4) == [0.01]
+
+
+def test_the_grid_covers_where_points_are():
+    """In a ball of many dimensions coordinates are small; boxes and intervals are filled."""
+
+    def reach(problem, **settings):
+        settings = problem.settings | {"solution": None} | QUICK | settings
+        return KANPDESolver(**settings, max_iter=1).fit().module_.input_scale.numpy()
+
+    shell, filled = (reach(problems.PoissonBall(20), sampling=law) for law in ("uniform", "radius"))
+    assert (shell > 0.45).all() and (shell < 0.62).all()  # 2.6 / sqrt(d + 2) of normal numbers
+    assert (filled > 0.3).all() and (filled < 0.5).all()
+    assert (reach(problems.PoissonBall(2)) == 1).all()
+    np.testing.assert_array_equal(reach(problems.Kovasznay()), [0.75, 1.0])
+    np.testing.assert_array_equal(reach(problems.Burgers()), [1.0, 0.5])
