@@ -67,20 +67,7 @@ def _attempt(
         return trial, None, traceback.format_exc()
 
 
-def card(device: str) -> str:
-    """What a device is called."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU, one thread"
-
-
 def free(device: str) -> None:
     """Give memory back that no tensor uses."""
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
-
-
-def markdown(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """A table."""
-    yield "| " + " | ".join(header) + " |"
-    yield "|" + "---|" * len(header)
-    for line in lines:
-        yield "| " + " | ".join(map(str, line)) + " |"

@@ -18,11 +18,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
 from _images_data import available, load
-from _images_runs import Clock, card, carry_out, free
+from _images_runs import Clock, carry_out, free
 from _ledger import Ledger
+from _markdown import publish
 from _paper_conv_networks import NETWORKS, ablation, estimator, sources
-from _paper_conv_report import write_report
+from _paper_conv_report import report
+from _report import device_name
 
 VALIDATION_ROWS = 5000
 _IN_COLOUR = ("svhn", "cifar10", "cifar100")
@@ -77,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
     work = partial(hold, data_dir=options.data_dir, device=options.device)
     for _ in carry_out(todo, work, ledger, clock):
         pass
-    write_report(ledger.rows(), options.out / "conv_images.md")
+    publish(report(ledger.rows()), options.out / "conv_images.md")
 
 
 def trials(options: argparse.Namespace) -> Iterator[Trial]:
@@ -136,7 +139,7 @@ def hold(trial: Trial, data_dir: Path, device: str) -> dict[str, Any]:
         "curve": " ".join(f"{score:.4f}" for score in curve),
         "captured": model.cuda_graph_,
         "seconds": round(seconds, 2),
-        "device": card(device),
+        "device": device_name(torch.device(device)),
         "note": data.note,
     }
     del model

@@ -1,10 +1,9 @@
 """The rows of `paper.py conv-images` as Markdown, beside what was published."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
-from _images_runs import markdown
+from _markdown import table
 from _paper_conv_networks import META_FACTOR, PROMPT_FACTOR
 
 # Per cent after 150 epochs, by data set, network and whether coefficients are generated.
@@ -16,11 +15,6 @@ PUBLISHED = {
     ("cifar10", "rbf"): (68.12, 66.69),
 }
 _GROUP = ["part", "data", "limit", "epochs", "batch_size", "precision"]
-
-
-def write_report(rows: pd.DataFrame, path: Path) -> None:
-    path.write_text("\n".join(report(rows)) + "\n", encoding="utf-8")
-    print(path.read_text(encoding="utf-8"))
 
 
 def report(rows: pd.DataFrame) -> Iterator[str]:
@@ -35,7 +29,7 @@ def report(rows: pd.DataFrame) -> Iterator[str]:
         header += ["published, 150 epochs", "minutes a fit"]
         by_model = group.groupby(["network", "source"], sort=False)
         lines = [_cells(data, *name, fits) for name, fits in by_model]
-        yield from markdown(header, lines)
+        yield from table(header, lines)
         yield ""
 
 

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 from _ledger import Ledger
-from _paper_feynman_report import write_report
+from _markdown import publish
+from _paper_feynman_report import report
 from _paper_networks import (
     PUBLISHED,
     PUBLISHED_GRID,
@@ -96,7 +97,7 @@ def run(options: argparse.Namespace) -> None:
         for row in bar:
             ledger.append(row)
             bar.set_postfix_str(f"{row['function']} {row['model']} {row['validation_mse']:.1e}")
-    write_report(ledger.rows(), options.out / "feynman.md")
+    publish(report(ledger.rows()), options.out / "feynman.md")
 
 
 def contests(options: argparse.Namespace) -> Iterator[Contest]:

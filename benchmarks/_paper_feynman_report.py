@@ -1,19 +1,13 @@
 """The rows of `paper.py feynman` as Markdown, beside what was published and what is asked."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from _markdown import table
 from _paper_networks import PUBLISHED
 
 MOST = 0.4  # of the KAN's parameters
-
-
-def write_report(rows: pd.DataFrame, path: Path) -> None:
-    path.write_text("\n".join(report(rows)) + "\n", encoding="utf-8")
-    print(path.read_text(encoding="utf-8"))
 
 
 def report(rows: pd.DataFrame) -> Iterator[str]:
@@ -34,13 +28,6 @@ def report(rows: pd.DataFrame) -> Iterator[str]:
         yield ""
 
 
-def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> Iterator[str]:
-    yield "| " + " | ".join(header) + " |"
-    yield "|" + "---|" * len(header)
-    for line in lines:
-        yield "| " + " | ".join(map(str, line)) + " |"
-
-
 def _beside_published(rows: pd.DataFrame) -> Iterator[str]:
     lines = []
     for name, group in rows.groupby("function"):
@@ -58,7 +45,7 @@ def _beside_published(rows: pd.DataFrame) -> Iterator[str]:
             ]
         )
     header = ["function", "published KAN", "published MetaKAN", "ours", "seeds", "networks", ""]
-    yield from _table(header, lines)
+    yield from table(header, lines)
 
 
 def _same_widths(rows: pd.DataFrame) -> Iterator[str]:
@@ -87,7 +74,7 @@ def _same_widths(rows: pd.DataFrame) -> Iterator[str]:
     ]
     header = ["model", "fits", "parameters", "of KAN's, at most", "without the constant"]
     header += ["validation", "test", "test / KAN's", "better than KAN"]
-    yield from _table(header, lines)
+    yield from table(header, lines)
     yield ""
     yield _verdict(summary)
     yield ""
@@ -98,7 +85,7 @@ def _same_widths(rows: pd.DataFrame) -> Iterator[str]:
         [name, *("" if np.isnan(error) else f"{error:.1e}" for error in row)]
         for name, row in errors.iterrows()
     ]
-    yield from _table(["function", *errors], lines)
+    yield from table(["function", *errors], lines)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:

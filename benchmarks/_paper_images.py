@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from _images_data import Images, available, load
-from _images_runs import Clock, card, carry_out, free
+from _images_runs import Clock, carry_out, free
 from _ledger import Ledger
-from _paper_images_report import write_report
+from _markdown import publish
+from _paper_images_report import report
 from _paper_networks import settings
+from _report import device_name
 from numpy.typing import NDArray
 
 from sklearn_metakan import KANClassifier, MetaKANClassifier
@@ -122,7 +125,7 @@ def run(options: argparse.Namespace) -> None:
         todo = [trial for _, trials in steps for trial in trials]
         for failed in carry_out(todo, work, ledger, clock, options.jobs):
             searches = [each for each in searches if not each.is_of(failed)]
-    write_report(ledger.rows(), options.out / "fc_images.md")
+    publish(report(ledger.rows()), options.out / "fc_images.md")
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ def hold(trial: Trial, data_dir: Path, device: str) -> dict[str, Any]:
         "loss": model.loss_,
         "captured": model.cuda_graph_,
         "seconds": round(seconds, 2),
-        "device": card(device),
+        "device": device_name(torch.device(device)),
         "note": data.note,
     }
 

@@ -1,11 +1,10 @@
 """The rows of `paper.py fc-images` as Markdown, beside what was published and what is asked."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _images_runs import markdown
+from _markdown import table
 
 BUDGET_EPOCHS = 10
 # Per cent, 784-32-10 after ten epochs: the KAN's, the MetaKAN's.
@@ -23,11 +22,6 @@ _SETTINGS = ["learning_rate", "weight_decay", "batch_size", "grid_size", "scale_
 _SETTINGS += ["meta_factor", "copies"]
 
 
-def write_report(rows: pd.DataFrame, path: Path) -> None:
-    path.write_text("\n".join(report(rows)) + "\n", encoding="utf-8")
-    print(path.read_text(encoding="utf-8"))
-
-
 def report(rows: pd.DataFrame) -> Iterator[str]:
     """Lines of Markdown."""
     for values, group in rows.groupby(_LINE, sort=False):
@@ -43,7 +37,7 @@ def report(rows: pd.DataFrame) -> Iterator[str]:
             yield ""
         lines = [_cells(name, row) for name, row in summary.iterrows()]
         header = ["model", "parameters", "of KAN's", "tried", "validation %", "test %", "seeds"]
-        yield from markdown([*header, "settings", "s a fit"], lines)
+        yield from table([*header, "settings", "s a fit"], lines)
         yield ""
         for verdict in _verdicts(part, data, widths, summary):
             yield f"- {verdict}"

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from _markdown import table
+
 SEEDS = (0, 1, 2)
 
 
@@ -39,7 +41,7 @@ HEADINGS = (
 
 def markdown(lines: Sequence[Line], rows: Sequence[dict[str, str]]) -> str:
     """One row a line and model, medians over the seeds that are there."""
-    texts = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    cells = []
     for line in lines:
         dim = "" if line.dim is None else str(line.dim)
         for model in ("metakan", "kan", "mlp"):
@@ -49,8 +51,8 @@ def markdown(lines: Sequence[Line], rows: Sequence[dict[str, str]]) -> str:
                 if (row["problem"], row["dim"], row["model"]) == (line.problem, dim, model)
             ]
             if its:
-                texts.append("| " + " | ".join(_cells(line, model, its)) + " |")
-    return "\n".join(texts)
+                cells.append(_cells(line, model, its))
+    return "\n".join(table(HEADINGS, cells))
 
 
 def _cells(line: Line, model: str, its: Sequence[dict[str, str]]) -> list[str]:

@@ -42,15 +42,19 @@ COLUMNS = [
 ]
 
 
+def device_name(device: torch.device) -> str:
+    on_card = device.type == "cuda"
+    return torch.cuda.get_device_name(device) if on_card else "CPU, one thread"
+
+
 def describe(device: torch.device, command: str) -> dict[str, str]:
     """Device, versions, date and command of a run."""
     try:
         triton = importlib.metadata.version("triton")
     except importlib.metadata.PackageNotFoundError:
         triton = "none"
-    on_card = device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(device) if on_card else "CPU, one thread",
+        "device": device_name(device),
         "torch": torch.__version__,
         "triton": triton,
         "cuda": torch.version.cuda or "none",

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -108,7 +109,6 @@ class Basis(nn.Module, ABC):
     def breakpoints(self) -> Tensor:
         """Where derivatives may jump, increasing: shape (1 or in_features, n)."""
 
-    @abstractmethod
     def with_grid(
         self,
         grid_size: int | None = None,
@@ -116,6 +116,13 @@ class Basis(nn.Module, ABC):
         dtype: torch.dtype | None = None,
     ) -> "Basis":
         """A basis of this kind on another grid, on the same device."""
+        ends = (self.knots if knots is None else knots).double().cpu().numpy()
+        made = self._made(grid_size, ends, dtype or self.domain.dtype)
+        return made.to(self.domain.device)
+
+    @abstractmethod
+    def _made(self, grid_size: int | None, knots: np.ndarray, dtype: torch.dtype) -> "Basis":
+        """Of this kind with these knots; so many cells, or as many as now."""
 
     @abstractmethod
     def refined(self, grid_size: int) -> "Basis":

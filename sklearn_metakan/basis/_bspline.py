@@ -143,19 +143,11 @@ class BSplineBasis(Basis):
     def breakpoints(self) -> Tensor:
         return self.breaks
 
-    def with_grid(
-        self,
-        grid_size: int | None = None,
-        knots: Tensor | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> "BSplineBasis":
-        knots = self.knots if knots is None else knots
+    def _made(self, grid_size: int | None, knots: np.ndarray, dtype: torch.dtype) -> Basis:
         sizes = self.in_features, grid_size or self.grid_size, self.degree
-        dtype = dtype or self.breaks.dtype
-        made = BSplineBasis(*sizes, knots.double().cpu().numpy(), self.extrapolation, dtype)
-        return made.to(self.breaks.device)
+        return BSplineBasis(*sizes, knots, self.extrapolation, dtype)
 
-    def refined(self, grid_size: int) -> "BSplineBasis":
+    def refined(self, grid_size: int) -> Basis:
         check_finer(self.grid_size, grid_size)
         knots = self.knots.double().cpu()
         if not self.uniform:

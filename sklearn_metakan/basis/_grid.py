@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sklearn_metakan.basis._base import Basis, Extrapolation, check_inside
+from sklearn_metakan.basis._knots import check_finer
 from sklearn_metakan.basis._silu import silu
 
 
@@ -31,6 +32,7 @@ class GridBasis(Basis):
     """
 
     ends: Tensor
+    grid_size: int  # of families with cells
 
     def __init__(
         self,
@@ -75,6 +77,10 @@ class GridBasis(Basis):
     @property
     def breakpoints(self) -> Tensor:
         return self.ends
+
+    def refined(self, grid_size: int) -> Basis:
+        check_finer(self.grid_size, grid_size)
+        return self.with_grid(grid_size)
 
     @abstractmethod
     def _family(self, x: Tensor, start: int, first: int, last: int) -> list[Tensor]:

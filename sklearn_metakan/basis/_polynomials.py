@@ -3,11 +3,12 @@
 from math import factorial
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis._base import Extrapolation
+from sklearn_metakan.basis._base import Basis, Extrapolation
 from sklearn_metakan.basis._grid import GridBasis
 
 Polynomials = Literal["chebyshev", "legendre", "gram"]
@@ -95,20 +96,13 @@ class PolynomialBasis(GridBasis):
         super().__init__(in_features, n_functions, knots, extrapolation, has_silu, dtype)
         self.polynomials, self.degree = polynomials, degree
 
-    def with_grid(
-        self,
-        grid_size: int | None = None,
-        knots: Tensor | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> "PolynomialBasis":
+    def refined(self, grid_size: int) -> Basis:
         """Polynomials have a range alone; grid_size is without effect."""
-        ends = (self.knots if knots is None else knots).double().cpu().numpy()
-        settings = self.polynomials, self.degree, ends, self.extrapolation
-        made = PolynomialBasis(self.in_features, *settings, dtype or self.ends.dtype)
-        return made.to(self.ends.device)
-
-    def refined(self, grid_size: int) -> "PolynomialBasis":
         return self.with_grid()
+
+    def _made(self, grid_size: int | None, knots: np.ndarray, dtype: torch.dtype) -> Basis:
+        settings = self.polynomials, self.degree, knots, self.extrapolation
+        return PolynomialBasis(self.in_features, *settings, dtype)
 
     @property
     def numbers_per_value(self) -> int:

@@ -2,6 +2,7 @@
 
 from math import sqrt
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -9,7 +10,6 @@ from torch import Tensor
 from sklearn_metakan.basis._base import Extrapolation
 from sklearn_metakan.basis._gaussian import gaussian
 from sklearn_metakan.basis._grid import GridBasis
-from sklearn_metakan.basis._knots import check_finer
 
 
 class RBFBasis(GridBasis):
@@ -61,20 +61,9 @@ class RBFBasis(GridBasis):
         super().__init__(in_features, grid_size + 2, knots, extrapolation, True, dtype)
         self.grid_size = grid_size
 
-    def with_grid(
-        self,
-        grid_size: int | None = None,
-        knots: Tensor | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> "RBFBasis":
-        ends = (self.knots if knots is None else knots).double().cpu().numpy()
-        size, dtype = grid_size or self.grid_size, dtype or self.ends.dtype
-        made = RBFBasis(self.in_features, size, ends, self.extrapolation, dtype)
-        return made.to(self.ends.device)
-
-    def refined(self, grid_size: int) -> "RBFBasis":
-        check_finer(self.grid_size, grid_size)
-        return self.with_grid(grid_size)
+    def _made(self, grid_size: int | None, knots: np.ndarray, dtype: torch.dtype) -> "RBFBasis":
+        size = grid_size or self.grid_size
+        return RBFBasis(self.in_features, size, knots, self.extrapolation, dtype)
 
     @property
     def numbers_per_value(self) -> int:

@@ -5,6 +5,7 @@ from functools import partial
 from math import factorial, pi, sqrt
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -12,7 +13,6 @@ from torch import Tensor
 from sklearn_metakan.basis._base import Extrapolation
 from sklearn_metakan.basis._gaussian import gaussian
 from sklearn_metakan.basis._grid import GridBasis
-from sklearn_metakan.basis._knots import check_finer
 
 Mother = Literal["mexican_hat", "morlet", "dog", "shannon"]
 _Derivatives = Callable[[Tensor, int, int], list[Tensor]]  # z, first and last order
@@ -94,20 +94,9 @@ class WaveletBasis(GridBasis):
         self.register_buffer("centres", centres, persistent=False)
         self.register_buffer("scales", scales, persistent=False)
 
-    def with_grid(
-        self,
-        grid_size: int | None = None,
-        knots: Tensor | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> "WaveletBasis":
-        ends = (self.knots if knots is None else knots).double().cpu().numpy()
-        size, dtype = grid_size or self.grid_size, dtype or self.ends.dtype
-        made = WaveletBasis(self.in_features, self.mother, size, ends, self.extrapolation, dtype)
-        return made.to(self.ends.device)
-
-    def refined(self, grid_size: int) -> "WaveletBasis":
-        check_finer(self.grid_size, grid_size)
-        return self.with_grid(grid_size)
+    def _made(self, grid_size: int | None, knots: np.ndarray, dtype: torch.dtype) -> "WaveletBasis":
+        size = grid_size or self.grid_size
+        return WaveletBasis(self.in_features, self.mother, size, knots, self.extrapolation, dtype)
 
     @property
     def numbers_per_value(self) -> int:

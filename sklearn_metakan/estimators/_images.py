@@ -31,7 +31,7 @@ class ImageKAN(DataEstimator):
     _make_module = staticmethod(build_conv_network)
     adamw_learning_rate = 0.05
     adamw_passes = (10, 60)
-    _of_training: ClassVar[set[str]] = {"dropout", "augment", "grid_size"}
+    _of_training = DataEstimator._of_training | {"augment"}
     _dtypes: ClassVar[list[type]] = [np.float64, np.float32, np.uint8]
     _layout: Layout | None
     image_shape_: tuple[int, int, int]

@@ -31,11 +31,9 @@ _TEXTS = {"META": META, "PAPER": PAPER}
 
 def _prompt_rate(cls: type) -> str:
     rate = getattr(cls, "adamw_prompt_learning_rate", None)
-    return (
-        ""
-        if rate is None
-        else f',\n        but {rate} for prompts of a linear meta-learner where that is "auto"'
-    )
+    if rate is None:
+        return ""
+    return f',\n        but {rate} for prompts of a linear meta-learner where that is "auto"'
 
 
 def fill_docstring(cls: type, texts: Mapping[str, str], **values: Any) -> None:

@@ -1,6 +1,5 @@
 """Convolutions equal sums over edges, and cost no more memory than their inputs."""
 
-from contextlib import contextmanager
 from itertools import product
 from math import prod
 from typing import get_args
@@ -23,6 +22,7 @@ from sklearn_metakan.nn import (
     MetaLearner,
 )
 from sklearn_metakan.ops import _memory
+from sklearn_metakan.training import Execution
 
 LAYERS = {1: KANConv1d, 2: KANConv2d, 3: KANConv3d}
 SIZES = {1: (7,), 2: (5, 6), 3: (4, 3, 5)}
@@ -422,24 +422,10 @@ CARD_GEOMETRIES = [  # n_in, n_out, geometry
 ]
 
 
-@contextmanager
-def products(precision):
-    """Products and convolutions in float32, TF32, or bf16 under autocast; always the same sums."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
-    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
-    cudnn.deterministic = True
-    try:
-        with torch.autocast("cuda", torch.bfloat16, precision == "bf16", cache_enabled=False):
-            yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
-
-
-def on_card(layer, x, precision="float32", backend="auto", memory=None):
+def on_card(layer, x, products="full", backend="auto", memory=None):
     """Computed there; the numbers here in float64."""
     layer.to("cuda")
-    with products(precision):
+    with Execution(torch.device("cuda"), x.dtype, products).active():
         got = compute(layer, x.cuda(), backend, memory)
     layer.to("cpu")
     return {name: value.cpu().double() for name, value in got.items()}
