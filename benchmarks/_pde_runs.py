@@ -12,7 +12,6 @@ import torch
 from _pde_models import make_solver
 from _report import describe
 from scipy.io import loadmat
-from skorch.callbacks import Callback
 
 from sklearn_metakan.pde import problems
 
@@ -81,6 +80,7 @@ class Run:
     sampling: str
     resample_every: int
     learning_rate: float | str
+    prompt_learning_rate: float | None  # of a MetaKAN; None: as its source has it
     schedule: str
     loss_weights: str | None
     causal: float | None
@@ -108,26 +108,15 @@ class Run:
         return setup.make() if self.dim is None else setup.make(self.dim)
 
 
-class Evaluations(Callback):
-    """Counts how often L-BFGS evaluated loss and gradient; shared by copies."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __deepcopy__(self, memo: Any) -> "Evaluations":
-        return self
-
-    def on_grad_computed(self, net: Any, *args: Any, **kwargs: Any) -> None:
-        self.count += isinstance(net.optimizer_, torch.optim.LBFGS)
-
-
 def measure(run: Run, data_dir: Path, verbose: bool = False) -> dict[str, Any]:
     """The row of a run. A closure call of L-BFGS counts as a step."""
-    problem, calls = run.make_problem(), Evaluations()
-    settings = problem.settings | run.settings | {"callbacks": [calls], "verbose": int(verbose)}
+    problem = run.make_problem()
+    settings = problem.settings | run.settings | {"verbose": int(verbose)}
     if not verbose:  # errors along the way would count into the seconds
         settings["solution"] = None
     solver = make_solver(run.model, run.source, settings)
+    if run.prompt_learning_rate is not None:
+        solver.set_params(prompt_learning_rate=run.prompt_learning_rate)
     device = torch.device(run.device)
     on_card = device.type == "cuda"
     before = 0
@@ -141,12 +130,13 @@ def measure(run: Run, data_dir: Path, verbose: bool = False) -> dict[str, Any]:
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - start
     peak = (torch.cuda.max_memory_allocated(device) - before) / 1e6 if on_card else None
+    evaluations = getattr(solver.net_.optimizer_, "n_evaluations", 0)  # of L-BFGS
     return {
         "relative_l2": relative_error(solver, problem, run.sampling),
         "relative_l2_published": published_error(solver, data_dir, run.problem),
         "residual": root_mean_residual(solver, problem, run.sampling),
         "parameters": solver.n_parameters_,
-        "steps_done": min(solver.n_iter_, run.steps) + calls.count,
+        "steps_done": min(solver.n_iter_, run.steps) + evaluations,
         "seconds": seconds,
         "peak_mb": peak,
     }

@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "n_directions": 4,
     "resample_every": 1,
     "learning_rate": "auto",
+    "prompt_learning_rate": None,
     "schedule": "onecycle",
     "loss_weights": None,
     "causal": None,
@@ -66,11 +67,16 @@ def named_runs(options: argparse.Namespace) -> Iterator[Run]:
 
 
 def table_runs(options: argparse.Namespace) -> Iterator[Run]:
-    """Every line with a MetaKAN and, beside it, an MLP; a width that is given is the MetaKAN's."""
+    """Every line with a MetaKAN, its network as given, and beside it an MLP."""
     for line in LINES:
+        if options.problems and line.problem not in options.problems:
+            continue
         for model in options.model or ["metakan", "mlp"]:
             for seed in options.seeds:
-                yield make_run(options, line.problem, line.dim, model, seed, lbfgs=line.lbfgs)
+                network = line.network if model == "metakan" else {}
+                yield make_run(
+                    options, line.problem, line.dim, model, seed, lbfgs=line.lbfgs, **network
+                )
 
 
 def make_run(
@@ -90,9 +96,9 @@ def make_run(
         for name, value in known.items()
     }
     if model != "metakan":
-        values["source"] = ""
+        values |= {"source": "", "prompt_learning_rate": None}
         if options.name == "table":
-            values["width"] = WIDTHS[model]
+            values |= {"width": WIDTHS[model], "depth": DEPTH}
     return Run(problem=problem, dim=dim, model=model, seed=seed, device=options.device, **values)
 
 
@@ -117,6 +123,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--model", choices=MODELS, nargs="+", help="default metakan; for table metakan mlp"
     )
     parser.add_argument("--source", choices=SOURCES, help="of a MetaKAN; default linear-3")
+    parser.add_argument("--problems", choices=PROBLEMS, nargs="+", help="of table; default all")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for name in ("width", "depth", "grid-size", "steps", "lbfgs", "n-directions", "n-interior"):
@@ -127,6 +134,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--derivatives", choices=("exact", "sdgd", "hutchinson"))
     parser.add_argument("--sampling")
     parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--prompt-learning-rate", type=float, help="of a MetaKAN")
     parser.add_argument("--schedule", help="learning_rate_schedule of the solver")
     parser.add_argument("--loss-weights", choices=("balanced",))
     parser.add_argument("--causal", type=float, help="epsilon of causal weights")

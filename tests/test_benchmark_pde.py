@@ -134,6 +134,12 @@ def test_table_runs_models_beside_each_other(bench):
     assert len(runs) == len(set(runs)) == 2 * 3 * len(bench.table.LINES)
     widths = {(run.model, run.width) for run in runs}
     assert widths == {("metakan", 72), ("mlp", 128)}
+    some = bench.main._parse(["table", "--device", "cpu", "--problems", "poisson-ball"])
+    networks = {(r.model, r.source, r.width, r.depth, r.dim) for r in bench.main.table_runs(some)}
+    assert networks == {
+        *(("metakan", "linear-6", 192, 1, 20), ("metakan", "linear-3", 160, 1, 50)),
+        *(("metakan", "linear-3", 128, 1, 100), *(("mlp", "", 128, 3, d) for d in (20, 50, 100))),
+    }
     assert {run.lbfgs for run in runs if run.problem == "allen-cahn-1d"} == {2000}
 
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 FITS = '''
 import resource, warnings
 from pathlib import Path
@@ -32,6 +34,7 @@ for fit in range(1, 51):
 '''
 
 
+@pytest.mark.slow
 def test_fifty_fits_take_the_memory_of_ten():
     run = subprocess.run([sys.executable, "-c", FITS], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -40,7 +40,7 @@ class TrainedSolver(BaseKANEstimator):
     _net_type = PDENet
     _make_module = staticmethod(build_physics)
     adamw_learning_rate = 0.01
-    adamw_prompt_learning_rate = 0.2
+    adamw_prompt_learning_rate = 0.1
     adamw_weight_decay = 0.0
     # What the estimators for tables let choose.
     solver, knots, dropout, extrapolation = "adamw", "uniform", 0.0, "base"

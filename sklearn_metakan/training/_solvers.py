@@ -20,6 +20,7 @@ class LBFGS(torch.optim.LBFGS):
     refuses curvature pairs with ``y . s <= 1e-10``, all of them once the loss is small; here it
     is given loss and gradient in units of the dtype's rounding, 1 / eps (a power of two, so that
     this rounds nothing): minimisation goes on to the dtype's end, whatever the loss's unit.
+    ``n_evaluations`` counts how often loss and gradient were evaluated.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 1.0, **options: Any) -> None:
@@ -36,6 +37,7 @@ class LBFGS(torch.optim.LBFGS):
         self._units = 1 / torch.finfo(group["params"][0].dtype).eps
         group["tolerance_grad"] *= self._units
         self._seen: tuple[Tensor, Tensor] | None = None  # where, and the loss there
+        self.n_evaluations = 0
 
     def _gather_flat_grad(self) -> Tensor:
         gradient: Tensor = super()._gather_flat_grad()
@@ -49,6 +51,7 @@ class LBFGS(torch.optim.LBFGS):
             point = parameters_to_vector(parameters).detach()
             if self._seen is None or not torch.equal(point, self._seen[0]):
                 self._seen, evaluated = (point, closure().detach()), True
+                self.n_evaluations += 1
             return self._seen[1] * self._units
 
         super().step(remembering)

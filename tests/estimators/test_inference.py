@@ -118,9 +118,13 @@ def peak(compute):
     return (most + arrays) / 2**20
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("memory", [8, 32, None])
-@pytest.mark.parametrize(("columns", "hidden"), [(20, (64,)), (60, ()), (4, (100, 100))], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("memory", [8, pytest.param(32, marks=pytest.mark.slow), None])
+@pytest.mark.parametrize(
+    ("columns", "hidden"),
+    [(20, (64,)), (60, ()), pytest.param(4, (100, 100), marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_prediction_takes_no_more_than_working_memory(columns, hidden, memory, dtype):
     table = RNG.normal(size=(20_000, columns)).astype(dtype)
     model = MetaKANRegressor(hidden, max_iter=1, working_memory=memory, random_state=0)

@@ -361,6 +361,7 @@ def test_weights_count_like_repeated_rows(regressor, loss, knots):
     np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-6)
 
 
+@pytest.mark.slow
 @both
 def test_rounding_of_the_knots_does_not_change_the_start(regressor):
     # Weights and repeated rows give knots that differ in the last bit, and no more.

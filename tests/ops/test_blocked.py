@@ -489,7 +489,13 @@ WIDE = [(256, 512, 256), (3000, 16, 4), (3000, 3, 64), (8, 128, 256)]
 
 
 @each_dtype
-@pytest.mark.parametrize("source", ["direct", "relu", "sin", "scaled_sin", "linear_3"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("direct", "linear_3"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("relu", "sin", "scaled_sin")),
+    ],
+)
 def test_a_block_stays_within_the_memory(source, dtype, monkeypatch):
     """All temporaries together, backward included; outputs and gradients do not count."""
     monkeypatch.undo()  # blocks as they are

@@ -28,7 +28,14 @@ PROBLEMS = {  # each with settings of its own
     "causal": (problems.Burgers(), {"causal": 1.0}),
     "published": (problems.AllenCahn1D(), {"sampling": "sobol"}),
 }
-every_problem = pytest.mark.parametrize(("problem", "settings"), PROBLEMS.values(), ids=PROBLEMS)
+SOON = {"ball", "by residual", "balanced", "causal"}  # the others wait for the whole suite
+every_problem = pytest.mark.parametrize(
+    ("problem", "settings"),
+    [
+        pytest.param(*case, id=name, marks=() if name in SOON else pytest.mark.slow)
+        for name, case in PROBLEMS.items()
+    ],
+)
 
 
 def trained(problem, captured, solver=MetaKANPDESolver, **settings):

@@ -9,7 +9,7 @@ from sklearn_metakan.pde._channels import Sum, bell, channels
 from sklearn_metakan.pde._edge_jet import _EdgeJet, edge_jet_plain
 
 
-@pytest.mark.parametrize("rows", [[4], [2, 1], [4, 3, 1]])
+@pytest.mark.parametrize("rows", [[4], [2, 1], pytest.param([4, 3, 1], marks=pytest.mark.slow)])
 def test_function_is_the_plain_formula(source, rows):
     layer = build_network([3, 2], grid_size=2, dtype=torch.float64, **source).layers[0]
     generator = torch.Generator().manual_seed(0)

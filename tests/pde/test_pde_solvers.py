@@ -304,7 +304,7 @@ def test_prompts_of_a_linear_meta_learner_have_a_rate_of_their_own():
         groups = solved(MetaKANPDESolver, **settings).net_.optimizer_.param_groups
         return sorted({group["lr"] for group in groups if group["params"]})
 
-    assert rates() == [0.01, 0.2]
+    assert rates() == [0.01, 0.1]
     assert rates(learning_rate=0.003) == [0.003]
     assert rates(prompt_learning_rate=0.05) == [0.01, 0.05]
     assert rates(meta_hidden_dim=4) == [0.01]

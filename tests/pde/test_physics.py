@@ -58,7 +58,9 @@ def test_losses_are_mean_squares_by_name(residual, names):
     torch.testing.assert_close(losses["edge"], (module.trial(edge) - 1).square().mean())
 
 
-@pytest.mark.parametrize("derivatives", ["sdgd", "hutchinson"])
+@pytest.mark.parametrize(
+    "derivatives", ["sdgd", pytest.param("hutchinson", marks=pytest.mark.slow)]
+)
 def test_random_laplacians_leave_the_squared_loss_unbiased(derivatives):
     exact = physics(poisson)
     random = physics(poisson, derivatives=derivatives, n_directions=1)
