@@ -31,7 +31,7 @@ class Line:
 
 BALL_20 = {"source": "linear-6", "width": 192, "depth": 1, "prompt_learning_rate": 0.2}
 BALL_50 = {"source": "linear-3", "width": 160, "depth": 1, "prompt_learning_rate": 0.2}
-BALL_100 = BALL_50 | {"width": 128}
+BALL_100 = BALL_50 | {"width": 128, "prompt_learning_rate": 0.3}
 LINES = (
     Line("allen-cahn-ball", 20, 1.5e-3, 40_000, network=BALL_20),
     Line("allen-cahn-ball", 100, 3e-3, 50_000, network=BALL_100),
