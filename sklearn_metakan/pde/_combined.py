@@ -44,7 +44,7 @@ class _Combined(Domain):
     def _leaves(self) -> list[Domain]:
         found: list[Domain] = []
         for part in (self.left, self.right):
-            found += part._leaves() if isinstance(part, _Combined) else [part]
+            found += part._leaves()
         return found
 
     def _around(self) -> tuple[Domain, ...]:

@@ -82,6 +82,10 @@ class Domain(ABC):
         with np.errstate(divide="ignore"):
             return float(np.log(np.ptp(self.bounds, 1)).sum())
 
+    def _leaves(self) -> list["Domain"]:
+        """The domains that it is a combination of."""
+        return [self]
+
     def _freeze(self, **values: Any) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
