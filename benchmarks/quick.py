@@ -2,8 +2,8 @@
 
     python benchmarks/quick.py [--data-dir ../shared/data] [--only NAME ...] [--csv OUT]
 
-Five shuffled folds; the models take turns on each fold. The MLP gets scaled inputs and, unless
---raw-target is given, a scaled target; nobody else's data is scaled.
+Five shuffled folds; the models take turns on each fold. The MLP gets scaled inputs and, with
+--scale-target, a scaled target; nobody else's data is scaled.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
             except MissingData as error:
                 print(f"{name}: skipped. {error}")
                 continue
-            for row in judge(name, measure(name, table, options.raw_target)):
+            for row in judge(name, measure(name, table, options.scale_target)):
                 print(
                     "{table:19}{model:9}{score:9.4f}{std:8.4f}{seconds:9.2f}{to_mlp:8.2f}"
                     "  {line}".format(**row),
@@ -75,18 +75,18 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", nargs="+", choices=GOALS, default=list(GOALS), metavar="NAME")
     parser.add_argument("--threads", type=int, default=1, help="for all models; default 1")
-    parser.add_argument("--raw-target", action="store_true", help="do not scale the MLP's target")
+    parser.add_argument("--scale-target", action="store_true", help="scale the MLP's target")
     parser.add_argument("--csv", type=Path, help="write the rows to this file, too")
     return parser.parse_args()
 
 
 def measure(
-    name: str, table: Table, raw_target: bool
+    name: str, table: Table, scale_target: bool
 ) -> dict[str, tuple[list[float], list[float]]]:
     """Scores and fit seconds by fold, for each model."""
     classify = table.task == "classification"
     splitter = (StratifiedKFold if classify else KFold)(N_FOLDS, shuffle=True, random_state=0)
-    models = make_models(classify, raw_target)
+    models = make_models(classify, scale_target)
     result: dict[str, tuple[list[float], list[float]]] = {model: ([], []) for model in models}
     folds = list(splitter.split(table.X, table.y))
     with tqdm(total=len(folds) * len(models), desc=name, unit="fit", leave=False) as bar:
@@ -118,7 +118,7 @@ def columns(name: str, X: pd.DataFrame) -> list[tuple[str, BaseEstimator]]:
     return [("columns", ColumnTransformer(parts, remainder=numbers))]
 
 
-def make_models(classify: bool, raw_target: bool) -> dict[str, BaseEstimator]:
+def make_models(classify: bool, scale_target: bool) -> dict[str, BaseEstimator]:
     """In the order in which they are shown; the MLP first, to compare seconds with."""
     if classify:
         return {
@@ -128,7 +128,7 @@ def make_models(classify: bool, raw_target: bool) -> dict[str, BaseEstimator]:
             "HGB": HistGradientBoostingClassifier(random_state=0),
         }
     mlp = make_pipeline(StandardScaler(), MLPRegressor(random_state=0))
-    if not raw_target:
+    if scale_target:
         mlp = TransformedTargetRegressor(mlp, transformer=StandardScaler())
     return {
         "MLP": mlp,

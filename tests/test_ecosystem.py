@@ -92,9 +92,20 @@ QUICK = {
     "batch_size": 32,
     "random_state": 0,
 }
-regressors = pytest.mark.parametrize("regressor", REGRESSORS)
-classifiers = pytest.mark.parametrize("classifier", CLASSIFIERS)
-every = pytest.mark.parametrize("estimator", REGRESSORS + CLASSIFIERS)
+
+
+def each(name, estimators):
+    """A test of all; where time is short, of MetaKANs alone."""
+    cases = [
+        case if "Meta" in case.__name__ else pytest.param(case, marks=pytest.mark.slow)
+        for case in estimators
+    ]
+    return pytest.mark.parametrize(name, cases)
+
+
+regressors = each("regressor", REGRESSORS)
+classifiers = each("classifier", CLASSIFIERS)
+every = each("estimator", REGRESSORS + CLASSIFIERS)
 
 
 def target_of(estimator):

@@ -1,7 +1,7 @@
 """What estimators of tables and of images share: data in, training, data out."""
 
 from math import nan
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,6 +44,8 @@ class DataEstimator(BaseKANEstimator):
     _target_checks: ClassVar[dict[str, Any]] = {}
     _data_dtype: np.dtype[Any]
     _fixed: dict[str, Any]
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
 
     # --- fitting ----------------------------------------------------------------------
 
@@ -57,7 +59,7 @@ class DataEstimator(BaseKANEstimator):
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
-    ) -> "DataEstimator":
+    ) -> Self:
         """Fit to rows of a table, or to images.
 
         Parameters
@@ -99,7 +101,7 @@ class DataEstimator(BaseKANEstimator):
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> "DataEstimator":
+    ) -> Self:
         """One pass over these rows, with a constant learning rate.
 
         The first call fixes scaling and knots; give it rows that are typical of all. Pickles
@@ -117,9 +119,7 @@ class DataEstimator(BaseKANEstimator):
         """
         return self._partial_fit(X, y, sample_weight)
 
-    def _partial_fit(
-        self, X: Any, y: Any, sample_weight: Any, classes: Any = None
-    ) -> "DataEstimator":
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
         with self._state_kept_on_error():
             self._check_parameters()
             first = not self.__sklearn_is_fitted__()
@@ -136,6 +136,8 @@ class DataEstimator(BaseKANEstimator):
             seed = seeds[1] + len(self.net_.history)
             self._train(self._tensors(rows), max_iter=1, monitor=monitor, seed=seed)
             self._record_losses()
+            self.validation_scores_ = None
+            self.best_validation_score_ = None
         return self
 
     def _begin_with(self, rows: Rows, seed: int) -> None:

@@ -28,6 +28,11 @@ def check_columns_are_numbers(X: Any, estimator_name: str) -> None:
         with suppress(ValueError):  # ragged; validate_data says so
             X = np.array(X, dtype=object)
     if isinstance(X, pd.DataFrame):
+        if not X.shape[1]:
+            raise ValueError(
+                f"Found array with 0 feature(s) (shape={X.shape}): {estimator_name} needs at least "
+                "one column."
+            )
         _check_names_are_unique(X.columns)
         other = {name: x.dtype for name, x in X.items() if not _is_numeric_column(x)}
         if other:
@@ -41,7 +46,7 @@ def check_columns_are_numbers(X: Any, estimator_name: str) -> None:
         raise ValueError(
             f"{estimator_name} needs numbers, but X holds times (dtype {X.dtype}). {_TIMES}."
         )
-    elif isinstance(X, np.ndarray) and X.dtype.kind in "US":
+    elif isinstance(X, np.ndarray) and X.dtype.kind in "UST":
         raise ValueError(
             f"{estimator_name} needs numbers, but X holds text (dtype {X.dtype}). Convert it with "
             "X.astype(float), or encode it in a pipeline:"
@@ -131,6 +136,8 @@ def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> None:
     """Raise if y has not the length of X, has gaps, or holds what is no number or no label."""
     if y is None:
         return
+    if np.isscalar(y):
+        raise ValueError(f"y must have one value for each row of X, got {y!r}.")
     lengths = _num_samples(X), _num_samples(y)
     if lengths[0] != lengths[1]:
         raise ValueError(

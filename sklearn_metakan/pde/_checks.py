@@ -1,7 +1,7 @@
 """What is looked at before training starts: shapes, finite values, degrees, what is missing."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from sklearn_metakan.pde._physics import Physics, named_residuals
 from sklearn_metakan.pde._trial import check_degree, order_of
 
 _NUMPY = ("numpy", "array")
+_MOST_AT_ONCE = 16  # conditions in one function
 _TAKEN = {DATA, "step", "error"}  # other keys of loss_terms_
 
 
@@ -45,7 +46,7 @@ def check_physics(physics: Physics, batch: Batch, loss_weights: Any = None) -> N
                 _check_values(value, n, f"{title} ({key})" if key != EQUATION else title)
                 _check_depends(value, title)
         else:
-            _check_misfit(found, title)
+            _check_misfit(found, n, title, pairs=len(sets) > 1)
             _check_depends(found, title)
         physics.requests[name] = request
         orders = max(orders, order_of(request))
@@ -61,7 +62,9 @@ def check_conditions(conditions: Any, determined: bool) -> dict[str, BaseConditi
 
     Without any, a UserWarning, unless ansatz or data determine the solution.
     """
-    listed = [conditions] if isinstance(conditions, BaseCondition) else list(conditions or [])
+    listed = [conditions] if isinstance(conditions, BaseCondition) else conditions or []
+    if not isinstance(listed, Iterable):
+        listed = [listed]
     named: dict[str, BaseCondition] = {}
     for condition in listed:
         if not isinstance(condition, BaseCondition):
@@ -120,17 +123,26 @@ def _check_values(value: Any, n: int, title: str) -> None:
     _check_finite(value, title)
 
 
-def _check_misfit(value: Any, title: str) -> None:
+def _check_misfit(value: Any, n: int, title: str, pairs: bool = False) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{title} must give a tensor, got {type(value).__name__}.")
+    crossed = value.shape == (n, n) and n > _MOST_AT_ONCE
+    fits = value.ndim in (1, 2) and (pairs or len(value) == n)
+    if not fits or crossed:
+        hint = " A term of shape (n, 1) met one of shape (n,): drop the axis of the former."
+        raise ValueError(
+            f"{title} must give the shape (n,) or (n, m), here n = {n}, got {tuple(value.shape)}."
+            + hint * crossed
+        )
     _check_finite(value, title)
 
 
 def _check_finite(value: Tensor, title: str) -> None:
-    if not value.isfinite().all():
-        row = int(value.isfinite().logical_not().nonzero()[0, 0])
+    bad = value.isfinite().logical_not()
+    if bad.any():
+        row = int(bad.nonzero()[0, 0])
         raise ValueError(
-            f"{title} must be finite, got {value.flatten()[row].item()} at point {row} of "
+            f"{title} must be finite, got {value[bad][0].item()} at point {row} of "
             f"{len(value)}; check its functions of x over the whole domain."
         )
 

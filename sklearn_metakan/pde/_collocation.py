@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.pde._conditions import BaseCondition, Draw, PointSet
-from sklearn_metakan.pde._domain import Domain
+from sklearn_metakan.pde._domain import Domain, checked_points
 from sklearn_metakan.pde._reading import Problem
 from sklearn_metakan.pde._spacetime import SpaceTime
 
@@ -58,6 +58,7 @@ class Collocation:
     ) -> None:
         self.problem, self.conditions = problem, conditions
         self.counts, self.sampling, self.generator, self.dtype = counts, sampling, generator, dtype
+        self._checked = False
 
     def draw(self, misfit: Callable[[Tensor], Tensor] | None = None) -> Batch:
         """New points of every term; ``misfit`` is |residual| at points, for "rad"."""
@@ -71,11 +72,24 @@ class Collocation:
             batch[name] = condition.points(
                 getattr(self.counts, condition.place), draws, self.problem.domain
             )
+        if not self._checked:
+            self._check(batch)
         batch = {name: [self._cast(*each) for each in sets] for name, sets in batch.items()}
         if self.problem.observed is not None:
             observed = torch.as_tensor(self.problem.observed)
             batch[DATA] = [self._cast(observed.to(self.generator.device), None)]
         return batch
+
+    def _check(self, batch: Batch) -> None:
+        """Once: every term has points, in the domain."""
+        domain = self.problem.domain
+        for name, sets in batch.items():
+            title = "points of the equation" if name == EQUATION else f"points of {name!r}"
+            for x, _ in sets:
+                if not len(x):
+                    raise ValueError(f"{title} must be at least one, got none.")
+                checked_points(x, domain.dim, title, domain=domain)
+        self._checked = True
 
     def _inside(self, domain: Domain, n: int) -> Tensor:
         return domain.sample(n, self.generator, method=self._method, dtype=torch.float64)
@@ -91,7 +105,10 @@ class Collocation:
         pool = self._inside(domain, POOL * n)
         size = misfit(pool.to(self.dtype)).double()
         share = size / size.mean().clamp_min(torch.finfo(torch.float64).tiny) + 1
-        return pool[share.multinomial(min(n, len(pool)), generator=self.generator)]
+        kept = len(domain.anchors)  # they come first
+        share[:kept] = 0
+        chosen = share.multinomial(min(n, len(pool)) - kept, generator=self.generator)
+        return torch.cat([pool[:kept], pool[chosen]])
 
     def _on_boundary(self, n: int) -> PointSet:
         # "radius" is a law of the inside alone.

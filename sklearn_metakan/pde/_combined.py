@@ -1,6 +1,7 @@
 """Unions, intersections and differences of domains."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,16 @@ from torch import Tensor
 
 from sklearn_metakan.pde._domain import CLOSED, Domain, by_rejection, draw_in_box
 
-NUDGE = 1e-5  # of the size of the domain: how far to either side of the boundary one looks
+NUDGE = 1e-5  # of the shortest side: how far to either side of the boundary one looks
 
 
 @dataclass(frozen=True, repr=False)
 class _Combined(Domain):
     """Two domains of the same dimension; anchors of both that lie in the result are kept.
 
-    Points inside are drawn in the bounding box, points of the boundary from the boundaries
-    of all parts by their area; what does not belong to the result is drawn again.
+    Points inside are drawn in the bounding box or in a part around the result, whichever is
+    smaller; points of the boundary from the boundaries of all parts by their area. What does
+    not belong to the result is drawn again.
     """
 
     left: Domain
@@ -42,22 +44,37 @@ class _Combined(Domain):
     def _leaves(self) -> list[Domain]:
         found: list[Domain] = []
         for part in (self.left, self.right):
-            found += part._leaves() if isinstance(part, _Combined) else [part]
+            found += part._leaves()
         return found
 
+    def _around(self) -> tuple[Domain, ...]:
+        """Parts that have all points of the result."""
+        return ()
+
+    @property
+    def _log_volume(self) -> float:
+        return min([super()._log_volume, *(part._log_volume for part in self._around())])
+
     def _inside(self, n: int, method: str, generator: torch.Generator | None) -> Tensor:
-        return draw_in_box(self, n, method, generator)
+        part = min(self._around(), key=lambda part: part._log_volume, default=None)
+        if method == "grid" or part is None or part._log_volume >= super()._log_volume:
+            return draw_in_box(self, n, method, generator)
+        propose = partial(part._inside, method=method, generator=generator)
+        return by_rejection(n, propose, self._contains, repr(self))
 
     def _on_boundary(
         self, n: int, method: str, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Each part's boundary in proportion to its area; a point stays if one side is inside."""
+        """Each part's boundary in proportion to its area; a point stays if one side is inside.
+
+        Where boundaries of several parts coincide, the points of the first of them stay.
+        """
         if method == "grid":
             raise ValueError(f'method="grid" knows no grid on the boundary of {self!r}.')
         leaves = self._leaves()
         areas = torch.tensor([_area(leaf) for leaf in leaves], dtype=torch.float64)
         device = torch.device("cpu") if generator is None else generator.device
-        step = NUDGE * float(np.ptp(self.bounds, 1).max())
+        step = NUDGE * min(float(np.ptp(each.bounds, 1).min()) for each in (self, *leaves))
 
         def propose(count: int) -> Tensor:
             chosen = torch.multinomial(
@@ -66,22 +83,35 @@ class _Combined(Domain):
             pieces = []
             for number, leaf in enumerate(leaves):
                 of_leaf = int((chosen == number).sum())
-                pieces.append(torch.cat(leaf._on_boundary(of_leaf, method, generator), 1))
+                rows = torch.cat(leaf._on_boundary(of_leaf, method, generator), 1)
+                for earlier in leaves[:number]:
+                    rows = rows[~_crosses(earlier, rows, step)]
+                pieces.append(rows)
             rows = torch.cat(pieces)
-            return rows[torch.randperm(count, generator=generator, device=device)]
-
-        def sides(rows: Tensor) -> tuple[Tensor, Tensor]:
-            points, normals = rows.chunk(2, 1)
-            return self._contains(points - step * normals), self._contains(points + step * normals)
+            return rows[torch.randperm(len(rows), generator=generator, device=device)]
 
         def accept(rows: Tensor) -> Tensor:
-            behind, ahead = sides(rows)
-            return behind != ahead
+            # Where parts touch, a step may cross a boundary that is beside the point.
+            return _crosses(self, rows, step) & self._contains(rows.chunk(2, 1)[0])
 
         rows = by_rejection(n, propose, accept, f"the boundary of {self!r}")
         points, normals = rows.chunk(2, 1)
-        outward = torch.where(sides(rows)[1][:, None], -normals, normals)
+        outward = torch.where(_sides(self, rows, step)[1][:, None], -normals, normals)
         return points, outward
+
+
+def _sides(domain: Domain, rows: Tensor, step: float) -> tuple[Tensor, Tensor]:
+    """Whether one is in the domain a step behind, and a step ahead of points with normals."""
+    points, normals = rows.chunk(2, 1)
+    behind, ahead = points - step * normals, points + step * normals
+    # No margin: that of a large part may exceed the step.
+    return domain._contains(behind, 0.0), domain._contains(ahead, 0.0)
+
+
+def _crosses(domain: Domain, rows: Tensor, step: float) -> Tensor:
+    """Whether one enters or leaves the domain there."""
+    behind, ahead = _sides(domain, rows, step)
+    return behind != ahead
 
 
 def _area(leaf: Domain) -> float:
@@ -121,6 +151,9 @@ class Intersection(_Combined):
         left, right = self.left.bounds, self.right.bounds
         return np.stack([np.maximum(left, right)[:, 0], np.minimum(left, right)[:, 1]], 1)
 
+    def _around(self) -> tuple[Domain, ...]:
+        return self.left, self.right
+
     def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
         return self.left._contains(x, margin) & self.right._contains(x, margin)
 
@@ -132,6 +165,9 @@ class Difference(_Combined):
     @property
     def bounds(self) -> np.ndarray:
         return self.left.bounds
+
+    def _around(self) -> tuple[Domain, ...]:
+        return (self.left,)
 
     def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
         return self.left._contains(x, margin) & ~self.right._contains(x, -margin)

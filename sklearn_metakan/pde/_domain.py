@@ -76,6 +76,16 @@ class Domain(ABC):
     def dim(self) -> int:
         return len(self.bounds)
 
+    @property
+    def _log_volume(self) -> float:
+        """Of the set from which points inside are proposed: the bounding box, if not smaller."""
+        with np.errstate(divide="ignore"):
+            return float(np.log(np.ptp(self.bounds, 1)).sum())
+
+    def _leaves(self) -> list["Domain"]:
+        """The domains that it is a combination of."""
+        return [self]
+
     def _freeze(self, **values: Any) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -147,6 +157,8 @@ class Domain(ABC):
         dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, Tensor]:
         """n points of the boundary, by area, and the outward unit normals there.
+
+        "grid" gives at most n points; a box has at least one on each of its 2 d faces.
 
         Returns
         -------

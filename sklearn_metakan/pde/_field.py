@@ -1,6 +1,7 @@
 """What a residual sees of the solution: its value and derivatives at the points."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -16,6 +17,7 @@ class Values(Protocol):
 
     normal: Tensor | None
     asked: set[Key]
+    was_called: bool
 
     def take(self, keys: Sequence[Key], number: int) -> Tensor: ...
 
@@ -37,6 +39,8 @@ class Field:
     value : Tensor of shape (n,) or (n, k)
     request : frozenset
         All that was asked for so far.
+    was_called : bool
+        Whether u was evaluated at other points, ``u(points)``.
 
     Examples
     --------
@@ -91,6 +95,7 @@ class Field:
         return (self[j] for j in range(self._columns(()).shape[-1]))
 
     def __call__(self, x: Tensor) -> Tensor:
+        self._values.was_called = True
         y = self._function(x)
         if self._outputs is None:
             return y
@@ -99,6 +104,10 @@ class Field:
     @property
     def request(self) -> Request:
         return frozenset(self._values.asked)
+
+    @property
+    def was_called(self) -> bool:
+        return self._values.was_called
 
     @property
     def value(self) -> Tensor:
@@ -157,8 +166,8 @@ class Field:
         count = len(self._variables)
         if isinstance(name, str) and name in self._variables:
             return self._variables.index(name)
-        if isinstance(name, int) and not isinstance(name, bool) and -count <= name < count:
-            return name % count
+        if isinstance(name, Integral) and not isinstance(name, bool) and -count <= name < count:
+            return int(name) % count
         raise ValueError(
             f"u.d takes names of variables, {self._variables}, or numbers of columns from 0 to "
             f"{count - 1}, got {name!r}."

@@ -57,7 +57,8 @@ class PDENet(KANNet):
     def goes_on_from(self, other: "PDENet") -> None:
         """Take over what was found out about the same physics before."""
         self.weights_ = other.weights_
-        self.module_.requests, self.module_.target = other.module_.requests, other.module_.target
+        for name in ("requests", "target", "calls_u"):
+            setattr(self.module_, name, getattr(other.module_, name))
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         return dataset

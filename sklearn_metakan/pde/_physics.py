@@ -36,6 +36,8 @@ class Physics(nn.Module):
     Source: Wang, Sankaran, Perdikaris, "Respecting causality for training PINNs" (2024).
     """
 
+    calls_u: Tensor
+
     def __init__(
         self,
         trial: TrialFunction,
@@ -53,6 +55,8 @@ class Physics(nn.Module):
         self.causal = causal
         self.requests: dict[str, Request] = {}  # what each term asked for, once it was tried
         self.target: Tensor | None = None  # of the observations, (n, k)
+        # Whether a term evaluates u elsewhere, for autograd of its own; kept when pickled.
+        self.register_buffer("calls_u", torch.tensor(False))
 
     def forward(self, batch: Batch, seed: int | torch.Generator = 0) -> dict[str, Tensor]:
         """The loss of each term: means of squares, scalars; seed is that of random directions."""
@@ -74,13 +78,23 @@ class Physics(nn.Module):
     def residuals(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The equation's residuals at x, each (n,)."""
         request = self.requests.get(EQUATION, frozenset())
-        return self._named(x, self.trial.field(x, request=request, generator=generator))
+        with self._graph() as freed:
+            named = self._named(x, self.trial.field(x, request=request, generator=generator))
+        return {name: freed(r) for name, r in named.items()}
 
     def misfit(self, name: str, sets: Sequence[PointSet]) -> Tensor:
-        """What is zero where the condition holds."""
+        """What is zero where the condition holds; its Laplacian is exact."""
         request = self.requests.get(name, frozenset())
-        fields = [self.trial.field(x, normal, request=request) for x, normal in sets]
-        return self.conditions[name].misfit([x for x, _ in sets], fields, sets[0][1])
+        with self.exact(), self._graph() as freed:
+            fields = [self.trial.field(x, normal, request=request) for x, normal in sets]
+            return freed(self.conditions[name].misfit([x for x, _ in sets], fields, sets[0][1]))
+
+    @contextmanager
+    def _graph(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Where a term differentiates u itself, a graph within; gives what frees a result of it."""
+        wanted = torch.is_grad_enabled()
+        with torch.set_grad_enabled(wanted or bool(self.calls_u)):
+            yield (lambda found: found) if wanted else Tensor.detach
 
     def try_out(self, name: str, sets: Sequence[PointSet]) -> tuple[Any, Request]:
         """What a term gives at some points, unchecked, and the derivatives that it asked for."""
@@ -90,6 +104,8 @@ class Physics(nn.Module):
             found = self.residual(points[0], fields[0], **self.pde_params)
         else:
             found = self.conditions[name].misfit(points, fields, sets[0][1])
+        if any(field.was_called for field in fields):
+            self.calls_u.fill_(True)
         return found, frozenset().union(*(field.request for field in fields))
 
     @contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_metakan.pde._adapters import Points, as_domain
+from sklearn_metakan.pde._adapters import Points, Sampler, as_domain
 from sklearn_metakan.pde._conditions import BaseCondition
 from sklearn_metakan.pde._domain import Domain, checked_points
 from sklearn_metakan.pde._spacetime import SpaceTime
@@ -83,13 +83,14 @@ def read_problem(solver: Any, X: Any, y: Any, conditions: dict[str, BaseConditio
     if domain is None or interior is None:
         raise ValueError("domain is missing: pass domain= to the solver, or a domain to fit.")
     variables = _variables(solver.variables, domain.dim)
-    has_time = isinstance(domain, SpaceTime) or (variables is not None and variables[-1] == "t")
+    has_time = _has_time(domain, variables)
     boundary = domain
     if solver.boundary is not None:
         boundary = as_domain(solver.boundary, domain.dim)
-    elif isinstance(domain, Points) and any(c.place == "boundary" for c in conditions.values()):
+    elif _lacks_boundary(domain) and any(c.place == "boundary" for c in conditions.values()):
         raise ValueError(
-            "conditions on the boundary need domain= or boundary=: points alone have no boundary."
+            "conditions on the boundary need domain= or boundary=: points alone have no boundary, "
+            f"as those of {domain!r}."
         )
     bounds = _finite_bounds(domain)
     return Problem(domain, interior, boundary, bounds, variables, has_time, observed, values)
@@ -101,6 +102,20 @@ def _interior(X: Any, domain: Domain | None) -> Domain:
     if domain is not None and isinstance(interior, Points):
         checked_points(interior.X, domain.dim, "X", domain=domain)
     return interior
+
+
+def _lacks_boundary(domain: Domain) -> bool:
+    """Points, and functions that draw points: those of the inside are not on a boundary."""
+    if isinstance(domain, Sampler):
+        return not hasattr(domain.source, "sample_boundary")
+    return isinstance(domain, Points)
+
+
+def _has_time(domain: Domain, variables: tuple[str, ...] | None) -> bool:
+    of_domain = any(isinstance(part, SpaceTime) for part in domain._leaves())
+    if variables is not None and "t" in variables[:-1]:
+        raise ValueError(f"variables must have 't', the time, last, got {variables!r}.")
+    return of_domain or (variables is not None and variables[-1] == "t")
 
 
 def _observations(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gamma, pi
+from math import gamma, lgamma, log, pi
 from typing import Any, ClassVar
 
 import numpy as np
@@ -106,10 +106,23 @@ class Box(Domain):
         normals[rows, axis] = 2.0 * is_high.double() - 1.0
         return points, normals
 
-    def _grid_boundary(self, n: int, device: Any) -> tuple[Tensor, Tensor]:
+    def _grid_counts(self, n: int) -> np.ndarray:
+        """Points on each face: by area, at least one, n at most in all."""
+        n_faces = 2 * self.dim
+        if 0 < n < n_faces:
+            raise ValueError(
+                f'method="grid" needs n of at least {n_faces}, one point on each face of '
+                f'{self!r}, got n={n}; use "sobol" for fewer.'
+            )
         counts = (n * np.repeat(self._face_areas(), 2) / self.boundary_area).astype(int)
+        counts = counts.clip(min(n, 1))
+        while counts.sum() > n:
+            counts[counts.argmax()] -= 1
+        return counts
+
+    def _grid_boundary(self, n: int, device: Any) -> tuple[Tensor, Tensor]:
         pieces, faces = [], []
-        for face, count in enumerate(counts):
+        for face, count in enumerate(self._grid_counts(n)):
             others = np.delete(self.bounds, face // 2, 0)
             points = grid_points(others, count) if len(others) else torch.empty(1, 0)
             points = points[:count].double()
@@ -222,6 +235,11 @@ class Ball(_Round):
     """
 
     methods: ClassVar[tuple[str, ...]] = ("uniform", "sobol", "latin_hypercube", "grid", "radius")
+
+    @property
+    def _log_volume(self) -> float:
+        half = self.dim / 2
+        return half * log(pi) - lgamma(half + 1) + self.dim * log(self.radius)
 
     def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
         return self._distance(x) <= self.radius * (1 + margin)

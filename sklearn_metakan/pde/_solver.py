@@ -134,6 +134,8 @@ class TrainedSolver(BaseKANEstimator):
     def _training_settings(self, solver: str) -> dict[str, Any]:
         settings = super()._training_settings(solver)
         settings.pop("penalty", None)  # weight decay is AdamW's alone here
+        if "optimizer__param_groups" in settings:
+            settings["optimizer__param_groups"].append(("pde_params.*", {"weight_decay": 0.0}))
         return settings | {"loss_weights": self.loss_weights or {}}
 
     def _make_criterion(self) -> nn.Module:

@@ -1,6 +1,7 @@
 """The PDE solvers with scikit-learn's interface."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,7 +49,7 @@ class _Solver(TrainedSolver):
         -------
         ndarray of shape (n,), or (n, n_outputs) for systems
         """
-        by = (wrt,) if isinstance(wrt, int | str) else tuple(wrt)
+        by = (wrt,) if isinstance(wrt, Integral | str) else tuple(wrt)
         return self._evaluated(X, 2 ** len(by), lambda x: self.module_.field(x).d(*by))
 
     def predict_residual(self, X: ArrayLike) -> NDArray[Any]:

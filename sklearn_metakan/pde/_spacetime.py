@@ -1,6 +1,7 @@
 """Space and time as one domain; time is the last coordinate."""
 
 from dataclasses import dataclass
+from math import log
 
 import numpy as np
 import torch
@@ -52,6 +53,10 @@ class SpaceTime(Domain):
     @property
     def bounds(self) -> np.ndarray:
         return np.concatenate([self.space.bounds, [[self.t0, self.t1]]])
+
+    @property
+    def _log_volume(self) -> float:
+        return self.space._log_volume + log(self.t1 - self.t0)
 
     def sample_initial(
         self,

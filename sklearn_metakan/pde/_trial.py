@@ -215,6 +215,7 @@ class _Evaluation(Values):
         self.trial, self.x, self.normal = trial, x, normal
         self.expected, self.generator, self.n_sets = request, generator, n_sets
         self.asked: set[Key] = set()
+        self.was_called = False
         self.found: dict[Any, tuple[Tensor, int]] = {}  # key: tensor (n, K, k) and its place
 
     @property

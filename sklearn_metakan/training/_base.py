@@ -108,6 +108,12 @@ class BaseKANEstimator(BaseEstimator):
                 f"dropout={self.dropout} contradicts solver='lbfgs', whose line search needs a "
                 "loss that repeats. Set dropout=0 or solver='adamw'."
             )
+        for name in ("prompt_learning_rate", "meta_learning_rate") if self._is_meta else ():
+            if self.solver == "lbfgs" and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} contradicts solver='lbfgs', which has one "
+                    f"learning rate for all. Set {name}=None or solver='adamw'."
+                )
         if self.knots == "quantile" and self.basis != "bspline":
             raise ValueError(
                 f"knots='quantile' contradicts basis={self.basis!r}: only splines have knots of "

@@ -156,11 +156,11 @@ class KANNet(NeuralNet):
                 outputs.append(step["y_pred"])
             self.notify("on_batch_end", batch=batch, training=training, **step)
         data = iterator.data
-        self.history.record(f"{prefix}_loss", float(total) / len(data))
+        found = {"loss": float(total) / len(data)}
         if not training and self.score is not None:
-            self.history.record(
-                f"{prefix}_score", self.score(data.y, torch.cat(outputs), data.weight)
-            )
+            found["score"] = self.score(data.y, torch.cat(outputs), data.weight)
+        for name, value in found.items():  # both or, after an interrupt, none
+            self.history.record(f"{prefix}_{name}", value)
 
     @property
     def eager_step(self) -> Callable[[Batch], dict[str, Any]]:

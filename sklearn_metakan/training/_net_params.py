@@ -12,7 +12,6 @@ _TAKEN = {
     "batch_size": "batch_size",
     "device": "device",
     "verbose": "verbose",
-    "callbacks": "callbacks",
     "warm_start": "warm_start",
     "optimizer": "solver",
     "optimizer__lr": "learning_rate",
@@ -34,6 +33,7 @@ _CLOSED = {
     "history": "each fit starts a new one; it is kept in net_.history",
     "predict_nonlinearity": "predict and predict_proba apply it",
     "train_split": "use early_stopping and validation_fraction, or X_val and y_val in fit",
+    "callbacks": "give the parameter callbacks objects that have their settings",
 }
 
 
@@ -49,8 +49,9 @@ def check_net_params(net_params: dict[str, Any] | None, module_settings: dict[st
     for key in net_params:
         if not isinstance(key, str):
             raise ValueError(f"net_params must have names as keys, got {key!r}.")
-        if key in _CLOSED:
-            raise ValueError(f"net_params cannot hold {key!r}: {_CLOSED[key]}.")
+        part = key.partition("__")[0]  # "module__..." are settings of the network
+        if part in _CLOSED and (part != "module" or key == "module"):
+            raise ValueError(f"net_params cannot hold {key!r}: {_CLOSED[part]}.")
         setting = key.removeprefix("module__")
         taken = _TAKEN.get(key) or (
             setting if key != setting and setting in module_settings else None

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 PROMPTS = ("*.prompts", "*.edge_scale")
 META_LEARNERS = ("*.meta_learner.*",)
@@ -54,7 +54,12 @@ class LBFGS(torch.optim.LBFGS):
                 self.n_evaluations += 1
             return self._seen[1] * self._units
 
-        super().step(remembering)
+        start = parameters_to_vector(parameters).detach().clone()
+        try:
+            super().step(remembering)
+        except BaseException:  # such as an interrupt in a line search: no trial point stays
+            vector_to_parameters(start, parameters)
+            raise
         if not evaluated:  # no step from a stationary point; the caller still waits for its loss
             self._seen = None
         with torch.enable_grad():

@@ -809,3 +809,16 @@ def test_targets_of_any_size_are_not_called_divergence(estimator, scale_target):
             model.fit(X, y)
             for table, shift in ((X, 0), (X + 30, 1000), (X, 0)):  # far off what it has seen
                 model.partial_fit(table, y + shift)
+
+
+@pytest.mark.parametrize(
+    "X", [pd.DataFrame(index=range(10)), pd.DataFrame()], ids=["rows", "empty"]
+)
+def test_a_frame_without_columns(X):
+    with pytest.raises(ValueError, match=r"0 feature\(s\) .* needs at least one column"):
+        KANRegressor().fit(X, np.arange(len(X)))
+
+
+def test_one_number_is_no_target():
+    with pytest.raises(ValueError, match="y must have one value for each row of X, got 5"):
+        KANRegressor().fit([[1.0], [2.0]], 5)

@@ -66,6 +66,7 @@ def test_defaults_of_other_models_learn_an_additive_function(regressor, setting)
     assert model.score(test, y_test) > 0.85
 
 
+@pytest.mark.slow
 @both
 def test_noise_is_not_learnt_by_heart_under_early_stopping(regressor):
     noise = np.random.default_rng(1).normal(size=600)
@@ -83,6 +84,7 @@ def skewed_noise():
     return X, 4 + 2 * X[:, 0] + (1.5 + X[:, 1]) * rng.exponential(size=500)
 
 
+@pytest.mark.slow
 @both
 def test_quantiles_cover_their_share_and_keep_their_order(regressor):
     X, y = skewed_noise()
@@ -116,6 +118,7 @@ def test_robust_losses_bear_outliers(regressor, loss):
     assert fits[loss].score(X, Y) > fits["squared_error"].score(X, Y)
 
 
+@pytest.mark.slow
 @both
 def test_each_loss_is_best_at_what_it_measures(regressor):
     X, y = skewed_noise()
@@ -184,6 +187,7 @@ def test_shapes_of_targets(regressor):
     np.testing.assert_array_equal(column.predict(X), one.predict(X))
 
 
+@pytest.mark.slow
 def test_outputs_of_an_additive_model_do_not_mix():
     # An optimum of its own for each output: fitted together or alone is the same.
     settings = {"hidden_layer_sizes": (), "solver": "lbfgs", "weight_decay": 1e-3}

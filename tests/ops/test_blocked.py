@@ -163,7 +163,7 @@ def test_memory_changes_the_result_by_rounding_alone(source, dtype):
 
 
 @each_source
-@pytest.mark.parametrize("knots", ["uniform", "quantile"])
+@pytest.mark.parametrize("knots", ["uniform", pytest.param("quantile", marks=pytest.mark.slow)])
 def test_gradients_of_every_order(source, knots):
     """First and second derivatives by the input and by every parameter, through blocks."""
     layer = make(source, n_in=3, n_out=2, knots=knots)

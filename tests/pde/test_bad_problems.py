@@ -8,6 +8,7 @@ import torch
 
 from sklearn_metakan.pde import (
     Ball,
+    Condition,
     Dirichlet,
     Initial,
     Interval,
@@ -39,6 +40,9 @@ class _Named:
 
     def sample(self, n, generator):
         return outside(n, generator)
+
+    def sample_boundary(self, n, generator):
+        return torch.zeros(n, 2)
 
     def contains(self, x):
         return (x <= 1).all(1)
@@ -99,6 +103,26 @@ SETTINGS = {
     "net_params": ({"net_params": {"lr": 1.0}}, "the parameter 'learning_rate' sets it"),
     "graph": ({"net_params": {"cuda_graph": True}}, "cuda_graph=True"),
     "degree": ({"degree": 2}, "degree must be at least 3 for derivatives of order 2, got 2"),
+    "boundary outside": ({"boundary": [[5.0, 5.0], [6.0, 6.0]]}, "points of 'dirichlet' must lie"),
+    "boundary sampler outside": ({"boundary": outside}, "points of 'dirichlet' must lie in the"),
+    "points without boundary": ({"domain": lambda n, g: DISC.sample(n, g)}, "have no boundary"),
+    "condition of pairs": (
+        {"conditions": [Condition(lambda x, u, n: u.value - x[:, :1])]},
+        "A term of shape (n, 1) met one of shape (n,)",
+    ),
+    "condition of means": (
+        {"conditions": [Condition(lambda x, u, n: u.value.mean())]},
+        "must give the shape (n,) or (n, m), here n = 200, got ()",
+    ),
+    "class": ({"conditions": Dirichlet}, "conditions must hold Dirichlet"),
+    "time first": (
+        {"domain": SpaceTime(LINE), "variables": ("t", "x")},
+        "variables must have 't', the time, last",
+    ),
+    "system not finite": (
+        {"residual": lambda x, u: (u.value, x[:, 0].sqrt() * u.value)},
+        "must be finite, got nan at point",
+    ),
     "sampler outside": ({"domain": _Named()}, "must lie in its domain"),
 }
 
@@ -108,10 +132,12 @@ SETTINGS = {
 def test_settings(solver, settings, message):
     settings = {"domain": DISC, "conditions": [Dirichlet()], "n_interior": 30} | settings
     with pytest.raises((TypeError, ValueError), match=re.escape(message)):
-        solver(fine, **settings).fit()
+        solver(**{"residual": fine} | settings).fit()
 
 
 FITS = {
+    "domain outside": ((Ball([9.0, 9.0]),), "points of the equation must lie in the domain"),
+    "sampler outside": ((outside,), "points of the equation must lie in the domain"),
     "outside": (([[3.0, 0.0]],), "X must lie in the domain"),
     "width": (([[0.5]],), "must have 2 dimensions, got 1"),
     "y alone": ((None, [1.0]), "y needs X"),

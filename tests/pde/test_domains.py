@@ -151,6 +151,77 @@ def test_seams_are_no_boundary():
     assert points[:, 0].max() <= 0.5
 
 
+@pytest.mark.parametrize("size", [1.5, 100, 1e4])
+def test_boundaries_cut_by_large_parts(size):
+    """Half a disc, and half a disc by subtraction: 2 of pi + 2 of its boundary is flat."""
+    disc = Ball([0.0, 0.0])
+    halves = [
+        (disc & Box([0, -size], [size, size]), -1.0),
+        (disc - Box([-size, -size], [0, size]), -1.0),
+        (Box([0, -size], [size, size]) & disc, -1.0),
+    ]
+    for half, normal in halves:
+        n = 2000 if size < 1e3 else 20
+        points, normals = half.sample_boundary(n, seeded(), dtype=torch.float64)
+        flat = points[:, 0].abs() < 1e-9
+        assert abs(flat.double().mean() - 2 / (np.pi + 2)) < 1.5 / n**0.5
+        assert (normals[flat][:, 0] == normal).all()
+        torch.testing.assert_close(normals[~flat], points[~flat])
+
+
+def test_boundaries_where_parts_touch():
+    half = Ball([0.0, 0.0]) & Box([0, -1], [1, 1])
+    points = half.sample_boundary(5000, seeded(), dtype=torch.float64)[0]
+    assert half.contains(points).all()
+
+
+def test_boundaries_of_long_and_of_small_parts():
+    long = Box([0, 0], [1e6, 1]) | Box([0, 0], [1, 2])
+    normals = long.sample_boundary(50, seeded())[1]
+    assert (normals[:, 1].abs() == 1).any()
+    points = (Interval(0, 1e6) - Interval(1, 2)).sample_boundary(400, seeded())[0]
+    assert points.unique().tolist() == [0, 1, 2, 1e6]
+
+
+def test_shared_edges_count_once():
+    corner = Box([0, 0], [2, 1]) | Box([0, 0], [1, 2])
+    for method in ("uniform", "sobol"):
+        points = corner.sample_boundary(8000, seeded(), method=method, dtype=torch.float64)[0]
+        x, y = points.T
+        edges = [(x == 0) & (y < 1), (x == 0) & (y > 1), (x == 2), (y == 0) & (x < 1), (y == 2)]
+        for edge in edges:
+            assert abs(edge.sum() - 1000) < 120  # 4 standard deviations
+    within = Box([0, 0], [1, 1]) & Box([0, 0], [2, 2])
+    twice = Box([0, 0], [1, 1]) | Box([0, 0], [1, 1])
+    for square in (within, twice):
+        points = square.sample_boundary(8000, seeded(), dtype=torch.float64)[0]
+        for column in points.T:
+            assert abs((column == 0).sum() - 2000) < 160
+            assert abs((column == 1).sum() - 2000) < 160
+
+
+def test_shells_in_many_dimensions():
+    ball, hole = Ball([0.0] * 20), Ball([0.0] * 20, 0.9)
+    far = Box([-2.0] * 20, [2.0] * 20)
+    within = [ball - hole, (ball - hole) & far, far & ball - hole]
+    for shell in (*within, SpaceTime(ball, 0, 1) - SpaceTime(hole, 0, 1)):
+        for method in ("uniform", "sobol", "latin_hypercube"):
+            points = shell.sample(2000, seeded(), method=method, dtype=torch.float64)[:, :20]
+            radii = points.norm(dim=1)
+            assert uniform_on(radii**20, 0.9**20, 1)
+            direction = points / radii[:, None]
+            assert direction.mean(0).abs().max() < 5 / (2000 * 20) ** 0.5
+
+
+def test_parts_of_balls_are_uniform():
+    quarter = Ball([0.0, 0.0]) & Box([0, 0], [1, 1])
+    lens = Ball([0.0, 0.0]) & Ball([0.1, 0.0], 2.0)
+    for domain, share in ((quarter, 1), (lens, 4)):
+        x, y = domain.sample(2000, seeded(), dtype=torch.float64).T
+        assert uniform_on(x**2 + y**2, 0, 1)
+        assert uniform_on(torch.atan2(y, x) % (2 * np.pi), 0, share * np.pi / 2)
+
+
 def test_spacetime():
     domain = SpaceTime(Interval(-1, 1), 2, 5)
     points = domain.sample(1000, seeded(), method="sobol")
@@ -178,6 +249,28 @@ def test_grids_are_regular():
         assert column.unique().diff().std() < 1e-6
     edge, normals = Box([0, 0], [2, 1]).sample_boundary(60, method="grid")
     assert 55 <= len(edge) <= 60 and (normals.abs().sum(1) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("box", "n"),
+    [
+        (Box([0, 0], [100, 1]), 200),
+        (Box([0, 0], [100, 1]), 4),
+        (Box([0, 0, 0], [1, 50, 1000]), 13),
+        (Box([0.0] * 10, [1.0] * 10), 20),
+        (Box([0], [1]), 2),
+    ],
+)
+def test_grids_reach_every_face(box, n):
+    points, normals = box.sample_boundary(n, method="grid", dtype=torch.float64)
+    assert len(points) == len(normals) <= n
+    assert len(normals.unique(dim=0)) == 2 * box.dim
+    assert box.contains(points).all() and not box.contains(points + 1e-2 * normals).any()
+    fails(
+        f"needs n of at least {2 * box.dim}",
+        lambda: box.sample_boundary(2 * box.dim - 1, method="grid"),
+    )
+    assert len(box.sample_boundary(0, method="grid")[0]) == 0
 
 
 def test_anchors_are_always_kept():

@@ -323,3 +323,80 @@ def test_the_grid_covers_where_points_are():
     assert (reach(problems.PoissonBall(2)) == 1).all()
     np.testing.assert_array_equal(reach(problems.Kovasznay()), [0.75, 1.0])
     np.testing.assert_array_equal(reach(problems.Burgers()), [1.0, 0.5])
+
+
+def by_hand(x, u):
+    """The same equation as ``bump``, differentiated by the residual itself."""
+    x = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(u(x).sum(), x, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.sum(), x, create_graph=True)
+    return bend[:, 0] + 1
+
+
+def test_residuals_that_differentiate_themselves_train_and_are_scored():
+    settings = {"conditions": [Dirichlet(0.0)], "ansatz": None, "sampling": "rad"} | QUICK
+    settings |= {"max_iter": 30, "resample_every": 10}
+    by, pushed = (
+        KANPDESolver(residual, domain=Interval(0, 1), **settings).fit()
+        for residual in (by_hand, bump)
+    )
+    X = np.linspace(0.05, 0.95, 7)[:, None]
+    np.testing.assert_allclose(by.predict(X), pushed.predict(X), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(by.predict_residual(X), pushed.predict_residual(X), rtol=1e-2)
+    np.testing.assert_allclose(by.score(), pushed.score(), rtol=1e-2)
+    assert pickle.loads(pickle.dumps(by)).score() == by.score()
+
+
+def test_laplacians_of_conditions_are_exact_and_scores_repeat():
+    settings = {"derivatives": "hutchinson", "n_directions": 1, "max_iter": 3} | QUICK
+    plate = Condition(lambda x, u, normal: u.laplacian() - 1)
+    models = [
+        KANPDESolver(
+            lambda x, u: u.laplacian(), domain=Ball([0.0] * 3), conditions=[plate], **settings
+        ).fit()
+        for _ in range(2)
+    ]
+    assert models[0].loss_ == models[1].loss_
+    assert models[0].score() == models[0].score() == models[1].score()
+
+
+def test_anchors_stay_when_points_are_chosen_by_residual():
+    seen = []
+
+    def residual(x, u):
+        seen.append(x.detach())
+        return bump(x, u)
+
+    domain = Interval(0, 1, anchors=[[0.125], [0.75]])
+    settings = {"ansatz": vanishing, "sampling": "rad", "resample_every": 2, "max_iter": 20}
+    KANPDESolver(residual, domain=domain, **QUICK | settings).fit()
+    steps = [x for x in seen if len(x) == QUICK["n_interior"]]
+    assert len(steps) > 10
+    assert all({0.125, 0.75} <= {*x[:, 0].tolist()} for x in steps)
+    assert len({x[-1].item() for x in steps}) > 5  # the others are drawn anew
+
+
+def test_weights_of_the_network_decay_and_constants_do_not():
+    solver = KANPDESolver(
+        lambda x, u, nu: u.d(0, 0) + 1 + 0 * nu, domain=Interval(0, 1), ansatz=vanishing,
+        pde_params={"nu": 5.0}, weight_decay=1.0, max_iter=50, **QUICK,
+    ).fit()  # fmt: skip
+    assert solver.pde_params_ == {"nu": 5.0}
+
+
+def test_numbers_of_coordinates_may_be_numpys():
+    solver = solved()
+    X = [[0.25], [0.5]]
+    expected = solver.predict_derivative(X, (0, 0))
+    for wrt in ((np.int64(0), np.int32(0)), np.array([0, 0])):
+        np.testing.assert_array_equal(solver.predict_derivative(X, wrt), expected)
+    first = solver.predict_derivative(X, 0)
+    np.testing.assert_array_equal(solver.predict_derivative(X, np.int64(0)), first)
+
+
+def test_time_of_a_union_is_not_in_the_laplacian():
+    both_times = SpaceTime(Interval(0, 1), 0.0, 0.5) | SpaceTime(Interval(0, 1), 0.5, 1.0)
+    residuals = (lambda x, u: u.laplacian() - u.dt(), lambda x, u: u.d(0, 0) - u.d(1))
+    settings = QUICK | {"max_iter": 5, "ansatz": lambda x, net: 1 + net}
+    models = [KANPDESolver(r, domain=both_times, **settings).fit() for r in residuals]
+    np.testing.assert_allclose(models[0].loss_curve_, models[1].loss_curve_, rtol=1e-4)

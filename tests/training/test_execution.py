@@ -96,7 +96,14 @@ def test_what_precision_means(monkeypatch, device, precision, data, solver, dtyp
 
 
 @every
-@pytest.mark.parametrize("precision", ["auto", "float64", "float32", "tf32", "bf16"])
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "auto",
+        "bf16",
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("float64", "float32", "tf32")),
+    ],
+)
 @pytest.mark.parametrize("data", [np.float64, np.float32])
 def test_every_precision_fits_and_predicts_in_the_dtype_of_the_data(estimator, precision, data):
     table = X.astype(data)

@@ -77,7 +77,11 @@ RUNS = {
 
 @every
 @pytest.mark.parametrize(("settings", "given"), RUNS.values(), ids=RUNS)
-@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize(
+    "backward",
+    [pytest.param(False, marks=pytest.mark.slow), True],
+    ids=["forward", "backward"],
+)
 def test_few_rows_at_a_time_train_the_same(fill, estimator, settings, given, backward):
     plain = estimator(**SMALL | settings).fit(X, Y, **given)
     fill(rows=4, backward=backward)

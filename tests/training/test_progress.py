@@ -122,6 +122,25 @@ def assert_fitted_after(model, epochs):
     assert model.n_iter_ == epochs + 1
 
 
+@pytest.mark.parametrize("estimator", [KANRegressor, MetaKANClassifier])
+def test_interrupt_while_an_epoch_is_scored(estimator, monkeypatch):
+    score, calls = estimator._score_outputs, []
+
+    def interrupted(self, *args):
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return score(self, *args)
+
+    monkeypatch.setattr(estimator, "_score_outputs", interrupted)
+    model = estimator(**SMALL)
+    with pytest.warns(ConvergenceWarning, match="Interrupted after 2 iterations"):
+        model.fit(X, Y, X_val=X[:20], y_val=Y[:20])
+    assert len(model.validation_scores_) == 2
+    assert_fitted_after(model, 2)
+    assert model.validation_scores_ is None  # of rows that partial_fit does not know
+
+
 @every
 def test_interrupt_at_epoch_3_leaves_a_fitted_estimator_and_one_warning(estimator):
     model = estimator(**SMALL, callbacks=[InterruptsAfterEpoch(3)])

@@ -400,6 +400,9 @@ TAKEN = {
     "module__dropout": "dropout",
     "train_split": "early_stopping",
     "criterion": "loss",
+    "criterion__delta": "loss",
+    "iterator_train__shuffle": "batch_size",
+    "callbacks__print_log": "callbacks",
     "module": "sklearn_metakan.nn",
     "iterator_train": "batch_size",
     "iterator_valid": "working_memory",
@@ -498,3 +501,29 @@ def test_the_dicts_and_callbacks_given_are_left_as_they_were():
     assert not hasattr(callbacks[1][1], "marked_")
     assert model.callbacks is callbacks
     assert len(callbacks) == 2
+
+
+def test_an_interrupted_line_search_leaves_the_point_before():
+    point, calls = torch.nn.Parameter(torch.tensor([-1.2, 1.0], dtype=torch.float64)), []
+    optimizer = LBFGS([point])
+
+    def loss():
+        calls.append(point.detach().clone())
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return valley(point)
+
+    accepted = []
+    with pytest.raises(KeyboardInterrupt):
+        while True:
+            optimizer.step(closure_of(optimizer, loss, []))
+            accepted.append(point.detach().clone())
+    assert len(accepted) > 2 and not torch.equal(calls[-1], accepted[-1])
+    assert torch.equal(point, accepted[-1])
+
+
+@pytest.mark.parametrize("name", ["prompt_learning_rate", "meta_learning_rate"])
+def test_rates_of_groups_contradict_lbfgs(name):
+    model = MetaKANRegressor(solver="lbfgs", **{name: 0.1})
+    with pytest.raises(ValueError, match=f"{name}=0.1 contradicts solver='lbfgs'"):
+        model.fit(X, Y)
