@@ -74,9 +74,8 @@ def table_runs(options: argparse.Namespace) -> Iterator[Run]:
         for model in options.model or ["metakan", "mlp"]:
             for seed in options.seeds:
                 network = line.network if model == "metakan" else {}
-                yield make_run(
-                    options, line.problem, line.dim, model, seed, lbfgs=line.lbfgs, **network
-                )
+                settings = {**line.training, **network}
+                yield make_run(options, line.problem, line.dim, model, seed, **settings)
 
 
 def make_run(

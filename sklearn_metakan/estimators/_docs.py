@@ -124,8 +124,9 @@ TRAINING = """\
     net_params : dict, default=None
         More parameters of the skorch net, also ``set_params(net__optimizer__betas=...)``.
         ``"cuda_graph"``: "auto" (default), True or False, whether training steps on CUDA are
-        captured once and then replayed; "auto": with "adamw", without callbacks for each
-        batch, from 23 full batches on; True raises where that is impossible."""
+        captured once and then replayed (with "lbfgs" each evaluation of loss and gradient);
+        "auto": without callbacks for each batch, from 23 full batches on; True raises
+        where that is impossible."""
 
 ATTRIBUTES = """\
     net_ : the skorch net

@@ -52,7 +52,7 @@ class PDENet(KANNet):
     def _captured(self, data: Any) -> CapturedPhysics | None:
         if not is_captured(self, len(data)):
             return None
-        return CapturedPhysics(self, super(KANNet, self).train_step)
+        return CapturedPhysics(self, self.eager_step)
 
     def goes_on_from(self, other: "PDENet") -> None:
         """Take over what was found out about the same physics before."""
@@ -83,7 +83,7 @@ class PDENet(KANNet):
         if self.truth is not None:
             self.history.record("error", self.truth(self.module_))
 
-    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    def evaluate(self, batch: Any) -> dict[str, Any]:
         return self.gradients(batch)
 
     def gradients(self, batch: Any, share: float = 1.0) -> dict[str, Any]:

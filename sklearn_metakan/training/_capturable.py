@@ -44,9 +44,11 @@ def obstacle(net: Any) -> str | None:
     """What forbids to capture the steps of this net, with a remedy."""
     if torch.device(net.device).type != "cuda":
         return f"device={str(net.device)!r} is no CUDA device. Set device='cuda'"
-    groups, is_adamw = net.optimizer_.param_groups, isinstance(net.optimizer_, torch.optim.AdamW)
-    if not (is_adamw and all(group["fused"] for group in groups)):
-        return "of the solvers, only fused AdamW can be captured. Set solver='adamw'"
+    optimizer = net.optimizer_
+    is_fused = all(group.get("fused") for group in optimizer.param_groups)
+    by_adamw = isinstance(optimizer, torch.optim.AdamW) and is_fused
+    if not (by_adamw or isinstance(optimizer, torch.optim.LBFGS)):
+        return "of optimisers, only fused AdamW and L-BFGS can be captured. Set solver='adamw'"
     for name, callback in net.callbacks_:
         own = isinstance(callback, LearningRateSchedule)
         if not own and any(_overrides(callback, method) for method in _EACH_BATCH):

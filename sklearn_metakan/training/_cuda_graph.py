@@ -19,9 +19,11 @@ _SIDE_STREAM = threading.Lock()  # one fit at a time warms up or captures there
 class CapturedStep:
     """Steps on batches as long as ``batch``: a few eager ones, then replays of a captured one.
 
-    Captured are forward pass, loss, backward pass and update, which read the batch and the
-    learning rates from where they lay at the capture. Other batches, such as shorter ones, go
-    eagerly through the same parameters and the same state of the optimiser.
+    Captured are forward pass, loss, backward pass and, with AdamW, its update, which read the
+    batch and the learning rates from where they lay at the capture. L-BFGS decides by numbers
+    and stays outside: of its steps every evaluation of loss and gradient is a replay. Other
+    batches, such as shorter ones, go eagerly through the same parameters and the same state of
+    the optimiser.
 
     Parameters
     ----------
@@ -29,13 +31,14 @@ class CapturedStep:
     batch : Batch
         Where full batches will lie.
     eager : callable
-        A step without a graph, on a batch.
+        A step, or an evaluation, without a graph, on a batch.
     """
 
     keeps: tuple[str, ...] = ("loss",)  # of what a step computes
 
     def __init__(self, net: Any, batch: Any, eager: Callable[[Any], dict[str, Any]]) -> None:
         self.net, self.batch, self.eager = net, batch, eager
+        self.updates = isinstance(net.optimizer_, torch.optim.AdamW)
         self.device = torch.device(net.device)
         self.left_to_warm_up, self.gave_up = WARM_UP, False
         self.graph: Any = None
@@ -67,10 +70,13 @@ class CapturedStep:
         self.load(batch)
         if self.graph is None and not self._capture():
             return self.eager(batch)
+        self.replayed = True
+        if not self.updates:  # the optimiser compares what it found at several points
+            self.graph.replay()
+            return {name: tensor.clone() for name, tensor in self.found.items()}
         for rate, group in zip(self.rates, self.net.optimizer_.param_groups, strict=True):
             rate.fill_(group["lr"])
         self.graph.replay()
-        self.replayed = True
         return self.found
 
     def close(self) -> None:
@@ -123,6 +129,9 @@ class CapturedStep:
 
     def step(self) -> dict[str, Tensor]:
         """What is captured; what it keeps."""
+        if not self.updates:
+            with torch.enable_grad():
+                return self._kept(self.net.gradients(self.batch))
         with rates_on_device(self.net.optimizer_, self.rates), torch.enable_grad():
             found = self._kept(self.net.gradients(self.batch))
             self.net.optimizer_.step()

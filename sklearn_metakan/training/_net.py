@@ -92,7 +92,7 @@ class KANNet(NeuralNet):
         rows = min(self.batch_size, len(data))
         if not is_captured(self, len(data) // rows):
             return None
-        return CapturedStep(self, data.room_for(rows), super().train_step)
+        return CapturedStep(self, data.room_for(rows), self.eager_step)
 
     def loss_of_few(self, data: Any) -> Tensor:
         """The loss of a few rows, to see whether it is finite."""
@@ -162,12 +162,26 @@ class KANNet(NeuralNet):
         for name, value in found.items():  # both or, after an interrupt, none
             self.history.record(f"{prefix}_{name}", value)
 
+    @property
+    def eager_step(self) -> Callable[[Batch], dict[str, Any]]:
+        """What a graph stands for: a step of AdamW, or an evaluation of L-BFGS."""
+        if isinstance(self.optimizer_, torch.optim.LBFGS):
+            return self.evaluate
+        return super().train_step
+
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        if self.captured_ is not None:
+        if self.captured_ is not None and self.captured_.updates:
             return self.captured_.run(batch)
         return super().train_step(batch, **fit_params)
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        if self.captured_ is not None and not self.captured_.updates:
+            return self.captured_.run(batch)
+        return self.evaluate(batch)
+
+    def evaluate(self, batch: Batch) -> dict[str, Any]:
+        """Loss and gradients of a batch, in parts where memory does not allow more."""
+
         def free() -> None:
             self._free_captured()
             self._zero_grad_optimizer()  # of parts that were done

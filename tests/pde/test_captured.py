@@ -26,6 +26,7 @@ PROBLEMS = {  # each with settings of its own
     "balanced": (problems.Wave(), {"loss_weights": "balanced"}),
     "fixed weights": (problems.HeatCube(2), {"loss_weights": {"initial": 7.0}}),
     "causal": (problems.Burgers(), {"causal": 1.0}),
+    "lbfgs": (problems.Wave(), {"lbfgs_iter": 40, "loss_weights": "balanced"}),
     "published": (problems.AllenCahn1D(), {"sampling": "sobol"}),
 }
 SOON = {"ball", "by residual", "balanced", "causal"}  # the others wait for the whole suite
