@@ -71,6 +71,7 @@ class Run:
     grid_size: int
     steps: int
     lbfgs: int
+    lm: int
     seed: int
     derivatives: str
     n_directions: int
@@ -99,6 +100,7 @@ class Run:
             "hidden_layer_sizes": (self.width,) * self.depth,
             "max_iter": self.steps,
             "lbfgs_iter": self.lbfgs,
+            "lm_iter": self.lm,
             "learning_rate_schedule": self.schedule,
             "random_state": self.seed,
         }
@@ -109,7 +111,7 @@ class Run:
 
 
 def measure(run: Run, data_dir: Path, verbose: bool = False) -> dict[str, Any]:
-    """The row of a run. A closure call of L-BFGS counts as a step."""
+    """The row of a run. A closure call of a last L-BFGS counts as a step."""
     problem = run.make_problem()
     settings = problem.settings | run.settings | {"verbose": int(verbose)}
     if not verbose:  # errors along the way would count into the seconds
@@ -130,13 +132,16 @@ def measure(run: Run, data_dir: Path, verbose: bool = False) -> dict[str, Any]:
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - start
     peak = (torch.cuda.max_memory_allocated(device) - before) / 1e6 if on_card else None
-    evaluations = getattr(solver.net_.optimizer_, "n_evaluations", 0)  # of L-BFGS
+    steps = solver.n_iter_
+    if run.lbfgs and not run.lm:
+        steps = min(steps, run.steps) + solver.net_.optimizer_.n_evaluations
     return {
+        "has_boundary": bool(problem.conditions),
         "relative_l2": relative_error(solver, problem, run.sampling),
         "relative_l2_published": published_error(solver, data_dir, run.problem),
         "residual": root_mean_residual(solver, problem, run.sampling),
         "parameters": solver.n_parameters_,
-        "steps_done": min(solver.n_iter_, run.steps) + evaluations,
+        "steps_done": steps,
         "seconds": seconds,
         "peak_mb": peak,
     }

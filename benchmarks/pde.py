@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "grid_size": 5,
     "steps": 5000,
     "lbfgs": 0,
+    "lm": 0,
     "derivatives": "exact",
     "n_directions": 4,
     "resample_every": 1,
@@ -67,13 +68,13 @@ def named_runs(options: argparse.Namespace) -> Iterator[Run]:
 
 
 def table_runs(options: argparse.Namespace) -> Iterator[Run]:
-    """Every line with a MetaKAN, its network as given, and beside it an MLP."""
+    """Every line with a MetaKAN and beside it an MLP, their networks as given."""
     for line in LINES:
         if options.problems and line.problem not in options.problems:
             continue
         for model in options.model or ["metakan", "mlp"]:
             for seed in options.seeds:
-                network = line.network if model == "metakan" else {}
+                network = line.networks.get(model, {})
                 settings = {**line.training, **network}
                 yield make_run(options, line.problem, line.dim, model, seed, **settings)
 
@@ -96,8 +97,6 @@ def make_run(
     }
     if model != "metakan":
         values |= {"source": "", "prompt_learning_rate": None}
-        if options.name == "table":
-            values |= {"width": WIDTHS[model], "depth": DEPTH}
     return Run(problem=problem, dim=dim, model=model, seed=seed, device=options.device, **values)
 
 
@@ -125,7 +124,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--problems", choices=PROBLEMS, nargs="+", help="of table; default all")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    for name in ("width", "depth", "grid-size", "steps", "lbfgs", "n-directions", "n-interior"):
+    for name in (
+        "width",
+        "depth",
+        "grid-size",
+        "steps",
+        "lbfgs",
+        "lm",
+        "n-directions",
+        "n-interior",
+    ):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--n-boundary", type=int, help="on all of the boundary")
     parser.add_argument("--n-initial", type=int)

@@ -84,6 +84,18 @@ def test_closure_calls_are_steps(call):
     assert int(rows[0]["steps_done"]) >= 3 + 4
 
 
+def test_iterations_of_least_squares_are_steps(call):
+    rows, _ = call("helmholtz", "--seeds", "0", "--lm", "4", "--lbfgs", "2")
+    assert rows[0]["steps_done"] == "9"
+
+
+def test_boundary_points_are_shown_where_there_are_some(call, bench):
+    rows, _ = call("allen-cahn-ball", "--dim", "20", "--seeds", "0")
+    assert "| 10 |" in bench.table.markdown(bench.table.LINES, rows)
+    rows, _ = call("poisson-cube", "--dim", "20", "--seeds", "0")
+    assert "| 10 / 8 |" in bench.table.markdown(bench.table.LINES, rows)
+
+
 def test_the_error_is_that_of_the_predictions(bench):
     problem = problems.PoissonBall(3)
     exact = SimpleNamespace(predict=lambda x: 1.5 * problem.solution(torch.as_tensor(x)).numpy())
@@ -133,14 +145,17 @@ def test_table_runs_models_beside_each_other(bench):
     runs = list(bench.main.table_runs(options))
     assert len(runs) == len(set(runs)) == 2 * 3 * len(bench.table.LINES)
     widths = {(run.model, run.width) for run in runs}
-    assert widths == {("metakan", 72), ("mlp", 128)}
+    assert widths == {("metakan", 72), ("mlp", 72)}
     some = bench.main._parse(["table", "--device", "cpu", "--problems", "poisson-ball"])
     networks = {(r.model, r.source, r.width, r.depth, r.dim) for r in bench.main.table_runs(some)}
     assert networks == {
         *(("metakan", "linear-6", 192, 1, 20), ("metakan", "linear-3", 160, 1, 50)),
         *(("metakan", "linear-3", 128, 1, 100), *(("mlp", "", 128, 3, d) for d in (20, 50, 100))),
     }
-    assert {run.lbfgs for run in runs if run.problem == "allen-cahn-1d"} == {2000}
+    fronts = bench.main._parse(["table", "--device", "cpu", "--problems", "allen-cahn-1d"])
+    runs = [*bench.main.table_runs(fronts)]
+    assert {(run.steps, run.lm) for run in runs} == {(0, 300)}
+    assert {(run.model, run.width) for run in runs} == {("metakan", 16), ("mlp", 32)}
 
 
 def test_speed(bench, monkeypatch):

@@ -45,7 +45,11 @@ class _Coefficients(nn.Module, ABC):
     def block(self, start: int, stop: int) -> Tensor:
         """The coefficients w_oic themselves, of some inputs: (stop - start, C, out_features)."""
         by_input, shared = self.tensors()
-        weights = self.generate([t[start:stop] for t in by_input], shared)
+        return self.coefficients([t[start:stop] for t in by_input], shared)
+
+    def coefficients(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
+        """w_oic from what ``tensors`` gives, or from other values of it."""
+        weights = self.generate(by_input, shared)
         dictionary = self.dictionary(shared)
         return weights if dictionary is None else dictionary @ weights
 

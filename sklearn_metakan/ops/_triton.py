@@ -30,18 +30,19 @@ def fused_kernels(
     """Fused where possible, else as in ``_kernels``; either goes with either."""
     device = by_input[0].device
     dictionary = source.dictionary(shared)
-    dtype, precision, programs = _products(device), _dots(device), _programs(device, source)
+    dtype, precision, most = _products(device), _dots(device), _most_programs(device)
     weights: Weights
     if dictionary is not None:
         functions = dictionary.shape[1]
         weights = meta.LinearWeights(source, by_input, shared, functions, dtype)
     elif source.activation is not None and _fits(source, by_input, shared):
+        programs = max(1, min(most, source.in_features * source.out_features // EDGES_OF_A_PROGRAM))
         weights = meta.MetaWeights(source, by_input, shared, dtype, precision, programs)
     else:
         weights = Weights(source, by_input, shared)
     first = weights.functions_first
     if isinstance(basis, BSplineBasis) and supports(basis, derivative):
-        return SplineFeatures(basis, dictionary, first, dtype, precision, programs), weights
+        return SplineFeatures(basis, dictionary, first, dtype, precision, most), weights
     return Features(basis, derivative, dictionary, first), weights
 
 
@@ -70,14 +71,9 @@ def _dots(device: torch.device) -> str:
     return "tf32" if rounded else "ieee"
 
 
-def _programs(device: torch.device, source: "CoefficientSource") -> int:
-    """Programs that sum over edges, each on its own: at most four a multiprocessor."""
-    edges = source.in_features * source.out_features
-    return max(1, min(_most_programs(device), edges // EDGES_OF_A_PROGRAM))
-
-
 @cache
 def _most_programs(device: torch.device) -> int:
+    """That sum on their own, of edges or of values: four a multiprocessor."""
     if device.type != "cuda":
         return 2
     return 4 * torch.cuda.get_device_properties(device).multi_processor_count

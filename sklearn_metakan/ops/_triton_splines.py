@@ -19,6 +19,7 @@ HIGHEST_DEGREE = 5
 _TAILS = {"linear": 0, "base": 1, "constant": 2}
 # Launches, measured on an H200; the order of sums may not vary between runs.
 _TILE = {"ROWS": 16, "INPUTS": 32, "num_warps": 4}
+TILES_OF_A_PROGRAM = 4  # at least, where sums over values are shared out
 _SUMS = {"TILE": 128, "num_warps": 4, "num_stages": 1}
 
 
@@ -322,8 +323,9 @@ class SplineFeatures(Features):
         rows, columns = (max(16, triton.next_power_of_2(k)) for k in (
             self.basis.n_functions, self.width))  # fmt: skip
         if self._partial is None:
-            self._partial = x.new_zeros(self.programs, rows, columns)
-        _dictionary_gradient[self.programs,](
+            programs = triton.cdiv(n * inputs, _SUMS["TILE"] * TILES_OF_A_PROGRAM)
+            self._partial = x.new_zeros(min(self.programs, programs), rows, columns)
+        _dictionary_gradient[len(self._partial),](
             x, x.stride(0), grad, *self._strides(grad, inputs), *self._grid(start),
             self._partial, n, inputs, **self._constants(), PRECISION=self.precision,
             CP=rows, PP=columns, **_SUMS,

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from sklearn_metakan.pde._collocation import DATA, EQUATION, Batch
 from sklearn_metakan.pde._conditions import BaseCondition
+from sklearn_metakan.pde._levenberg_marquardt import MOST_PARAMETERS
 from sklearn_metakan.pde._physics import Physics, named_residuals
+from sklearn_metakan.pde._push import steps
 from sklearn_metakan.pde._trial import check_degree, order_of
 
 _NUMPY = ("numpy", "array")
@@ -46,7 +48,7 @@ def check_physics(physics: Physics, batch: Batch, loss_weights: Any = None) -> N
                 _check_values(value, n, f"{title} ({key})" if key != EQUATION else title)
                 _check_depends(value, title)
         else:
-            _check_misfit(found, n, title, pairs=len(sets) > 1)
+            _check_misfit(found, n, title)
             _check_depends(found, title)
         physics.requests[name] = request
         orders = max(orders, order_of(request))
@@ -55,6 +57,23 @@ def check_physics(physics: Physics, batch: Batch, loss_weights: Any = None) -> N
     for name in loss_weights if isinstance(loss_weights, dict) else ():
         if name not in terms:
             raise ValueError(f"loss_weights must name losses, of {terms}, got {name!r}.")
+
+
+def check_least_squares(physics: Physics) -> None:
+    """Raise where Levenberg-Marquardt cannot solve: it needs every point's own gradients."""
+    if physics.calls_u:
+        raise ValueError(
+            "lm_iter needs derivatives from the field, u.d(...): a residual or condition calls u "
+            "and differentiates itself. Set lm_iter=0, or take them from the field."
+        )
+    if steps(physics.trial.network) is None:
+        raise ValueError("lm_iter knows KAN and linear layers alone. Set lm_iter=0.")
+    size = sum(p.numel() for p in physics.parameters() if p.requires_grad)
+    if size > MOST_PARAMETERS:
+        raise ValueError(
+            f"lm_iter solves for all parameters at once, at most {MOST_PARAMETERS:,}; the network "
+            f"has {size:,}. Lower hidden_layer_sizes, or set lm_iter=0 and lbfgs_iter."
+        )
 
 
 def check_conditions(conditions: Any, determined: bool) -> dict[str, BaseCondition]:
@@ -123,11 +142,11 @@ def _check_values(value: Any, n: int, title: str) -> None:
     _check_finite(value, title)
 
 
-def _check_misfit(value: Any, n: int, title: str, pairs: bool = False) -> None:
+def _check_misfit(value: Any, n: int, title: str) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{title} must give a tensor, got {type(value).__name__}.")
     crossed = value.shape == (n, n) and n > _MOST_AT_ONCE
-    fits = value.ndim in (1, 2) and (pairs or len(value) == n)
+    fits = value.ndim in (1, 2) and len(value) == n
     if not fits or crossed:
         hint = " A term of shape (n, 1) met one of shape (n,): drop the axis of the former."
         raise ValueError(

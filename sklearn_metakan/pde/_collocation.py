@@ -107,7 +107,10 @@ class Collocation:
         share = size / size.mean().clamp_min(torch.finfo(torch.float64).tiny) + 1
         kept = len(domain.anchors)  # they come first
         share[:kept] = 0
-        chosen = share.multinomial(min(n, len(pool)) - kept, generator=self.generator)
+        left = min(n, len(pool)) - kept
+        if left <= 0:
+            return pool[:kept]
+        chosen = share.multinomial(left, generator=self.generator)
         return torch.cat([pool[:kept], pool[chosen]])
 
     def _on_boundary(self, n: int) -> PointSet:

@@ -225,7 +225,7 @@ class Periodic(BaseCondition):
         for m in range(1, self.order + 1):
             across = [self.axis] * m
             parts.append(low.d(*across) - high.d(*across))
-        return torch.cat(parts)
+        return torch.cat([part.reshape(len(part), -1) for part in parts], 1)
 
     def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
         raise NotImplementedError

@@ -57,6 +57,10 @@ NETWORK = """\
         Steps of AdamW. "auto" is 5,000.
     lbfgs_iter : int, default=<lbfgs_iter>
         Iterations of L-BFGS after them, on points that stay as they are.
+    lm_iter : int, default=<lm_iter>
+        Iterations of Levenberg-Marquardt at the end: least squares for all parameters at once,
+        by far the most accurate where these are some thousands at most. Each solves a linear
+        system of their number; more points than parameters keep it from fitting the points.
     weight_decay : float or "auto", default="auto"
         Of AdamW. "auto" is <adamw_weight_decay>.<meta_decay>
     basis : str, default="<basis>"
@@ -74,7 +78,7 @@ TRAINING = """\
     device : str or torch.device, default="auto"
         "auto" is CUDA where there is some, but the CPU inside a joblib worker.
     precision : {"auto", "float64", "float32", "tf32", "bf16"}, default="auto"
-        "auto" is float64 if lbfgs_iter > 0, else float32.
+        "auto" is float64 if lbfgs_iter or lm_iter is set, else float32.
     working_memory : float, default=None
         MiB that a layer, and ``predict``, may take for what is made in blocks.
     random_state : int, RandomState or None, default=None

@@ -60,7 +60,7 @@ class _EdgeJet(torch.autograd.Function):
         flat = weights.flatten(0, 1)
         for rows in blocks(x, weights):
             at = x[rows]
-            y[rows] = _combined(basis.values(at, 0, 0), dictionary).flatten(1) @ flat
+            y[rows] = edges_summed(_combined(basis.values(at, 0, 0), dictionary), weights)
             for m, product in enumerate(products, 1):
                 part = product[rows]
                 features = _combined(basis.values(at, 0, m), dictionary)
@@ -101,14 +101,24 @@ def edge_jet_plain(
     weights: Tensor,
     products: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """The same in plain PyTorch, all at once; differentiable any number of times."""
-    y = _combined(basis.evaluate(x), dictionary).flatten(1) @ weights.flatten(0, 1)
-    out = x.new_zeros(len(x), products[0].shape[1], weights.shape[2])
+    """The same in plain PyTorch, all at once; differentiable any number of times.
+
+    Weights may be those of each sample, (n, in, C, out).
+    """
+    y = edges_summed(_combined(basis.evaluate(x), dictionary), weights)
+    out = x.new_zeros(len(x), products[0].shape[1], weights.shape[-1])
     for m, product in enumerate(products, 1):
         features = _combined(basis.evaluate(x, derivative=m), dictionary)
         term = product @ _jacobian(features, weights)
         out = out + torch.nn.functional.pad(term, (0, 0, out.shape[1] - term.shape[1], 0))
     return y, out
+
+
+def edges_summed(features: Tensor, weights: Tensor) -> Tensor:
+    """``sum_ic F_nic V_ico``, or with weights of each sample ``V_nico``: (n, out)."""
+    if weights.ndim == 4:
+        return torch.einsum("nic,nico->no", features, weights)
+    return features.flatten(1) @ weights.flatten(0, 1)
 
 
 def blocks(x: Tensor, weights: Tensor) -> Iterator[slice]:
@@ -125,6 +135,8 @@ def _combined(features: Tensor, dictionary: Tensor | None) -> Tensor:
 
 def _jacobian(features: Tensor, weights: Tensor) -> Tensor:
     """``phi_oi^(m)(x_i)`` of each sample: (b, in, C) and (in, C, out) -> (b, in, out)."""
+    if weights.ndim == 4:
+        return torch.einsum("nic,nico->nio", features, weights)
     return (features.transpose(0, 1) @ weights).transpose(0, 1)
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from sklearn_metakan.pde._captured import CapturedPhysics
 from sklearn_metakan.pde._collocation import Batch, Steps
+from sklearn_metakan.pde._least_squares import LeastSquares
+from sklearn_metakan.pde._levenberg_marquardt import LevenbergMarquardt
 from sklearn_metakan.training import KANNet, Progress, is_captured
 
 REPORT = 100  # steps between two readings of the losses
@@ -24,6 +26,8 @@ class PDENet(KANNet):
         the norm that all have together, renewed at every reading and smoothed.
     truth : callable, optional
         Of the module: its relative error, recorded at every reading.
+    working_memory : float, optional
+        MiB that the gradients of single points may take; see ``LeastSquares``.
 
     Source: Wang, Sankaran, Wang, Perdikaris, "An expert's guide to training PINNs" (2023),
     equation 2.13.
@@ -34,10 +38,12 @@ class PDENet(KANNet):
         *args: Any,
         loss_weights: Mapping[str, float] | str = "balanced",
         truth: Callable[[Any], float] | None = None,
+        working_memory: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.loss_weights, self.truth = loss_weights, truth
+        self.working_memory = working_memory
         self.weights_: dict[str, float] = {}
         self._names: list[str] = []  # of the terms
         self._factors: Tensor | None = None  # their weights, where a captured step reads them
@@ -50,7 +56,7 @@ class PDENet(KANNet):
         return self
 
     def _captured(self, data: Any) -> CapturedPhysics | None:
-        if not is_captured(self, len(data)):
+        if self._of_squares or not is_captured(self, len(data)):
             return None
         return CapturedPhysics(self, self.eager_step)
 
@@ -83,6 +89,23 @@ class PDENet(KANNet):
         if self.truth is not None:
             self.history.record("error", self.truth(self.module_))
 
+    @property
+    def _of_squares(self) -> bool:
+        """Whether its steps solve for all parameters at once."""
+        return isinstance(self.optimizer_, LevenbergMarquardt)
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        if not self._of_squares:
+            return super().train_step(batch, **fit_params)
+        self._set_training(True)
+        physics, optimizer = self.module_, self.optimizer_
+        problem = LeastSquares(
+            physics, batch[0], self._weight, optimizer.trained, self.working_memory
+        )
+        loss, terms = self._total(problem.first)
+        optimizer.step(problem)
+        return {"loss": loss, "y_pred": torch.cat([loss[None], terms])}
+
     def evaluate(self, batch: Any) -> dict[str, Any]:
         return self.gradients(batch)
 
@@ -114,8 +137,9 @@ class PDENet(KANNet):
         return self.weights_.get(name, 1.0)
 
     def _is_due(self) -> bool:
-        """L-BFGS minimises one function: its weights stay."""
-        stays = isinstance(self.optimizer_, torch.optim.LBFGS) and self.weights_
+        """L-BFGS and Levenberg-Marquardt minimise one function: its weights stay."""
+        one = self._of_squares or isinstance(self.optimizer_, torch.optim.LBFGS)
+        stays = one and self.weights_
         return self.loss_weights == "balanced" and not stays
 
     def _balance(self, batch: tuple[Batch, int]) -> None:

@@ -31,6 +31,7 @@ SOLVER_CONSTRAINTS: dict[str, Any] = {
     "hidden_layer_sizes": WIDTHS,
     "max_iter": [StrOptions({"auto"}), _NOT_NEGATIVE_COUNT],
     "lbfgs_iter": [_NOT_NEGATIVE_COUNT],
+    "lm_iter": [_NOT_NEGATIVE_COUNT],
     "derivatives": [StrOptions(set(get_args(Derivatives)))],
     "n_directions": [COUNT],
     "n_interior": [COUNT],
@@ -45,8 +46,10 @@ SOLVER_CONSTRAINTS: dict[str, Any] = {
 
 def check_settings(solver: Any) -> None:
     """What no single range can say."""
-    if solver.max_iter == 0 and solver.lbfgs_iter == 0:
-        raise ValueError("max_iter=0 and lbfgs_iter=0 leave nothing to train; raise one of them.")
+    if solver.max_iter == solver.lbfgs_iter == solver.lm_iter == 0:
+        raise ValueError(
+            "max_iter=0, lbfgs_iter=0 and lm_iter=0 leave nothing to train; raise one of them."
+        )
     for name, value in (solver.pde_params or {}).items():
         if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, Real):
             raise ValueError(f"pde_params must map names to numbers, got {name!r}: {value!r}.")
@@ -61,8 +64,9 @@ def check_settings(solver: Any) -> None:
             f"causal={solver.causal} contradicts derivatives={solver.derivatives!r}: causal "
             "weights need squared residuals. Set derivatives='exact' or causal=None."
         )
-    if solver.derivatives != "exact" and solver.lbfgs_iter:
-        raise ValueError(
-            f"lbfgs_iter={solver.lbfgs_iter} contradicts derivatives={solver.derivatives!r}: a "
-            "line search needs the exact loss. Set lbfgs_iter=0 or derivatives='exact'."
-        )
+    for name in ("lbfgs_iter", "lm_iter"):
+        if solver.derivatives != "exact" and getattr(solver, name):
+            raise ValueError(
+                f"{name}={getattr(solver, name)} contradicts derivatives={solver.derivatives!r}: "
+                f"it compares exact losses. Set {name}=0 or derivatives='exact'."
+            )

@@ -67,13 +67,19 @@ class Physics(nn.Module):
             name: self._mean(r * second[name] if name in second else r.square(), x)
             for name, r in first.items()
         }
-        for name in self.conditions:
-            losses[name] = self.misfit(name, batch[name]).square().mean()
-        if DATA in batch:
-            assert self.target is not None
-            points = batch[DATA][0][0]
-            losses[DATA] = (self.trial.columns(points) - self.target).square().mean()
+        for name, sets in batch.items():
+            if name != EQUATION:
+                losses[name] = self.misfit(name, sets).square().mean()
         return losses
+
+    def misfits(
+        self, name: str, sets: Sequence[PointSet], rows: slice = slice(None)
+    ) -> dict[str, Tensor]:
+        """What the losses of a term, at some rows of its points, are mean squares of."""
+        part = [(x[rows], None if normal is None else normal[rows]) for x, normal in sets]
+        if name == EQUATION:
+            return self.residuals(part[0][0])
+        return {name: self.misfit(name, part, rows)}
 
     def residuals(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The equation's residuals at x, each (n,)."""
@@ -82,8 +88,11 @@ class Physics(nn.Module):
             named = self._named(x, self.trial.field(x, request=request, generator=generator))
         return {name: freed(r) for name, r in named.items()}
 
-    def misfit(self, name: str, sets: Sequence[PointSet]) -> Tensor:
-        """What is zero where the condition holds; its Laplacian is exact."""
+    def misfit(self, name: str, sets: Sequence[PointSet], rows: slice = slice(None)) -> Tensor:
+        """What is zero where the condition, or these rows of data, hold; Laplacians are exact."""
+        if name == DATA:
+            assert self.target is not None
+            return self.trial.columns(sets[0][0]) - self.target[rows]
         request = self.requests.get(name, frozenset())
         with self.exact(), self._graph() as freed:
             fields = [self.trial.field(x, normal, request=request) for x, normal in sets]
@@ -136,13 +145,19 @@ class Physics(nn.Module):
     def _mean(self, squares: Tensor, x: Tensor) -> Tensor:
         if self.causal is None:
             return squares.mean()
+        return (self.causal_weights(squares.detach(), x) * squares).sum()
+
+    def causal_weights(self, squares: Tensor, x: Tensor) -> Tensor:
+        """What each squared residual counts, (n)."""
+        assert self.causal is not None
         epsilon, t0, t1 = self.causal
         place = ((x[:, -1] - t0) / (t1 - t0) * CHUNKS).long().clamp(0, CHUNKS - 1)
         sums = squares.new_zeros(CHUNKS).index_add(0, place, squares)
         counts = squares.new_zeros(CHUNKS).index_add(0, place, torch.ones_like(squares))
         chunks = sums / counts.clamp_min(1)
-        earlier = chunks.detach().cumsum(0) - chunks.detach()
-        return ((-epsilon * earlier).exp() * chunks).sum() / (counts > 0).sum()
+        earlier = chunks.cumsum(0) - chunks
+        of_chunks = (-epsilon * earlier).exp() / counts.clamp_min(1) / (counts > 0).sum()
+        return of_chunks[place]
 
 
 def named_residuals(found: Any) -> dict[str, Tensor]:

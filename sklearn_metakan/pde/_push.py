@@ -11,6 +11,7 @@ from sklearn_metakan.nn._dropout import Dropout
 from sklearn_metakan.pde._channels import Channels, bell
 from sklearn_metakan.pde._constants import indices
 from sklearn_metakan.pde._edge_jet import edge_jet
+from sklearn_metakan.pde._per_sample import PerSample
 
 _ELEMENTWISE = (nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.Softplus)
 
@@ -18,7 +19,7 @@ _ELEMENTWISE = (nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.Softplus)
 def steps(network: nn.Module) -> list[nn.Module] | None:
     """The modules that a network applies one after the other; None if one is not known."""
     found = [*_flat(network)]
-    known = (KANLinear, nn.Linear, *_ELEMENTWISE)
+    known = (KANLinear, nn.Linear, PerSample, *_ELEMENTWISE)
     return found if all(isinstance(module, known) for module in found) else None
 
 
@@ -88,6 +89,8 @@ def _step(module: nn.Module, x: Tensor, values: Tensor, plan: Channels) -> tuple
     if isinstance(module, nn.Linear):
         return module(x), values @ module.weight.T
     products = bell(values, plan)
+    if isinstance(module, PerSample):
+        return module.push(x, products)
     if isinstance(module, KANLinear):
         y, values = edge_jet(module, x, products)
         return y if module.bias is None else y + module.bias, values

@@ -113,8 +113,6 @@ def _lacks_boundary(domain: Domain) -> bool:
 
 def _has_time(domain: Domain, variables: tuple[str, ...] | None) -> bool:
     of_domain = any(isinstance(part, SpaceTime) for part in domain._leaves())
-    if variables is not None and "t" in variables[:-1]:
-        raise ValueError(f"variables must have 't', the time, last, got {variables!r}.")
     return of_domain or (variables is not None and variables[-1] == "t")
 
 
@@ -143,6 +141,8 @@ def _variables(variables: Any, dim: int) -> tuple[str, ...] | None:
         raise ValueError(
             f"variables must be {dim} different names, one for each coordinate, got {variables!r}."
         )
+    if "t" in names[:-1]:
+        raise ValueError(f"variables must have 't', the time, last, got {variables!r}.")
     return names
 
 

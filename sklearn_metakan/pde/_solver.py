@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from torch import Tensor, nn
 
-from sklearn_metakan.pde._checks import check_conditions, check_physics
+from sklearn_metakan.pde._checks import check_conditions, check_least_squares, check_physics
 from sklearn_metakan.pde._collocation import Collocation, Counts, Steps
 from sklearn_metakan.pde._evaluate import RelativeError
+from sklearn_metakan.pde._levenberg_marquardt import LevenbergMarquardt
 from sklearn_metakan.pde._net import REPORT, PDENet, PDEProgress
 from sklearn_metakan.pde._parameters import SOLVER_CONSTRAINTS, check_settings
 from sklearn_metakan.pde._physics import Physics, build_physics
@@ -27,6 +28,7 @@ from sklearn_metakan.training import (
 )
 
 STEPS = 5000  # what max_iter="auto" means
+LM_REPORT = 10  # steps of Levenberg-Marquardt between two readings of the losses
 TEST_POINTS, TEST_SEED = 2000, 0  # where a known solution is compared, and scores are taken
 
 
@@ -79,6 +81,8 @@ class TrainedSolver(BaseKANEstimator):
             self._start(problem, conditions, seeds[0])
             collocation = self._collocation(problem, seeds[1])
             check_physics(self._physics, collocation.draw(), self.loss_weights)
+            if self.lm_iter:
+                check_least_squares(self._physics)
             self._solve(collocation, seeds[2])
         return self
 
@@ -136,7 +140,13 @@ class TrainedSolver(BaseKANEstimator):
         settings.pop("penalty", None)  # weight decay is AdamW's alone here
         if "optimizer__param_groups" in settings:
             settings["optimizer__param_groups"].append(("pde_params.*", {"weight_decay": 0.0}))
-        return settings | {"loss_weights": self.loss_weights or {}}
+        more = {"loss_weights": self.loss_weights or {}, "working_memory": self.working_memory}
+        return settings | more
+
+    def _solver_settings(self, solver: str) -> dict[str, Any]:
+        if solver == "lm":
+            return {"optimizer": LevenbergMarquardt, "lr": 1.0}
+        return super()._solver_settings(solver)
 
     def _make_criterion(self) -> nn.Module:
         return nn.Identity()  # Physics gives the losses itself
@@ -144,7 +154,7 @@ class TrainedSolver(BaseKANEstimator):
     def _choose_execution(self, data_dtype: np.dtype) -> Execution:
         precision = self.precision
         if precision == "auto":
-            precision = "float64" if self.lbfgs_iter else "float32"
+            precision = "float64" if self.lbfgs_iter or self.lm_iter else "float32"
         return choose_execution(self.device, precision, data_dtype, self.solver)
 
     def _collocation(self, problem: Problem, seed: int) -> Collocation:
@@ -159,24 +169,33 @@ class TrainedSolver(BaseKANEstimator):
         )
 
     def _solve(self, collocation: Collocation, seed: int) -> None:
-        """AdamW on points that change, then L-BFGS on points that stay."""
+        """AdamW, L-BFGS on points that stay, Levenberg-Marquardt."""
         steps = STEPS if self.max_iter == "auto" else self.max_iter
         goes_well = True
         if steps:
             schedule = LearningRateSchedule(self.learning_rate_schedule, steps)
             goes_well = self._train_steps(collocation, steps, self.resample_every, schedule)
-        if self.lbfgs_iter and goes_well:
-            before = self.net_
-            self._begin_again(seed, "lbfgs")
-            self.net_.goes_on_from(before)
-            self._train_steps(collocation, self.lbfgs_iter, None)
+        for solver, count, every, report in (
+            ("lbfgs", self.lbfgs_iter, None, REPORT),
+            ("lm", self.lm_iter, self.resample_every, LM_REPORT),
+        ):
+            if count and goes_well:
+                before = self.net_
+                self._begin_again(seed, solver)
+                self.net_.goes_on_from(before)
+                goes_well = self._train_steps(collocation, count, every, report=report)
         self._record()
 
     def _train_steps(
-        self, collocation: Collocation, steps: int, every: int | None, *callbacks: Any
+        self,
+        collocation: Collocation,
+        steps: int,
+        every: int | None,
+        *callbacks: Any,
+        report: int = REPORT,
     ) -> bool:
         """Whether training ended neither by an interrupt nor in numbers that are not finite."""
-        counts = [REPORT] * (steps // REPORT) + [steps % REPORT] * (steps % REPORT > 0)
+        counts = [report] * (steps // report) + [steps % report] * (steps % report > 0)
         net, monitor = self.net_, Monitor(None, 0.0, restore_best=False, expects_convergence=False)
         net.planned_steps_, net.truth = steps, self._truth()
         data = Steps(collocation, self._residual_size, counts, every)

@@ -115,16 +115,22 @@ class CapturedStep:
         return False
 
     def _record(self) -> Any:
-        graph = torch.cuda.CUDAGraph()
+        graph, generators = torch.cuda.CUDAGraph(), self.generators()
+        before = [generator.clone_state() for generator in generators]
         with warnings.catch_warnings():  # newer versions register generators on their own
             warnings.simplefilter("ignore")
-            for generator in self.generators():
+            for generator in generators:
                 graph.register_generator_state(generator)
-        with (
-            self._aside() as stream,
-            torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
-        ):
-            self.found = self.step()
+        try:
+            with (
+                self._aside() as stream,
+                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+            ):
+                self.found = self.step()
+        except BaseException:  # a capture that is cut short leaves generators unusable
+            for generator, state in zip(generators, before, strict=True):
+                generator.graphsafe_set_state(state)
+            raise
         return graph
 
     def step(self) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector
 
 PROMPTS = ("*.prompts", "*.edge_scale")
 META_LEARNERS = ("*.meta_learner.*",)
@@ -54,11 +54,13 @@ class LBFGS(torch.optim.LBFGS):
                 self.n_evaluations += 1
             return self._seen[1] * self._units
 
-        start = parameters_to_vector(parameters).detach().clone()
+        start = [parameter.detach().clone() for parameter in parameters]
         try:
             super().step(remembering)
         except BaseException:  # such as an interrupt in a line search: no trial point stays
-            vector_to_parameters(start, parameters)
+            with torch.no_grad():
+                for parameter, before in zip(parameters, start, strict=True):
+                    parameter.copy_(before)
             raise
         if not evaluated:  # no step from a stationary point; the caller still waits for its loss
             self._seen = None

@@ -87,7 +87,18 @@ SETTINGS = {
     "no domain": ({"domain": None}, "domain is missing"),
     "causal": ({"causal": 1.0}, "causal=1.0 needs a time"),
     "causal sdgd": ({"causal": 1.0, "derivatives": "sdgd"}, "contradicts derivatives='sdgd'"),
-    "lbfgs sdgd": ({"lbfgs_iter": 5, "derivatives": "sdgd"}, "a line search needs the exact"),
+    **{
+        f"{name} sdgd": ({name: 5, "derivatives": "sdgd"}, f"{name}=5 contradicts derivatives")
+        for name in ("lbfgs_iter", "lm_iter")
+    },
+    "autograd lm": (
+        {"residual": lambda x, u: u(x), "conditions": [Dirichlet()], "lm_iter": 5},
+        "lm_iter needs derivatives from the field",
+    ),
+    "many unknowns": (
+        {"hidden_layer_sizes": (80, 80), "lm_iter": 5},
+        "at most 20,000; the network has",
+    ),
     "nothing to do": ({"max_iter": 0}, "leave nothing to train"),
     "weights": ({"loss_weights": {"edge": 2.0}}, "loss_weights must name losses"),
     "negative weight": ({"loss_weights": {"dirichlet": -1}}, "must be numbers of at least 0"),

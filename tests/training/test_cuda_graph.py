@@ -424,14 +424,11 @@ def test_card_captured_training_repeats_exactly():
 
 
 @on_card
-def test_card_true_raises_for_callbacks_and_other_optimizers():
+def test_card_true_raises_for_callbacks():
     with pytest.raises(ValueError, match="each batch"):
         KANRegressor(
             **CARD, callbacks=[callback_with("on_batch_end")], net_params={"cuda_graph": True}
         ).fit(X, Y)
-    with pytest.raises(ValueError, match="solver='adamw'"):
-        other = {"optimizer": torch.optim.Adagrad, "cuda_graph": True}
-        KANRegressor(**CARD, net_params=other).fit(X, Y)
 
 
 @on_card
@@ -442,7 +439,9 @@ def test_card_callbacks_for_each_batch_go_eagerly(method):
 
 
 @on_card
-@pytest.mark.parametrize("callback", [ChangesDecay(), Freezer("layers.1.*", at=3)], ids=str)
+@pytest.mark.parametrize(
+    "callback", [ChangesDecay(), Freezer("layers.1.*", at=3)], ids=["decay", "freeze"]
+)
 def test_card_changed_settings_lead_to_another_capture(callback):
     model = KANRegressor(**CARD, callbacks=[callback])
     assert_same_training(*(with_graph(model, value).fit(X, Y) for value in ("auto", False)))

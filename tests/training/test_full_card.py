@@ -234,7 +234,12 @@ def little_memory():
     torch.cuda.empty_cache()
     limit = torch.cuda.memory_reserved() + 160 * 2**20
     total = torch.cuda.get_device_properties(0).total_memory
-    yield lambda: torch.cuda.set_per_process_memory_fraction(limit / total)
+
+    def restrict():
+        torch.cuda.empty_cache()  # what is kept from before would do for a second fit
+        torch.cuda.set_per_process_memory_fraction(limit / total)
+
+    yield restrict
     torch.cuda.set_per_process_memory_fraction(1.0)
 
 
