@@ -79,7 +79,8 @@ class Classification(ClassifierMixin, DataEstimator):
             if len(self.classes_) < 2:
                 raise ValueError(
                     f"{type(self).__name__} needs at least 2 classes in y, got only one class: "
-                    f"{declared.tolist()[0]!r}."
+                    f"{declared.tolist()[0]!r}. Where others come in later calls of partial_fit, "
+                    "name all of them in classes=."
                 )
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):

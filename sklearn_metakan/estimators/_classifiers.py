@@ -1,5 +1,6 @@
 """KANs for classification of tables."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,7 +67,7 @@ class KANClassifier(_TabularClassifier):
 
     def __init__(
         self,
-        hidden_layer_sizes: tuple[int, ...] = (64,),
+        hidden_layer_sizes: Sequence[int] = (64,),
         *,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
@@ -92,7 +93,7 @@ class KANClassifier(_TabularClassifier):
         working_memory: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        callbacks: list[Any] | None = None,
+        callbacks: Sequence[Any] | None = None,
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())
@@ -150,7 +151,7 @@ class MetaKANClassifier(_TabularClassifier):
 
     def __init__(
         self,
-        hidden_layer_sizes: tuple[int, ...] = (64,),
+        hidden_layer_sizes: Sequence[int] = (64,),
         *,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
@@ -183,7 +184,7 @@ class MetaKANClassifier(_TabularClassifier):
         working_memory: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        callbacks: list[Any] | None = None,
+        callbacks: Sequence[Any] | None = None,
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())

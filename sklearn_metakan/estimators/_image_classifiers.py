@@ -1,6 +1,6 @@
 """KANs for classification of images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -71,7 +71,7 @@ class KANImageClassifier(_ImageClassifier):
 
     def __init__(
         self,
-        hidden_channels: tuple[int, ...] = (8, 16),
+        hidden_channels: Sequence[int] = (8, 16),
         *,
         strides: int | tuple[int, ...] = 2,
         kernel_size: int = 3,
@@ -103,7 +103,7 @@ class KANImageClassifier(_ImageClassifier):
         working_memory: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        callbacks: list[Any] | None = None,
+        callbacks: Sequence[Any] | None = None,
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())
@@ -163,7 +163,7 @@ class MetaKANImageClassifier(_ImageClassifier):
 
     def __init__(
         self,
-        hidden_channels: tuple[int, ...] = (8, 16),
+        hidden_channels: Sequence[int] = (8, 16),
         *,
         strides: int | tuple[int, ...] = 2,
         kernel_size: int = 3,
@@ -202,7 +202,7 @@ class MetaKANImageClassifier(_ImageClassifier):
         working_memory: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        callbacks: list[Any] | None = None,
+        callbacks: Sequence[Any] | None = None,
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())

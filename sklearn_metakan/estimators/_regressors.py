@@ -1,5 +1,6 @@
 """KANs for regression."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -164,7 +165,7 @@ class KANRegressor(_TabularRegressor):
 
     def __init__(
         self,
-        hidden_layer_sizes: tuple[int, ...] = (64,),
+        hidden_layer_sizes: Sequence[int] = (64,),
         *,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
@@ -192,7 +193,7 @@ class KANRegressor(_TabularRegressor):
         working_memory: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        callbacks: list[Any] | None = None,
+        callbacks: Sequence[Any] | None = None,
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())
@@ -257,7 +258,7 @@ class MetaKANRegressor(_TabularRegressor):
 
     def __init__(
         self,
-        hidden_layer_sizes: tuple[int, ...] = (64,),
+        hidden_layer_sizes: Sequence[int] = (64,),
         *,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
@@ -292,7 +293,7 @@ class MetaKANRegressor(_TabularRegressor):
         working_memory: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        callbacks: list[Any] | None = None,
+        callbacks: Sequence[Any] | None = None,
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())

@@ -4,11 +4,12 @@ Only the inputs of the layer are saved; features and Jacobians are made again, b
 on the way back.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sklearn_metakan.basis import Basis
 from sklearn_metakan.nn import KANLinear
@@ -60,10 +61,10 @@ class _EdgeJet(torch.autograd.Function):
         flat = weights.flatten(0, 1)
         for rows in blocks(x, weights):
             at = x[rows]
-            y[rows] = edges_summed(_combined(basis.values(at, 0, 0), dictionary), weights)
+            y[rows] = edges_summed(combined(basis.values(at, 0, 0), dictionary), weights)
             for m, product in enumerate(products, 1):
                 part = product[rows]
-                features = _combined(basis.values(at, 0, m), dictionary)
+                features = combined(basis.values(at, 0, m), dictionary)
                 if part.shape[1] > FEW:
                     term = part @ _jacobian(features, weights)
                 else:
@@ -105,10 +106,10 @@ def edge_jet_plain(
 
     Weights may be those of each sample, (n, in, C, out).
     """
-    y = edges_summed(_combined(basis.evaluate(x), dictionary), weights)
+    y = edges_summed(combined(basis.evaluate(x), dictionary), weights)
     out = x.new_zeros(len(x), products[0].shape[1], weights.shape[-1])
     for m, product in enumerate(products, 1):
-        features = _combined(basis.evaluate(x, derivative=m), dictionary)
+        features = combined(basis.evaluate(x, derivative=m), dictionary)
         term = product @ _jacobian(features, weights)
         out = out + torch.nn.functional.pad(term, (0, 0, out.shape[1] - term.shape[1], 0))
     return y, out
@@ -117,8 +118,38 @@ def edge_jet_plain(
 def edges_summed(features: Tensor, weights: Tensor) -> Tensor:
     """``sum_ic F_nic V_ico``, or with weights of each sample ``V_nico``: (n, out)."""
     if weights.ndim == 4:
-        return torch.einsum("nic,nico->no", features, weights)
+        total: Tensor = _Shared.apply(features, weights, edges_summed)
+        return total
     return features.flatten(1) @ weights.flatten(0, 1)
+
+
+class _Shared(torch.autograd.Function):
+    """A product with weights of each sample that are all the same, as views of one tensor.
+
+    Forward it is one product with that tensor; on the way back the weights get the gradient of
+    each sample, the product of its features and of what comes back.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weights: Tensor, product: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        ctx.save_for_backward(features, weights)
+        return product(features, weights[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        features, weights = ctx.saved_tensors
+        by_edge = grad[:, None] if grad.ndim == 2 else grad  # (n, 1 or in, out)
+        of_features = None
+        if ctx.needs_input_grad[0]:
+            if grad.ndim == 2:
+                flat = grad @ weights[0].flatten(0, 1).T
+                of_features = flat.unflatten(1, features.shape[1:])
+            else:
+                of_features = (grad.transpose(0, 1) @ weights[0].transpose(1, 2)).transpose(0, 1)
+        return of_features, features[..., None] * by_edge[:, :, None], None
 
 
 def blocks(x: Tensor, weights: Tensor) -> Iterator[slice]:
@@ -129,14 +160,22 @@ def blocks(x: Tensor, weights: Tensor) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, max(1, len(x)), size))
 
 
-def _combined(features: Tensor, dictionary: Tensor | None) -> Tensor:
-    return features if dictionary is None else features @ dictionary
+def combined(features: Tensor, dictionary: Tensor | None) -> Tensor:
+    """``F_nic D_cp``, or F without a dictionary, as one product: not a small one for each row."""
+    if dictionary is None:
+        return features
+    n, inputs, _ = features.shape
+    by_function = features.permute(2, 1, 0)
+    if by_function.is_contiguous():  # as splines lie on a CPU
+        return (dictionary.T @ by_function.flatten(1)).unflatten(1, (inputs, n)).permute(2, 1, 0)
+    return (features.flatten(0, 1) @ dictionary).unflatten(0, (n, inputs))
 
 
 def _jacobian(features: Tensor, weights: Tensor) -> Tensor:
     """``phi_oi^(m)(x_i)`` of each sample: (b, in, C) and (in, C, out) -> (b, in, out)."""
     if weights.ndim == 4:
-        return torch.einsum("nic,nico->nio", features, weights)
+        slopes: Tensor = _Shared.apply(features, weights, _jacobian)
+        return slopes
     return (features.transpose(0, 1) @ weights).transpose(0, 1)
 
 
@@ -163,7 +202,7 @@ def _gradients(
         at = x[rows]
         for m in range(len(products) + 1):
             raw = basis.values(at, 0, m)
-            features = _combined(raw, dictionary)
+            features = combined(raw, dictionary)
             if m == 0:
                 features_grad = _from_value(y_grad[rows], features, weights, weights_grad)
             else:
@@ -176,7 +215,7 @@ def _gradients(
             if dictionary is not None:
                 if dictionary_grad is not None:
                     dictionary_grad += raw.flatten(0, 1).T @ features_grad.flatten(0, 1)
-                features_grad = features_grad @ dictionary.T
+                features_grad = combined(features_grad, dictionary.T)
             if x_grad is not None:
                 x_grad[rows] += basis.contract(features_grad, at, 0, m + 1)
     return [x_grad, dictionary_grad, weights_grad, *products_grad]

@@ -10,7 +10,7 @@ from sklearn_metakan.nn import KAN, KANLinear
 from sklearn_metakan.nn._dropout import Dropout
 from sklearn_metakan.pde._channels import Channels, bell
 from sklearn_metakan.pde._constants import indices
-from sklearn_metakan.pde._edge_jet import edge_jet
+from sklearn_metakan.pde._edge_jet import combined, edge_jet
 from sklearn_metakan.pde._per_sample import PerSample
 
 _ELEMENTWISE = (nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.Softplus)
@@ -122,8 +122,7 @@ def _first_layer(
     weights, dictionary = layer.source.generate(by_input, shared), layer.source.dictionary(shared)
 
     def features(m: int) -> Tensor:
-        raw = layer.basis.evaluate(x, derivative=m)
-        return raw if dictionary is None else raw @ dictionary
+        return combined(layer.basis.evaluate(x, derivative=m), dictionary)
 
     y = features(0).flatten(1) @ weights.flatten(0, 1)
     pieces: dict[int, Tensor] = {}  # by place: whole runs of channels

@@ -174,7 +174,7 @@ class KANPDESolver(_Solver):
         resample_every: int | None = 1,
         loss_weights: dict[str, float] | str | None = None,
         causal: float | None = None,
-        hidden_layer_sizes: tuple[int, ...] = (32, 32),
+        hidden_layer_sizes: Sequence[int] = (32, 32),
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
@@ -190,7 +190,7 @@ class KANPDESolver(_Solver):
         working_memory: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        callbacks: list[Any] | None = None,
+        callbacks: Sequence[Any] | None = None,
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())
@@ -262,7 +262,7 @@ class MetaKANPDESolver(_Solver):
         resample_every: int | None = 1,
         loss_weights: dict[str, float] | str | None = None,
         causal: float | None = None,
-        hidden_layer_sizes: tuple[int, ...] = (32, 32),
+        hidden_layer_sizes: Sequence[int] = (32, 32),
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
@@ -285,7 +285,7 @@ class MetaKANPDESolver(_Solver):
         working_memory: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        callbacks: list[Any] | None = None,
+        callbacks: Sequence[Any] | None = None,
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +28,7 @@ STEPS = 3000  # what max_iter="auto" means for AdamW, within bounds on the passe
 _TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate", "loss"}
 _TRAINING |= {"weight_decay", "dropout", "augment", "grid_size", "quantile", "device"}
 _TRAINING |= {"precision", "working_memory", "net_params"}
+_NOT_OF_THE_NETWORK = {"backend", "init"}  # options of the module that may change at any time
 
 
 class BaseKANEstimator(BaseEstimator):
@@ -154,7 +156,8 @@ class BaseKANEstimator(BaseEstimator):
     def _build(self, shape: dict[str, Any], execution: Execution, seed: int) -> None:
         """Make ``net_`` with freshly started parameters; ``shape`` has what follows from data."""
         settings = shape | {"dtype": execution.dtype, "working_memory": self.working_memory}
-        self._network = settings | self._network_settings() | deepcopy(self._module_params())
+        self._module_settings = deepcopy(self._module_params())
+        self._network = settings | self._network_settings() | self._module_settings
         self._execution = execution
         self._begin(self._network | {"seed": seed}, self.solver)
 
@@ -213,18 +216,27 @@ class BaseKANEstimator(BaseEstimator):
         """
         settings = self._network_settings().items()
         pairs = {
-            name: (self._network[name], now)
-            for name, now in settings
+            name: (self._network[name], value)
+            for name, value in settings
             if name not in self._of_training
         }
-        bias = self._network.get("bias", False), self._module_params().get("bias", False)
-        pairs["net_params['module__bias']"] = bias
-        for name, (then, now) in (pairs | more).items():
-            if then != now:
+        then, now = self._module_settings, self._module_params()
+        for name in sorted(({*then} | {*now}) - _NOT_OF_THE_NETWORK):
+            unset = self._network_default(name)
+            pairs[f"net_params['module__{name}']"] = then.get(name, unset), now.get(name, unset)
+        for name, (before, present) in (pairs | more).items():
+            if before != present:
                 raise ValueError(
                     f"Training that goes on (warm_start, partial_fit) cannot change {name} from "
-                    f"{then!r} to {now!r}; call fit with warm_start=False."
+                    f"{before!r} to {present!r}; call fit with warm_start=False."
                 )
+
+    def _network_default(self, name: str) -> Any:
+        """Of a parameter of the network's class, None if it has no such."""
+        modules = self.net_.module_.modules()
+        network = next(module for module in modules if isinstance(module, KANNetwork))
+        known = signature(type(network)).parameters.get(name)
+        return None if known is None else known.default
 
     def _training_settings(self, solver: str) -> dict[str, Any]:
         user = {k: v for k, v in (self.net_params or {}).items() if not k.startswith("module__")}

@@ -333,6 +333,12 @@ def test_partial_fit_takes_classes_in_any_order(classifier):
 
 
 @both
+def test_a_first_call_with_one_class_names_the_remedy(classifier):
+    with pytest.raises(ValueError, match=r"only one class: 0.*name all of them in classes="):
+        classifier(**STEPS).partial_fit(X, np.zeros(len(X), int))
+
+
+@both
 def test_partial_fit_without_classes_takes_those_of_the_first_call(classifier):
     model = classifier(**STEPS).partial_fit(X, TWO)
     assert list(model.classes_) == ["no", "yes"]

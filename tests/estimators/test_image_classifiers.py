@@ -316,6 +316,8 @@ def test_training_goes_on():
         model.set_params(norm=None).fit(GREY.swapaxes(1, 2), LABELS)
     with pytest.raises(ValueError, match="cannot change scale_inputs from 'auto' to 'standard'"):
         model.set_params(scale_inputs="standard").fit(GREY, LABELS)
+    with pytest.raises(ValueError, match=r"\['module__hidden_range'\] from 3.0 to 2.0"):
+        model.set_params(scale_inputs="auto", net__module__hidden_range=2.0).fit(GREY, LABELS)
     assert model.image_shape_ == (1, 6, 5)
 
 

@@ -668,6 +668,12 @@ def test_going_on_takes_another_backend_but_no_bias(regressor):
     assert {layer.backend for layer in model.module_.kan_layers()} == {"reference"}
     with pytest.raises(ValueError, match=r"cannot change net_params\['module__bias'\] from False"):
         model.set_params(net__module__bias=True).fit(X, Y)
+    with pytest.raises(ValueError, match=r"cannot change net_params\['module__bias'\] from False"):
+        model.partial_fit(X, Y)
+    model.set_params(net_params={"module__bias": False}).fit(X, Y)  # as it was
+    model.set_params(net_params={"module__bias": True}, warm_start=False).fit(X, Y)
+    with pytest.raises(ValueError, match=r"\['module__bias'\] from True to False"):
+        model.set_params(net_params=None, warm_start=True).fit(X, Y)
 
 
 @both

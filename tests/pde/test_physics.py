@@ -111,6 +111,13 @@ def test_points_change_every_so_many_steps():
     assert all(torch.equal(a, b) for a, b in zip(points(1), points(1), strict=True))
 
 
+def test_rad_with_as_many_anchors_as_points_draws_no_others():
+    anchors = [[0.25], [0.5], [0.75]]
+    points = collocation(Interval(0, 1, anchors=anchors), n=3, sampling="rad")
+    batch = points.draw(lambda x: x[:, 0].abs())
+    assert batch[EQUATION][0][0].tolist() == anchors
+
+
 def test_rad_draws_where_the_residual_is_large():
     points = collocation(Interval(-1, 1), n=2000, sampling="rad")
     batch = points.draw(lambda x: (x[:, 0] > 0).double())
