@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from sklearn_metakan.basis import Basis
 from sklearn_metakan.nn import KANLinear
+from sklearn_metakan.ops._kernels import times
 
 # MiB that features and Jacobians of a block may take; on a CPU, measured.
 BLOCK_MEMORY = {"cpu": 16.0, "cuda": 256.0}
@@ -161,14 +162,8 @@ def blocks(x: Tensor, weights: Tensor) -> Iterator[slice]:
 
 
 def combined(features: Tensor, dictionary: Tensor | None) -> Tensor:
-    """``F_nic D_cp``, or F without a dictionary, as one product: not a small one for each row."""
-    if dictionary is None:
-        return features
-    n, inputs, _ = features.shape
-    by_function = features.permute(2, 1, 0)
-    if by_function.is_contiguous():  # as splines lie on a CPU
-        return (dictionary.T @ by_function.flatten(1)).unflatten(1, (inputs, n)).permute(2, 1, 0)
-    return (features.flatten(0, 1) @ dictionary).unflatten(0, (n, inputs))
+    """``F_nic D_cp``, or F without a dictionary."""
+    return features if dictionary is None else times(dictionary.T, features)
 
 
 def _jacobian(features: Tensor, weights: Tensor) -> Tensor:
