@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from sklearn_metakan.training import _solvers
 from sklearn_metakan.training._callbacks import Monitor, Progress, check_callbacks
 from sklearn_metakan.training._data import TensorData
 from sklearn_metakan.training._execution import Execution, choose_execution, threads_for
+from sklearn_metakan.training._going_on import check_unchanged, module_options
 from sklearn_metakan.training._net import KANNet, Score
 from sklearn_metakan.training._net_params import check_net_params, check_param_groups
 from sklearn_metakan.training._net_pickle import packed_net, unpack_into
@@ -28,7 +28,6 @@ STEPS = 3000  # what max_iter="auto" means for AdamW, within bounds on the passe
 _TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate", "loss"}
 _TRAINING |= {"weight_decay", "dropout", "augment", "grid_size", "quantile", "device"}
 _TRAINING |= {"precision", "working_memory", "net_params"}
-_NOT_OF_THE_NETWORK = {"backend", "init"}  # options of the module that may change at any time
 
 
 class BaseKANEstimator(BaseEstimator):
@@ -220,23 +219,8 @@ class BaseKANEstimator(BaseEstimator):
             for name, value in settings
             if name not in self._of_training
         }
-        then, now = self._module_settings, self._module_params()
-        for name in sorted(({*then} | {*now}) - _NOT_OF_THE_NETWORK):
-            unset = self._network_default(name)
-            pairs[f"net_params['module__{name}']"] = then.get(name, unset), now.get(name, unset)
-        for name, (before, present) in (pairs | more).items():
-            if before != present:
-                raise ValueError(
-                    f"Training that goes on (warm_start, partial_fit) cannot change {name} from "
-                    f"{before!r} to {present!r}; call fit with warm_start=False."
-                )
-
-    def _network_default(self, name: str) -> Any:
-        """Of a parameter of the network's class, None if it has no such."""
-        modules = self.net_.module_.modules()
-        network = next(module for module in modules if isinstance(module, KANNetwork))
-        known = signature(type(network)).parameters.get(name)
-        return None if known is None else known.default
+        options = self._module_settings, self._module_params()
+        check_unchanged(pairs | module_options(self.net_.module_, *options) | more)
 
     def _training_settings(self, solver: str) -> dict[str, Any]:
         user = {k: v for k, v in (self.net_params or {}).items() if not k.startswith("module__")}
