@@ -97,6 +97,8 @@ def make_run(
     }
     if model != "metakan":
         values |= {"source": "", "prompt_learning_rate": None}
+        if options.name == "table":  # what is given is for the MetaKAN
+            values |= {"width": known["width"], "depth": known["depth"]}
     return Run(problem=problem, dim=dim, model=model, seed=seed, device=options.device, **values)
 
 

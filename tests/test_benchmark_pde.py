@@ -145,7 +145,7 @@ def test_table_runs_models_beside_each_other(bench):
     runs = list(bench.main.table_runs(options))
     assert len(runs) == len(set(runs)) == 2 * 3 * len(bench.table.LINES)
     widths = {(run.model, run.width) for run in runs}
-    assert widths == {("metakan", 72), ("mlp", 72)}
+    assert widths == {("metakan", 72), ("mlp", 128), ("mlp", 32)}
     some = bench.main._parse(["table", "--device", "cpu", "--problems", "poisson-ball"])
     networks = {(r.model, r.source, r.width, r.depth, r.dim) for r in bench.main.table_runs(some)}
     assert networks == {

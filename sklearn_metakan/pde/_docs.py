@@ -58,9 +58,9 @@ NETWORK = """\
     lbfgs_iter : int, default=<lbfgs_iter>
         Iterations of L-BFGS after them, on points that stay as they are.
     lm_iter : int, default=<lm_iter>
-        Iterations of Levenberg-Marquardt at the end: least squares for all parameters at once,
-        by far the most accurate where these are some thousands at most. Each solves a linear
-        system of their number; more points than parameters keep it from fitting the points.
+        Iterations of Levenberg-Marquardt at the end, least squares for all parameters at once,
+        at most 20,000: each solves a linear system of their number. Points as
+        ``resample_every`` says; more of them than parameters keep it from fitting the points.
     weight_decay : float or "auto", default="auto"
         Of AdamW. "auto" is <adamw_weight_decay>.<meta_decay>
     basis : str, default="<basis>"

@@ -142,14 +142,13 @@ class _Shared(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
         features, weights = ctx.saved_tensors
-        by_edge = grad[:, None] if grad.ndim == 2 else grad  # (n, 1 or in, out)
+        of_value = grad.ndim == 2  # else of the Jacobian, (n, in, out)
         of_features = None
-        if ctx.needs_input_grad[0]:
-            if grad.ndim == 2:
-                flat = grad @ weights[0].flatten(0, 1).T
-                of_features = flat.unflatten(1, features.shape[1:])
-            else:
-                of_features = (grad.transpose(0, 1) @ weights[0].transpose(1, 2)).transpose(0, 1)
+        if ctx.needs_input_grad[0] and of_value:
+            of_features = _from_value(grad, features, weights[0], None)
+        elif ctx.needs_input_grad[0]:
+            of_features = (grad.transpose(0, 1) @ weights[0].transpose(1, 2)).transpose(0, 1)
+        by_edge = grad[:, None] if of_value else grad
         return of_features, features[..., None] * by_edge[:, :, None], None
 
 

@@ -1,12 +1,13 @@
 """The loss of a step as a sum of squares, linearised in all parameters at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sklearn_metakan.ops._products import slices
 from sklearn_metakan.pde._collocation import EQUATION, Batch
 from sklearn_metakan.pde._per_sample import PerSample, per_sample
 from sklearn_metakan.pde._physics import Physics
@@ -50,8 +51,10 @@ class LeastSquares:
         trained: Sequence[Tensor],
         memory: float | None = None,
     ) -> None:
+        modules = steps(physics.trial.network)
+        assert modules is not None  # check_least_squares has seen to it
         self.physics, self.batch, self.trained = physics, batch, trained
-        self.places, size = {}, 0
+        self.modules, self.places, size = modules, {}, 0
         for parameter in trained:
             self.places[id(parameter)] = slice(size, size + parameter.numel())
             size += parameter.numel()
@@ -59,66 +62,68 @@ class LeastSquares:
         device = trained[0].device.type
         memory = BLOCK_MEMORY["cpu" if device == "cpu" else "cuda"] if memory is None else memory
         self.block = memory * 2**20 / _COPIES / trained[0].element_size()
-        self.factors: dict[str, float] = {}
-        self.weights: dict[str, Tensor] = {}
-        self.first = self._start(factor)
-
-    def _start(self, factor: Callable[[str], float]) -> dict[str, Tensor]:
-        terms = {}
-        for term, found in self._misfits():
-            for name, r in found.items():
-                x, squares = self.batch[term][0][0], r.square()
-                weights = torch.full_like(squares, 1 / squares.numel())
-                if term == EQUATION and self.physics.causal is not None:
-                    weights = self.physics.causal_weights(squares, x)
-                self.weights[name], self.factors[name] = weights, factor(name)
-                terms[name] = (weights * squares).sum()
-        return terms
+        found = self._misfits()
+        self.factors = {name: factor(name) for r in found.values() for name in r}
+        self.weights = {
+            name: self._weights(term, r) for term, rows in found.items() for name, r in rows.items()
+        }
+        self.first = self._terms(found)
 
     @torch.no_grad()
-    def _misfits(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        for term, sets in self.batch.items():
-            yield term, self.physics.misfits(term, sets)
+    def _misfits(self) -> dict[str, dict[str, Tensor]]:
+        """By term, and by the name of the loss."""
+        return {term: self.physics.misfits(term, sets) for term, sets in self.batch.items()}
+
+    def _weights(self, term: str, r: Tensor) -> Tensor:
+        if term == EQUATION and self.physics.causal is not None:
+            return self.physics.causal_weights(r.square(), self.batch[term][0][0])
+        return torch.full_like(r, 1 / r.numel())
+
+    def _terms(self, found: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        return {
+            name: (self.weights[name] * r.square()).sum()
+            for rows in found.values()
+            for name, r in rows.items()
+        }
+
+    def _summed(self, terms: Mapping[str, Tensor]) -> float:
+        return float(
+            torch.stack([self.factors[n] * term.double() for n, term in terms.items()]).sum()
+        )
 
     @property
     def total(self) -> float:
         """L where it was made."""
-        return float(sum(self.factors[name] * float(term) for name, term in self.first.items()))
+        return self._summed(self.first)
 
     def loss(self) -> float:
         """L at the parameters' present values."""
-        total = torch.zeros((), dtype=torch.float64, device=self.trained[0].device)
-        for _, found in self._misfits():
-            for name, r in found.items():
-                total += self.factors[name] * (self.weights[name] * r.square()).sum()
-        return float(total)
+        return self._summed(self._terms(self._misfits()))
 
     def normal_equations(self) -> tuple[Tensor, Tensor]:
         """``J' V J`` (P, P) and ``J' V r`` (P), J = dr / dparameters, V = f v: float64."""
         like = self.trained[0]
         matrix = torch.zeros(self.size, self.size, dtype=torch.float64, device=like.device)
         vector = matrix.new_zeros(self.size)
+        size = self._rows_at_once()
         for term, sets in self.batch.items():
-            n = len(sets[0][0])
-            rows = self._rows_at_once()
-            for start in range(0, n, rows):
-                part = slice(start, min(start + rows, n))
-                for weights, r, jacobian in self._linearised(term, part):
+            for rows in slices(len(sets[0][0]), size):
+                for weights, r, jacobian in self._linearised(term, rows):
                     scaled = jacobian * weights[:, None]
                     matrix.addmm_(scaled.T, jacobian)
                     vector.addmv_(scaled.T, r)
         return matrix, vector
 
     def _rows_at_once(self) -> int:
-        modules = steps(self.physics.trial.network)
-        assert modules is not None
-        numbers = sum(leaf.numel() for layer in per_sample(modules, 1)[1] for leaf in layer.leaves)
+        _, layers = per_sample(self.modules, 1)
+        numbers = sum(leaf.numel() for layer in layers for leaf in layer.leaves)
         return max(1, int(self.block / (numbers + self.size)))
 
     @torch.enable_grad()
     def _linearised(self, term: str, rows: slice) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Weights, residuals and their gradients (n, P), for each column of a term's losses."""
-        physics, layers = _of_samples(self.physics, rows.stop - rows.start)
+        network, layers = per_sample(self.modules, rows.stop - rows.start)
+        physics = _with(self.physics, trial=_with(self.physics.trial, network=network))
         found = physics.misfits(term, self.batch[term], rows)
         columns = [
             (self.factors[name] * weights, column)
@@ -168,14 +173,6 @@ class LeastSquares:
 
 def _columns(rows: Tensor) -> tuple[Tensor, ...]:
     return rows.reshape(len(rows), -1).unbind(1)
-
-
-def _of_samples(physics: Physics, n: int) -> tuple[Physics, list[PerSample]]:
-    """The same physics with weights of its own for each of n samples."""
-    modules = steps(physics.trial.network)
-    assert modules is not None
-    network, layers = per_sample(modules, n)
-    return _with(physics, trial=_with(physics.trial, network=network)), layers
 
 
 def _with(module: Any, **parts: nn.Module) -> Any:

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector
 
 from sklearn_metakan.pde._least_squares import LeastSquares
+from sklearn_metakan.training import set_values
 
 MOST_PARAMETERS = 20_000  # matrices (P, P) of float64: 3 GB
 _TRIES = 12  # of a step, each more damped than the one before
@@ -53,13 +53,16 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         """One step from the parameters' present values, or none if no damping lowers the loss."""
         before = problem.total
         matrix, vector = problem.normal_equations()
-        start = parameters_to_vector(self.trained).clone()
+        trained = self.trained
+        start = [parameter.clone() for parameter in trained]
+        sizes = [parameter.numel() for parameter in trained]
         damping, accepted = self.damping, False
         try:
             for _ in range(_TRIES):
                 delta = self._solved(matrix, vector)
                 if delta is not None:
-                    self._set(start - delta.to(start.dtype))
+                    parts = zip(start, delta.split(sizes), strict=True)
+                    set_values(trained, [p - d.view_as(p).to(p.dtype) for p, d in parts])
                     decrease = before - problem.loss()
                     if decrease > 0:  # not NaN
                         accepted = True
@@ -68,7 +71,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
                 self.damping *= 4
         finally:
             if not accepted:
-                self._set(start)
+                set_values(trained, start)
                 self.damping = damping
 
     def _solved(self, matrix: Tensor, vector: Tensor) -> Tensor | None:
@@ -86,9 +89,3 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             self.damping = max(self.damping / 4, 1e-15)
         elif ratio < _BADLY:
             self.damping *= 2
-
-    def _set(self, values: Tensor) -> None:
-        place = 0
-        for parameter in self.trained:
-            parameter.copy_(values[place : place + parameter.numel()].view_as(parameter))
-            place += parameter.numel()

@@ -6,7 +6,6 @@ which are what is wanted, take memory.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +101,7 @@ def per_sample(modules: Sequence[nn.Module], n: int) -> tuple[nn.Sequential, lis
         elif isinstance(module, nn.Linear):
             network.append(PerSampleLinear(module, n))
         else:
-            network.append(copy(module))
+            network.append(module)
     return network, [layer for layer in network if isinstance(layer, PerSample)]
 
 

@@ -25,6 +25,7 @@ from sklearn_metakan.training._parameters import (
 )
 from sklearn_metakan.training._schedules import LearningRateSchedule
 from sklearn_metakan.training._seeding import draw_seeds
+from sklearn_metakan.training._solvers import set_values
 from sklearn_metakan.training._store import store
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "draw_seeds",
     "fill_docstring",
     "is_captured",
+    "set_values",
     "store",
     "weighted_accuracy",
     "weighted_r2",

@@ -58,14 +58,19 @@ class LBFGS(torch.optim.LBFGS):
         try:
             super().step(remembering)
         except BaseException:  # such as an interrupt in a line search: no trial point stays
-            with torch.no_grad():
-                for parameter, before in zip(parameters, start, strict=True):
-                    parameter.copy_(before)
+            set_values(parameters, start)
             raise
         if not evaluated:  # no step from a stationary point; the caller still waits for its loss
             self._seen = None
         with torch.enable_grad():
             return remembering() / self._units
+
+
+@torch.no_grad()
+def set_values(parameters: Iterable[nn.Parameter], values: Iterable[Tensor]) -> None:
+    """In place, so that what reads the parameters' memory, such as a graph, sees them."""
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)
 
 
 def adamw_settings(

@@ -88,7 +88,10 @@ SETTINGS = {
     "causal": ({"causal": 1.0}, "causal=1.0 needs a time"),
     "causal sdgd": ({"causal": 1.0, "derivatives": "sdgd"}, "contradicts derivatives='sdgd'"),
     **{
-        f"{name} sdgd": ({name: 5, "derivatives": "sdgd"}, f"{name}=5 contradicts derivatives")
+        f"{name} sdgd": (
+            {name: 5, "derivatives": "sdgd"},
+            f"{name}=5 contradicts derivatives='sdgd': it compares exact losses. Set {name}=0",
+        )
         for name in ("lbfgs_iter", "lm_iter")
     },
     "autograd lm": (

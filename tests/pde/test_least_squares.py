@@ -186,7 +186,7 @@ def test_what_hardly_matters_is_not_divided_by_zero():
     assert float(b.detach()) == pytest.approx(1.0, abs=0.01)
 
 
-HELMHOLTZ = {"hidden_layer_sizes": (6,), "n_interior": 150, "random_state": 0, "device": "cpu"}
+QUICK = {"hidden_layer_sizes": (6,), "n_interior": 150, "random_state": 0, "device": "cpu"}
 
 
 def bump(x, u):
@@ -198,7 +198,7 @@ def test_the_solution_is_found_within_few_iterations():
     x = np.linspace(0, 1, 101)[:, None]
     exact = np.sin(np.pi * x[:, 0])
     for Solver in (KANPDESolver, MetaKANPDESolver):
-        solver = Solver(**problem, **HELMHOLTZ, max_iter=0, lm_iter=25, n_boundary=2).fit()
+        solver = Solver(**problem, **QUICK, max_iter=0, lm_iter=25, n_boundary=2).fit()
         assert solver.n_iter_ == 25 and solver.loss_terms_["step"].tolist() == [10, 20, 25]
         assert solver.loss_curve_[-1] < 1e-3 * solver.loss_curve_[0]
         assert np.abs(solver.predict(x) - exact).max() < 1e-3
@@ -212,17 +212,17 @@ def test_constants_of_the_equation_are_found():
     x = np.linspace(0, 1, 40)[:, None]
     solver = KANPDESolver(
         residual, domain=Interval(0, 1), conditions=[Dirichlet(0.0)], pde_params={"nu": 1.0},
-        max_iter=200, lm_iter=30, n_boundary=2, **HELMHOLTZ,
+        max_iter=200, lm_iter=30, n_boundary=2, **QUICK,
     ).fit(x, 0.5 * np.sin(np.pi * x[:, 0]))  # fmt: skip
     assert solver.pde_params_["nu"] == pytest.approx(2.0, rel=1e-3)
 
 
 def test_it_goes_on_from_the_other_solvers():
     settings = {"max_iter": 50, "lbfgs_iter": 20, "lm_iter": 10, "loss_weights": "balanced"}
-    solver = KANPDESolver(**problems.HeatCube(2).settings, **HELMHOLTZ, **settings).fit()
+    solver = KANPDESolver(**problems.HeatCube(2).settings, **QUICK, **settings).fit()
     assert solver.loss_terms_["step"].tolist() == [50, 70, 80]
     assert solver.loss_curve_[2] < solver.loss_curve_[0]
-    again = KANPDESolver(**problems.HeatCube(2).settings, **HELMHOLTZ, **settings).fit()
+    again = KANPDESolver(**problems.HeatCube(2).settings, **QUICK, **settings).fit()
     assert again.loss_curve_ == solver.loss_curve_
 
 
