@@ -126,9 +126,9 @@ class MetaCoefficients(_Coefficients):
 
     Attributes
     ----------
-    prompts : Parameter of shape (in_features, out_features, p)
+    prompts : Parameter of shape (in_features, p, out_features)
         z_oi, started as standard normal numbers. Of a convolution, one for each edge:
-        (in_channels, *kernel, out_features, p).
+        (in_channels, *kernel, p, out_features).
     edge_scale : Parameter of shape (in_features, out_features) or None
     gain : Tensor of shape ()
         s, fixed: 1 / sqrt(in_features), so that one meta-learner serves layers of any
@@ -158,11 +158,11 @@ class MetaCoefficients(_Coefficients):
         self._set_shape(in_features, out_features)
         self.meta_learner = meta_learner
         self.register_buffer("gain", torch.tensor(self.in_features**-0.5, dtype=dtype))
-        edges = (*self.in_shape, out_features)
-        self.prompts = nn.Parameter(torch.zeros(*edges, meta_learner.prompt_dim, dtype=dtype))
+        shape = (*self.in_shape, meta_learner.prompt_dim, out_features)
+        self.prompts = nn.Parameter(torch.zeros(shape, dtype=dtype))
         self.edge_scale: nn.Parameter | None = None
         if edge_scale:
-            self.edge_scale = nn.Parameter(torch.ones(edges, dtype=dtype))
+            self.edge_scale = nn.Parameter(torch.ones(*self.in_shape, out_features, dtype=dtype))
 
     @property
     def n_functions(self) -> int:
@@ -172,7 +172,7 @@ class MetaCoefficients(_Coefficients):
     def numbers_per_input(self) -> int:
         learner = self.meta_learner
         if learner.is_linear:
-            return 3 * learner.prompt_dim * self.out_features
+            return learner.prompt_dim * self.out_features
         numbers = 2 * learner.hidden_dim + 2 * learner.n_functions + learner.prompt_dim
         return 2 * numbers * self.out_features  # measured
 
@@ -190,7 +190,7 @@ class MetaCoefficients(_Coefficients):
         learner = self.meta_learner
         prompts, *scale = by_input
         if learner.is_linear:
-            return prompts.transpose(1, 2)  # (b, p, out)
+            return prompts
         weights = learner.apply_with(self.scaled(shared), prompts)
         return weights * scale[0][:, None, :] if scale else weights
 

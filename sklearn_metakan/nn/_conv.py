@@ -169,7 +169,7 @@ class KANConv2d(_KANConv):
     >>> layer(torch.rand(2, 4, 6, 5)).shape
     torch.Size([2, 8, 6, 5])
     >>> source.prompts.shape
-    torch.Size([4, 3, 3, 8, 1])
+    torch.Size([4, 3, 3, 1, 8])
     """
 
     n_dimensions = 2

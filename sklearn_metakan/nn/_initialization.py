@@ -114,11 +114,12 @@ def _start_direct(weight: Tensor, layer: "KANLayer", generator: torch.Generator 
 def _start_prompts(
     source: MetaCoefficients, fan_in: int, generator: torch.Generator | None, init: Init
 ) -> None:
-    source.prompts.copy_(_normal(source.prompts, generator))
+    prompts = source.prompts
+    prompts.copy_(_normal(prompts.mT, generator).mT)  # edge by edge
     source.gain.fill_(fan_in**-0.5)
     if init == "paper":
         n_edges = source.in_features * source.out_features
-        source.prompts.mul_((2 / (n_edges + source.prompts.shape[-1])) ** 0.5)
+        prompts.mul_((2 / (n_edges + prompts.shape[-2])) ** 0.5)
         source.gain.fill_(1.0)
     if source.edge_scale is not None:
         scale = source.edge_scale
@@ -168,7 +169,7 @@ def _trace_prior(
     order = torch.arange(count)
     level = torch.special.ndtr(prompts.double().cpu())[:, order % p]
     waves = 2**0.5 * torch.cos(torch.pi * (1 + order // p) * level)  # (prompts, count)
-    hidden = meta_learner.hidden(prompts).T.double().cpu()  # (prompts, H)
+    hidden = meta_learner.hidden(prompts.T).T.double().cpu()  # (prompts, H)
     centred = hidden - hidden.mean(0)
     ridge = 1e-3 * centred.pow(2).mean() * len(centred)
     gram = centred.T @ centred + ridge * torch.eye(centred.shape[1], dtype=centred.dtype)

@@ -28,7 +28,7 @@ class MetaLearner(nn.Module):
 
     Shape
     -----
-    Prompts (..., out, p) -> coefficients (..., C, out).
+    Prompts (..., p, out) -> coefficients (..., C, out).
 
     Trainable numbers: (p + 1) H + (H + 1) C, or p C if linear.
 
@@ -39,7 +39,7 @@ class MetaLearner(nn.Module):
     --------
     >>> import torch
     >>> meta_learner = MetaLearner(prompt_dim=1, hidden_dim=16, n_functions=9)
-    >>> meta_learner(torch.zeros(4, 3, 1)).shape
+    >>> meta_learner(torch.zeros(4, 1, 3)).shape
     torch.Size([4, 9, 3])
     >>> sum(p.numel() for p in meta_learner.parameters())
     185
@@ -88,11 +88,11 @@ class MetaLearner(nn.Module):
         )
 
     def hidden(self, prompts: Tensor) -> Tensor:
-        """The hidden layer, (..., out, p) -> (H, edges)."""
+        """The hidden layer, (..., p, out) -> (H, edges)."""
         return self._hidden(prompts, self.hidden_weight, self.hidden_bias)
 
     def _hidden(self, prompts: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        columns = prompts.flatten(0, -2).T.contiguous()  # (p, edges)
+        columns = prompts.movedim(-2, 0).flatten(1)  # (p, edges)
         return ACTIVATIONS[self.activation].plain(torch.addmm(bias, weight, columns))
 
     def apply_with(self, parameters: Sequence[Tensor], prompts: Tensor) -> Tensor:
@@ -101,11 +101,12 @@ class MetaLearner(nn.Module):
         One product over all edges: 2.5 times faster than one for each input (CPU).
         """
         if self.is_linear:
-            return parameters[0] @ prompts.transpose(-1, -2)
+            return parameters[0] @ prompts
         hidden_weight, hidden_bias, output_bias, output_weight = parameters
         hidden = self._hidden(prompts, hidden_weight, hidden_bias)
         coefficients = torch.addmm(output_bias, output_weight, hidden)  # (C, edges)
-        return coefficients.unflatten(1, prompts.shape[:-1]).movedim(0, -2)
+        shape = (*prompts.shape[:-2], prompts.shape[-1])
+        return coefficients.unflatten(1, shape).movedim(0, -2)
 
     def forward(self, prompts: Tensor) -> Tensor:
         return self.apply_with(tuple(self.parameters()), prompts)

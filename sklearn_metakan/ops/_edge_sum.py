@@ -32,7 +32,7 @@ class CoefficientSource(Protocol):
         Of a convolution's source, an input is a pair of channel and kernel position.
     activation : str or None
         Of the hidden layer, if weights come from ``M(z) = W_2 act(W_1 z + b_1) + b_2``;
-        the tensors are then prompts (in, out, p) and perhaps scales (in, out), and shared
+        the tensors are then prompts (in, p, out) and perhaps scales (in, out), and shared
         W_1 (H, p), b_1 (H, 1), b_2 (C, 1) and W_2 (C, H).
     """
 
@@ -94,7 +94,7 @@ def edge_sum(
         that is less; then "blocked".
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
-        0.8 times the layer's input, output and four times its parameters, but at least 4.
+        0.7 times the layer's input, output and four times its parameters, but at least 4.
 
     Returns
     -------

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sklearn_metakan.ops._activations import ACTIVATIONS
 from sklearn_metakan.ops._kernels import Weights
+from sklearn_metakan.ops._products import slices
 
 if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
@@ -24,30 +25,30 @@ FEWEST_EDGES = 64  # of a tile, where the memory is too small for more
 
 
 class LinearWeights(Weights):
-    """Of a linear meta-learner: the prompts (in, out, p) themselves, as (p, b, out)."""
+    """Of a linear meta-learner: the prompts (in, p, out) themselves, as (p, b, out)."""
 
     functions_first = True
 
     @property
     def numbers_per_input(self) -> int:
-        return 2 * self.by_input[0].shape[2] * self.source.out_features
+        return 2 * self.by_input[0][0].numel()
 
     def make(self, inputs: slice) -> Tensor:
-        return self.by_input[0].detach()[inputs].permute(2, 0, 1).flatten(0, 1)
+        return self.by_input[0].detach()[inputs].transpose(0, 1).flatten(0, 1)
 
     def remake(self, inputs: slice) -> Tensor:
         return self.make(inputs)
 
     def new_gradient(self, inputs: slice, one_product: bool) -> Tensor:
         into = self._grad(0)[inputs]
-        b, out, p = into.shape
-        return into.flatten(1) if p == 1 else into.new_empty(p * b, out)  # in its place, or not
+        b, p, out = into.shape
+        return into.flatten(0, 1) if p == 1 else into.new_empty(p * b, out)  # in its place, or not
 
     def backward(self, inputs: slice, gradient: Tensor) -> None:
         into = self._grad(0)[inputs]
-        b, out, p = into.shape
+        b, p, out = into.shape
         if p > 1:
-            into.copy_(gradient.view(p, b, out).permute(1, 2, 0))
+            into.copy_(gradient.view(p, b, out).transpose(0, 1))
 
 
 class MetaWeights(Weights):
@@ -66,7 +67,7 @@ class MetaWeights(Weights):
         self.scaled = source.scaled(shared)
         self._own = [t.detach() for t in self.scaled]
         self._activation = ACTIVATIONS[str(source.activation)]
-        (self.functions, hidden), p = self._own[3].shape, by_input[0].shape[2]
+        (self.functions, hidden), p = self._own[3].shape, by_input[0].shape[1]
         edge = self.numbers_per_edge * by_input[0].element_size()
         self._tile = max(FEWEST_EDGES, room // edge)
         self._edges_learn = any(t.requires_grad for t in by_input)
@@ -82,14 +83,14 @@ class MetaWeights(Weights):
     @property
     def numbers_per_edge(self) -> int:
         """Numbers held for one edge of a tile."""
-        (functions, hidden), p = self._own[3].shape, self.by_input[0].shape[2]
+        (functions, hidden), p = self._own[3].shape, self.by_input[0].shape[1]
         return 3 * hidden + 2 * functions + p + 1
 
     def make(self, inputs: slice) -> Tensor:
         prompts, scale = self._edges(inputs)
-        made = prompts.new_empty(self.functions, len(prompts))
-        for edges in self._tiles(len(prompts)):
-            _, hidden = self._hidden(self._columns(prompts[edges]))
+        made = prompts.new_empty(self.functions, prompts.shape[1])
+        for edges in self._tiles(prompts):
+            _, hidden = self._hidden(self._columns(prompts[:, edges]))
             weights = self._coefficients(hidden, made[:, edges])
             if scale is not None:
                 weights.mul_(scale[edges])
@@ -105,14 +106,14 @@ class MetaWeights(Weights):
     def backward(self, inputs: slice, gradient: Tensor) -> None:
         prompts, scale = self._edges(inputs)
         gradient = gradient.view(self.functions, -1)
-        of_edges = [self._grad(k)[inputs].flatten(0, 1) for k in range(len(self.by_input))]
-        for edges in self._tiles(len(prompts)):
-            columns = self._columns(prompts[edges])
+        of_prompts, of_scale = self._edges_grad(inputs)
+        for edges in self._tiles(prompts):
+            columns = self._columns(prompts[:, edges])
             before, hidden = self._hidden(columns)
             grad = gradient[:, edges]
             if scale is not None:
                 product = self._coefficients(hidden).mul_(grad)
-                torch.sum(product, 0, out=of_edges[1][edges])
+                torch.sum(product, 0, out=of_scale[edges])
                 grad = torch.mul(grad, scale[edges], out=product)
             hidden_grad = self._own[3].T @ grad
             self._activation.backward(hidden_grad, before, hidden)
@@ -121,7 +122,8 @@ class MetaWeights(Weights):
                 self._totals[1].add_(grad.sum(1, keepdim=True))
                 self._totals[2].addmm_(grad, hidden.T)
             if self._edges_learn:
-                of_edges[0][edges] = (self._own[0].T @ hidden_grad).T
+                torch.mm(self._own[0].T, hidden_grad, out=of_prompts[:, edges])
+        keep(of_prompts, self._grad(0)[inputs])
 
     def finish(self) -> list[Tensor | None]:
         if self._totals:
@@ -133,20 +135,23 @@ class MetaWeights(Weights):
         return [grad if t.requires_grad else None for grad, t in pairs]
 
     def _edges(self, inputs: slice) -> tuple[Tensor, Tensor | None]:
-        """Prompts (edges, p) and scales (edges)."""
-        prompts, *scale = (t.detach()[inputs].flatten(0, 1) for t in self.by_input)
-        return prompts, scale[0] if scale else None
+        """Prompts (p, edges) and scales (edges)."""
+        prompts, *scale = (t.detach()[inputs] for t in self.by_input)
+        return by_number(prompts), scale[0].flatten() if scale else None
 
-    def _tiles(self, edges: int) -> Iterator[slice]:
-        return (
-            slice(start, min(start + self._tile, edges)) for start in range(0, edges, self._tile)
-        )
+    def _edges_grad(self, inputs: slice) -> tuple[Tensor, Tensor]:
+        """Uninitialised room for the gradients of both; of scales only if there are some."""
+        into = [self._grad(k)[inputs] for k in range(len(self.by_input))]
+        return by_number(into[0]), into[-1].flatten()
+
+    def _tiles(self, prompts: Tensor) -> Iterator[slice]:
+        return slices(prompts.shape[1], self._tile)
 
     def _columns(self, prompts: Tensor) -> Tensor:
         """z and a one below it, (p + 1, edges)."""
-        edges, p = prompts.shape
+        p, edges = prompts.shape
         columns = prompts.new_ones(p + 1, edges)
-        columns[:p] = prompts.T
+        columns[:p] = prompts
         return columns
 
     def _hidden(self, columns: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,3 +164,14 @@ class MetaWeights(Weights):
     def _coefficients(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
         """``W_2 act(a) + b_2``, (C, edges)."""
         return torch.addmm(self._own[2], self._own[3], hidden, out=out)
+
+
+def by_number(prompts: Tensor) -> Tensor:
+    """(in, p, out) -> (p, edges); a view for p = 1."""
+    return prompts.transpose(0, 1).flatten(1)
+
+
+def keep(numbers: Tensor, prompts: Tensor) -> None:
+    """The way back from ``by_number``, into ``prompts``, unless it was a view of them."""
+    if numbers.data_ptr() != prompts.data_ptr():
+        prompts.copy_(numbers.view(len(numbers), len(prompts), -1).transpose(0, 1))

@@ -26,7 +26,7 @@ MOST_STEPS = 6  # kinks in one cell of the index; where there are more, a binary
 
 def is_piecewise(source: "CoefficientSource", by_input: Sequence[Tensor]) -> bool:
     """Whether weights may be read from a table of lines, and are so many that it pays."""
-    inputs, outputs, p = by_input[0].shape
+    inputs, p, outputs = by_input[0].shape
     on_cpu = by_input[0].device.type == "cpu"
     return source.activation == "relu" and p == 1 and on_cpu and inputs * outputs >= LEAST_EDGES
 
@@ -40,10 +40,10 @@ class PiecewiseWeights(MetaWeights):
 
     def make(self, inputs: slice) -> Tensor:
         prompts, scale = self._edges(inputs)
-        made = prompts.new_empty(self.functions, len(prompts))
+        made = prompts.new_empty(self.functions, prompts.shape[1])
         pieces = _Pieces(self._lines[0], prompts)
-        for edges in self._tiles(len(prompts)):
-            z = prompts[edges, 0]
+        for edges in self._tiles(prompts):
+            z = prompts[0, edges]
             weights = self._on_lines(pieces.of(z), z, made[:, edges])
             if scale is not None:
                 weights.mul_(scale[edges])
@@ -52,17 +52,17 @@ class PiecewiseWeights(MetaWeights):
     def backward(self, inputs: slice, gradient: Tensor) -> None:
         prompts, scale = self._edges(inputs)
         gradient = gradient.view(self.functions, -1)
-        of_edges = [self._grad(k)[inputs].flatten() for k in range(len(self.by_input))]
+        of_prompts, of_scale = self._edges_grad(inputs)
         pieces = _Pieces(self._lines[0], prompts)
-        for edges in self._tiles(len(prompts)):
-            z, grad = prompts[edges, 0], gradient[:, edges]
+        for edges in self._tiles(prompts):
+            z, grad = prompts[0, edges], gradient[:, edges]
             piece = pieces.of(z)
             if scale is not None:
                 product = self._on_lines(piece, z, torch.empty_like(grad)).mul_(grad)
-                torch.sum(product, 0, out=of_edges[1][edges])
+                torch.sum(product, 0, out=of_scale[edges])
                 grad = torch.mul(grad, scale[edges], out=product)
             if self._edges_learn:
-                self._of_prompts(piece, grad, of_edges[0][edges])
+                self._of_prompts(piece, grad, of_prompts[0, edges])
             if self._totals:
                 where = piece.expand(self.functions, -1)
                 found = torch.zeros_like(self._lines_grad)  # a tile's own: many small sums

@@ -32,17 +32,14 @@ def fused_kernels(
     dictionary = source.dictionary(shared)
     dtype, precision, most = _products(device), _dots(device), _most_programs(device)
     weights: Weights
-    if dictionary is not None:
-        functions = dictionary.shape[1]
-        weights = meta.LinearWeights(source, by_input, shared, functions, dtype)
-    elif source.activation is not None and _fits(source, by_input, shared):
+    if source.activation is not None and _fits(source, by_input, shared):
         programs = max(1, min(most, source.in_features * source.out_features // EDGES_OF_A_PROGRAM))
         weights = meta.MetaWeights(source, by_input, shared, dtype, precision, programs)
     else:
         weights = Weights(source, by_input, shared)
     first = weights.functions_first
     if isinstance(basis, BSplineBasis) and supports(basis, derivative):
-        return SplineFeatures(basis, dictionary, first, dtype, precision, most), weights
+        return SplineFeatures(basis, dictionary, first, dtype, most), weights
     return Features(basis, derivative, dictionary, first), weights
 
 
@@ -54,7 +51,7 @@ def _fits(
     return (
         hidden <= meta.MOST_HIDDEN
         and functions <= meta.MOST_FUNCTIONS
-        and by_input[0].shape[2] <= meta.MOST_PROMPTS
+        and by_input[0].shape[1] <= meta.MOST_PROMPTS
     )
 
 

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sklearn_metakan.ops._generated import by_number, keep
 from sklearn_metakan.ops._kernels import Weights
 from sklearn_metakan.ops._triton_activations import ACTIVATIONS, activate
 
@@ -30,11 +31,11 @@ _MOST_BY_COLUMN = 1  # prompt dimensions; with p = 2 the sums of tiles take 92 u
 
 
 @triton.jit
-def _vectors(start, mask, P: tl.constexpr):
-    """P numbers from every address on, as a tuple; zero where masked."""
+def _vectors(start, apart, mask, P: tl.constexpr):
+    """P numbers, so far ``apart``, from every address on, as a tuple; zero where masked."""
     numbers = (tl.load(start, mask=mask, other=0.0),)
     for p in tl.static_range(1, P):
-        numbers = numbers + (tl.load(start + p, mask=mask, other=0.0),)  # type: ignore[assignment]
+        numbers = numbers + (tl.load(start + p * apart, mask=mask, other=0.0),)  # type: ignore[assignment]
     return numbers
 
 
@@ -51,10 +52,11 @@ def _generate(
     o = tl.program_id(1) * OUTPUTS + e // INPUTS
     valid = (i < n_in) & (o < n_out)
     edge = i.to(tl.int64) * n_out + o
+    prompts = z + i.to(tl.int64) * (P * n_out) + o
     h = tl.arange(0, HP)
     a = tl.zeros((1, HP), tl.float32) + tl.load(b1 + h, mask=h < H, other=0.0)[None, :]
     for p in tl.static_range(0, P):  # loads along one axis: half as long again with two
-        prompt = tl.load(z + edge * P + p, mask=valid, other=0.0)
+        prompt = tl.load(prompts + p * n_out, mask=valid, other=0.0)
         weight = tl.load(w1 + h * P + p, mask=h < H, other=0.0)
         a = a + prompt[:, None] * weight[None, :]
     hidden, _ = activate(a, ACTIVATION)
@@ -94,7 +96,7 @@ def _gradients(
     column = tl.arange(0, TILE).to(tl.int64)[None, :]
     h = tl.arange(0, HP)[:, None]
     c = tl.arange(0, CP)[:, None]
-    weights = _vectors(w1 + h * P, h < H, P)
+    weights = _vectors(w1 + h * P, 1, h < H, P)
     bias = tl.load(b1 + h, mask=h < H, other=0.0)
     of_first = tl.arange(0, CP)[None, :]
     second = tl.load(w2 + of_first * H + h, mask=(of_first < C) & (h < H), other=0.0)
@@ -108,7 +110,7 @@ def _gradients(
     for tile in range(tl.program_id(0), tl.cdiv(n, TILE), tl.num_programs(0)):
         edge = tile * TILE + column
         valid = edge < n
-        prompts = _vectors(z + edge * P, valid, P)
+        prompts = _vectors(z + edge, n, valid, P)
         at = c.to(tl.int64) * n + edge
         of_w = tl.load(grad + at, mask=valid & (c < C), other=0.0).to(tl.float32)
         a = bias + prompts[0] * weights[0]
@@ -134,7 +136,7 @@ def _gradients(
         if OF_EDGES:
             for p in tl.static_range(0, P):
                 of_z = tl.sum(of_a * weights[p], axis=0, keep_dims=True)
-                tl.store(z_grad + edge * P + p, of_z, mask=valid)
+                tl.store(z_grad + p * n + edge, of_z, mask=valid)
     own = partial + tl.program_id(0) * (CP * HP + (P + 1) * HP + CP)
     to = own + c * HP + tl.arange(0, HP)[None, :]
     tl.store(to, tl.load(to) + of_w2)
@@ -146,30 +148,16 @@ def _gradients(
     tl.store(to, tl.load(to) + tl.sum(of_b2, axis=1, keep_dims=True))
 
 
-@triton.jit
-def _copy(
-    source, function_of_source, input_of_source, output_of_source,
-    out, function_of_out, input_of_out, output_of_out, n_in, n_out,
-    P: tl.constexpr, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr,
-):  # fmt: skip
-    """P functions of n_in times n_out edges from one layout and dtype into another."""
-    i = (tl.program_id(0) * INPUTS + tl.arange(0, INPUTS)).to(tl.int64)[:, None]
-    o = (tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)).to(tl.int64)[None, :]
-    valid = (i < n_in) & (o < n_out)
-    of = source + i * input_of_source + o * output_of_source
-    to = out + i * input_of_out + o * output_of_out
-    for p in tl.static_range(0, P):
-        value = tl.load(of + p * function_of_source, mask=valid, other=0.0)
-        tl.store(to + p * function_of_out, value.to(out.dtype.element_ty), mask=valid)
-
-
 def _padded(size: int) -> int:
     """To a power of two, and what the matrix units take at least."""
     return max(16, triton.next_power_of_2(size))
 
 
-class _FusedWeights(Weights):
-    """Weights of a block in a layout of ours: K is (C or p, b)."""
+class MetaWeights(Weights):
+    """Weights of a block in a layout of ours: K is (C, b).
+
+    ``source.scaled(shared)`` are W_1, b_1, b_2 and W_2.
+    """
 
     functions_first = True
 
@@ -178,11 +166,17 @@ class _FusedWeights(Weights):
         source: "CoefficientSource",
         by_input: Sequence[Tensor],
         shared: Sequence[Tensor],
-        functions: int,
         dtype: torch.dtype,
+        precision: str,
+        programs: int,
     ) -> None:
         super().__init__(source, by_input, shared)
-        self.functions, self.dtype = functions, dtype
+        self.scaled = source.scaled(shared)
+        self.functions, self.hidden_dim = self.scaled[3].shape
+        self.dtype, self.precision, self.programs = dtype, precision, programs
+        self.own = [t.detach().contiguous() for t in self.scaled]
+        self._partial: Tensor | None = None
+        self._shared_learn = any(t.requires_grad for t in shared)
 
     @property
     def numbers_per_input(self) -> int:
@@ -211,71 +205,15 @@ class _FusedWeights(Weights):
         one, output = weights.stride()
         return (inputs.stop - inputs.start) * one, one, output
 
-    def _write(self, inputs: slice, out: Tensor) -> Tensor:
-        raise NotImplementedError
-
-
-class LinearWeights(_FusedWeights):
-    """Of a linear meta-learner: the prompts (in, out, p) themselves."""
-
-    def _write(self, inputs: slice, out: Tensor) -> Tensor:
-        prompts = self.by_input[0].detach()
-        self._copy(prompts[inputs], _edge_strides(prompts), out, self._strides(out, inputs), inputs)
-        return out
-
-    def new_gradient(self, inputs: slice, one_product: bool) -> Tensor:
-        if self.functions == 1:  # laid out as the prompts are: the gradient is written in place
-            return self._grad(0)[inputs].flatten(1)
-        return super().new_gradient(inputs, one_product)
-
-    def backward(self, inputs: slice, gradient: Tensor) -> None:
-        if self.functions > 1:
-            into = self._grad(0)
-            strides = self._strides(gradient, inputs)
-            self._copy(gradient, strides, into[inputs], _edge_strides(into), inputs)
-
-    def _copy(self, source: Tensor, its: Any, out: Tensor, strides: Any, inputs: slice) -> None:
-        n_in, n_out = inputs.stop - inputs.start, self.source.out_features
-        _copy[triton.cdiv(n_in, 32), triton.cdiv(n_out, 32)](
-            source, *its, out, *strides, n_in, n_out, P=self.functions, INPUTS=32, OUTPUTS=32
-        )
-
-
-def _edge_strides(prompts: Tensor) -> tuple[int, int, int]:
-    """Of functions, inputs and outputs in (in, out, p)."""
-    inputs, outputs, functions = prompts.stride()
-    return functions, inputs, outputs
-
-
-class MetaWeights(_FusedWeights):
-    """Of a meta-learner with a hidden layer: ``source.scaled(shared)`` = W_1, b_1, b_2, W_2."""
-
-    def __init__(
-        self,
-        source: "CoefficientSource",
-        by_input: Sequence[Tensor],
-        shared: Sequence[Tensor],
-        dtype: torch.dtype,
-        precision: str,
-        programs: int,
-    ) -> None:
-        self.scaled = source.scaled(shared)
-        functions, self.hidden_dim = self.scaled[3].shape
-        super().__init__(source, by_input, shared, functions, dtype)
-        self.precision, self.programs = precision, programs
-        self.own = [t.detach().contiguous() for t in self.scaled]
-        self._partial: Tensor | None = None
-        self._shared_learn = any(t.requires_grad for t in shared)
-
     @property
     def _sizes(self) -> list[int]:
         """Of W_2's, W_1's, b_1's and b_2's gradients in what a program sums."""
         functions, hidden = _padded(self.functions), _padded(self.hidden_dim)
-        return [functions * hidden, self.by_input[0].shape[2] * hidden, hidden, functions]
+        return [functions * hidden, self.by_input[0].shape[1] * hidden, hidden, functions]
 
     def _constants(self) -> dict[str, Any]:
         return {
-            "P": self.by_input[0].shape[2], "H": self.hidden_dim, "C": self.functions,
+            "P": self.by_input[0].shape[1], "H": self.hidden_dim, "C": self.functions,
             "HP": _padded(self.hidden_dim), "CP": _padded(self.functions),
             "PRECISION": self.precision,
             "ACTIVATION": ACTIVATIONS[str(self.source.activation)],
@@ -302,18 +240,22 @@ class MetaWeights(_FusedWeights):
         into = [
             self._grad(k)[inputs] if of_edges else self._partial for k in range(len(self.by_input))
         ]
+        of_prompts = by_number(into[0]) if of_edges else into[0]
         n = (inputs.stop - inputs.start) * self.source.out_features
+        prompts, scale = self._edges(inputs)
         _gradients[self.programs,](
-            *self._edges(inputs), *self.own, gradient.contiguous(), into[0], into[-1],
+            by_number(prompts), scale, *self.own, gradient.contiguous(), of_prompts, into[-1],
             self._partial, n, **self._constants(), OF_EDGES=of_edges, **self._launch(),
         )  # fmt: skip
+        if of_edges:
+            keep(of_prompts, into[0])
 
     def _launch(self) -> dict[str, Any]:
         """How ``_gradients`` sums: always the same, or else the order of sums would vary."""
         largest = max(_padded(self.functions), _padded(self.hidden_dim))
         tile = max(16, min(_MOST_IN_TILE, _NUMBERS_IN_TILE // largest))
         return {
-            "BY_COLUMN": self.by_input[0].shape[2] <= _MOST_BY_COLUMN,
+            "BY_COLUMN": self.by_input[0].shape[1] <= _MOST_BY_COLUMN,
             "TILE": tile,
             "num_warps": max(2, min(4, tile * largest // _NUMBERS_OF_A_WARP)),
             "num_stages": 1,

@@ -20,7 +20,8 @@ _TAILS = {"linear": 0, "base": 1, "constant": 2}
 # Launches, measured on an H200; the order of sums may not vary between runs.
 _TILE = {"ROWS": 16, "INPUTS": 32, "num_warps": 4}
 TILES_OF_A_PROGRAM = 4  # at least, where sums over values are shared out
-_SUMS = {"TILE": 128, "num_warps": 4, "num_stages": 1}
+_SUMS = {"ROWS": 4, "INPUTS": 64, "num_warps": 2, "num_stages": 1}
+_MOST_SUMS = 64  # of a place in a tile; they stay in registers
 
 
 @triton.jit
@@ -107,17 +108,34 @@ def _splines(cell, u, beyond, per_width, table, valid, K: tl.constexpr, C: tl.co
 
 
 @triton.jit
+def _rotated(splines, start, K: tl.constexpr, C: tl.constexpr):
+    """The k + 1 splines, that of index ``start + a`` at the place ``(start + a) mod (k + 1)``.
+
+    So whoever looks for the one of an index has one place to look.
+    """
+    turn = (start + C * (K + 1)) % (K + 1)
+    places = splines
+    for m in tl.static_range(0, K + 1):
+        spline = splines[m]
+        for t in tl.static_range(1, K + 1):
+            spline = tl.where(turn == t, splines[(m + K + 1 - t) % (K + 1)], spline)
+        places = places + (spline,)
+    return places[K + 1 :]
+
+
+@triton.jit
 def _features(
     x, row_of_x, out, row_of_out, input_of_out, function_of_out,
     grad, row_of_grad, input_of_grad, function_of_grad, x_grad, row_of_x_grad,
     ends, row_of_ends, tables, row_of_tables, dictionary, n, b,
     K: tl.constexpr, G: tl.constexpr, P: tl.constexpr, UNIFORM: tl.constexpr,
-    TAILS: tl.constexpr, VALUES: tl.constexpr, WAY_BACK: tl.constexpr,
+    TAILS: tl.constexpr, VALUES: tl.constexpr, WAY_BACK: tl.constexpr, PAIRED: tl.constexpr,
     ROWS: tl.constexpr, INPUTS: tl.constexpr,
 ):  # fmt: skip
     """Features into ``out`` (VALUES), and x's gradient from theirs (WAY_BACK).
 
-    P is 0, or the functions of a dictionary (C, P), which then are the features.
+    P is 0, or the functions of a dictionary (C, P), which then are the features; PAIRED says
+    that they are two and lie next to each other in ``out``.
     """
     C: tl.constexpr = 1 + G + K
     r = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
@@ -138,18 +156,17 @@ def _features(
             result += tl.load(of, mask=valid, other=0.0).to(tl.float32) * base_slope
         if VALUES:
             tl.store(to, base.to(out.dtype.element_ty), mask=valid)
+        splines = _rotated(splines, cell + 1, K, C)
+        slopes = _rotated(slopes, cell + 1, K, C)
         for c in tl.static_range(1, C):
-            value = tl.zeros_like(t)
-            slope = tl.zeros_like(t)
-            for a in tl.static_range(0, K + 1):
-                here = cell == c - 1 - a
-                value = tl.where(here, splines[a], value)
-                slope = tl.where(here, slopes[a], slope)
+            here = (cell < c) & (cell >= c - 1 - K)
             if VALUES:
+                value = tl.where(here, splines[c % (K + 1)], 0.0)
                 tl.store(to + c * function_of_out, value.to(out.dtype.element_ty), mask=valid)
             if WAY_BACK:
                 g = tl.load(of + c * function_of_grad, mask=valid, other=0.0)
-                result += g.to(tl.float32) * slope
+                result += g.to(tl.float32) * tl.where(here, slopes[c % (K + 1)], 0.0)
+    values = (base,)  # and the features behind it
     for p in tl.static_range(0, P):
         weight = tl.load(dictionary + p)
         value = weight * base
@@ -159,11 +176,16 @@ def _features(
             weights = tl.load(dictionary + c * P + p)
             value += weights * splines[a]
             slope += weights * slopes[a]
-        if VALUES:
-            tl.store(to + p * function_of_out, value.to(out.dtype.element_ty), mask=valid)
+        values = values + (value.to(out.dtype.element_ty),)  # type: ignore[assignment]
+        if VALUES and not PAIRED:
+            tl.store(to + p * function_of_out, values[p + 1], mask=valid)
         if WAY_BACK:
             g = tl.load(of + p * function_of_grad, mask=valid, other=0.0)
             result += g.to(tl.float32) * slope
+    if VALUES and PAIRED:  # written apart, each would fill half of what memory takes at once
+        column = (tl.program_id(1) * (2 * INPUTS) + tl.arange(0, 2 * INPUTS)).to(tl.int64)[None, :]
+        pairs = tl.interleave(values[1], values[2])  # type: ignore[misc]
+        tl.store(out + r * row_of_out + column, pairs, mask=(r < n) & (column < 2 * b))
     if WAY_BACK:
         tl.store(x_grad + r * row_of_x_grad + i, result, mask=valid)
 
@@ -173,34 +195,52 @@ def _dictionary_gradient(
     x, row_of_x, grad, row_of_grad, input_of_grad, function_of_grad,
     ends, row_of_ends, tables, row_of_tables, partial, n, b,
     K: tl.constexpr, G: tl.constexpr, P: tl.constexpr, UNIFORM: tl.constexpr,
-    TAILS: tl.constexpr, PRECISION: tl.constexpr,
-    TILE: tl.constexpr, CP: tl.constexpr, PP: tl.constexpr,
+    TAILS: tl.constexpr, FUNCTIONS: tl.constexpr, ROWS: tl.constexpr, INPUTS: tl.constexpr,
 ):  # fmt: skip
-    """``sum_ni B_c(x_ni) grad_nip``: every program adds its tiles to its own (CP, PP)."""
+    """``sum_ni B_c(x_ni) grad_nip``: a program adds its tiles to its own (C, P).
+
+    It does so for FUNCTIONS of the c, each place of a tile on its own until the last tile.
+    """
     C: tl.constexpr = 1 + G + K
-    functions = tl.arange(0, CP)[None, :]
-    columns = tl.arange(0, PP)[None, :]
-    total = tl.zeros((CP, PP), tl.float32)
-    for tile in range(tl.program_id(0), tl.cdiv(n * b, TILE), tl.num_programs(0)):
-        e = tile * TILE + tl.arange(0, TILE).to(tl.int64)
-        valid = e < n * b
-        r = tl.where(valid, e // b, 0)
-        i = tl.where(valid, e % b, 0)
+    first = tl.program_id(1) * FUNCTIONS
+    across = tl.cdiv(b, INPUTS)
+    zero = tl.zeros((ROWS, INPUTS), tl.float32)
+    totals = (zero,)
+    for _ in tl.static_range(1, FUNCTIONS * P):
+        totals = totals + (zero,)  # type: ignore[assignment]
+    for tile in range(tl.program_id(0), across * tl.cdiv(n, ROWS), tl.num_programs(0)):
+        r = (tile // across * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
+        i = (tile % across * INPUTS + tl.arange(0, INPUTS)).to(tl.int64)[None, :]
+        valid = (r < n) & (i < b)
         t = tl.load(x + r * row_of_x + i, mask=valid, other=0.0)
+        of = grad + r * row_of_grad + i * input_of_grad
+        grads = (tl.load(of, mask=valid, other=0.0).to(tl.float32),)
+        for p in tl.static_range(1, P):
+            g = tl.load(of + p * function_of_grad, mask=valid, other=0.0)
+            grads = grads + (g.to(tl.float32),)  # type: ignore[assignment]
         cell, u, beyond, per_width, clamped, table = _locate(
-            t, ends, tables, i, valid, row_of_ends, row_of_tables, K, G, UNIFORM, TAILS
-        )
-        base, _ = _base(t, clamped, TAILS)
-        values = tl.where(functions == 0, base[:, None], 0.0)
-        splines, _ = _splines(cell, u, beyond, per_width, table, valid, K, C, UNIFORM, TAILS)
-        for a in tl.static_range(0, K + 1):
-            here = (functions == (cell + a + 1)[:, None]) & (functions > 0)
-            values = tl.where(here, splines[a][:, None], values)
-        at = (r * row_of_grad + i * input_of_grad)[:, None] + columns * function_of_grad
-        g = tl.load(grad + at, mask=valid[:, None] & (columns < P), other=0.0)
-        total = tl.dot(tl.trans(values), g.to(tl.float32), total, input_precision=PRECISION)
-    at = partial + tl.program_id(0) * (CP * PP) + tl.arange(0, CP)[:, None] * PP + columns
-    tl.store(at, tl.load(at) + total)
+            t, ends, tables, tl.where(valid, i, 0), valid, row_of_ends, row_of_tables,
+            K, G, UNIFORM, TAILS,
+        )  # fmt: skip
+        base = _base(t, clamped, TAILS)[0]
+        splines = _splines(cell, u, beyond, per_width, table, valid, K, C, UNIFORM, TAILS)[0]
+        start = cell + 1 - first
+        splines = _rotated(splines, start, K, C)
+        more = (zero,)  # and the new totals behind it
+        for j in tl.static_range(0, FUNCTIONS):
+            here = (start <= j) & (start >= j - K)
+            value = tl.where(here, splines[j % (K + 1)], 0.0)
+            if j == 0:
+                value = tl.where(first == 0, base, value)
+            for p in tl.static_range(0, P):
+                more = more + (totals[j * P + p] + value * grads[p],)  # type: ignore[assignment]
+        totals = more[1:]  # type: ignore[assignment]
+    own = partial + tl.program_id(0) * (C * P) + first * P
+    for j in tl.static_range(0, FUNCTIONS):
+        for p in tl.static_range(0, P):
+            at = own + (j * P + p)
+            total = tl.sum(tl.sum(totals[j * P + p], axis=1), axis=0)
+            tl.store(at, tl.load(at, mask=first + j < C, other=0.0) + total, mask=first + j < C)
 
 
 def supports(basis: BSplineBasis, derivative: int) -> bool:
@@ -225,11 +265,10 @@ class SplineFeatures(Features):
         dictionary: Tensor | None,
         functions_first: bool,
         dtype: torch.dtype,
-        precision: str,
         programs: int,
     ) -> None:
         super().__init__(basis, 0, dictionary, functions_first)
-        self.dtype, self.precision, self.programs = dtype, precision, programs
+        self.dtype, self.programs = dtype, programs
         self._partial: Tensor | None = None
         self._dictionary = None if dictionary is None else dictionary.detach().contiguous()
 
@@ -266,9 +305,7 @@ class SplineFeatures(Features):
 
     def finish(self) -> None:
         if self._partial is not None and self.dictionary is not None:
-            width = self.dictionary.shape[1]
-            total = self._partial.sum(0)[: self.basis.n_functions, :width]
-            self.dictionary.backward(total)
+            self.dictionary.backward(self._partial.sum(0))
 
     def _strides(self, features: Tensor, inputs: int) -> tuple[int, int, int]:
         """Of rows, inputs and functions in (r, K)."""
@@ -306,27 +343,29 @@ class SplineFeatures(Features):
         out_or_x = x if out is None else out
         grad_or_x = x if grad is None or not way_back else grad
         found = x if x_grad is None else x_grad
+        strides = self._strides(out_or_x, inputs)
         _features[triton.cdiv(n, _TILE["ROWS"]), triton.cdiv(inputs, _TILE["INPUTS"])](
             x, x.stride(0),
-            out_or_x, *self._strides(out_or_x, inputs),
+            out_or_x, *strides,
             grad_or_x, *self._strides(grad_or_x, inputs),
             found, found.stride(0),
             *self._grid(start),
             x if self._dictionary is None else self._dictionary,
             n, inputs, **self._constants(),
-            VALUES=out is not None, WAY_BACK=way_back, **_TILE,
+            VALUES=out is not None, WAY_BACK=way_back,
+            PAIRED=self.width == strides[1] == 2 and strides[2] == 1, **_TILE,
         )  # fmt: skip
 
     def _learn(self, x: Tensor, start: int, grad: Tensor) -> None:
         n, inputs = x.shape
         x = x if x.stride(1) == 1 else x.contiguous()
-        rows, columns = (max(16, triton.next_power_of_2(k)) for k in (
-            self.basis.n_functions, self.width))  # fmt: skip
+        functions, width = self.basis.n_functions, self.width
         if self._partial is None:
-            programs = triton.cdiv(n * inputs, _SUMS["TILE"] * TILES_OF_A_PROGRAM)
-            self._partial = x.new_zeros(min(self.programs, programs), rows, columns)
-        _dictionary_gradient[len(self._partial),](
+            programs = triton.cdiv(n * inputs, _SUMS["ROWS"] * _SUMS["INPUTS"] * TILES_OF_A_PROGRAM)
+            self._partial = x.new_zeros(min(self.programs, programs), functions, width)
+        parts = triton.cdiv(functions * width, _MOST_SUMS)
+        of_part = triton.cdiv(functions, parts)
+        _dictionary_gradient[len(self._partial), triton.cdiv(functions, of_part)](
             x, x.stride(0), grad, *self._strides(grad, inputs), *self._grid(start),
-            self._partial, n, inputs, **self._constants(), PRECISION=self.precision,
-            CP=rows, PP=columns, **_SUMS,
+            self._partial, n, inputs, **self._constants(), FUNCTIONS=of_part, **_SUMS,
         )  # fmt: skip

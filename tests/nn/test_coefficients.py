@@ -42,7 +42,7 @@ def test_generated_edge_by_edge(prompt_dim, edge_scale, activation):
     assert block.shape == (IN, N_FUNCTIONS, OUT)
     for i in range(IN):
         for o in range(OUT):
-            z = source.prompts[i, o]
+            z = source.prompts[i, :, o]
             hidden = ACTIVATIONS[activation](learner.hidden_weight @ z + learner.hidden_bias[:, 0])
             expected = source.gain * (learner.output_weight @ hidden + learner.output_bias[:, 0])
             if edge_scale:
@@ -57,7 +57,7 @@ def test_linear_is_a_dictionary(prompt_dim):
     block = source.block(0, IN)
     for i in range(IN):
         for o in range(OUT):
-            expected = source.gain * source.meta_learner.output_weight @ source.prompts[i, o]
+            expected = source.gain * source.meta_learner.output_weight @ source.prompts[i, :, o]
             torch.testing.assert_close(block[i, :, o], expected)
     assert torch.linalg.matrix_rank(block.transpose(1, 2).flatten(0, 1)) == prompt_dim
 
@@ -136,13 +136,13 @@ def test_only_a_linear_source_has_a_dictionary():
 
 
 def test_meta_learner_takes_prompts_of_any_leading_shape():
-    """As convolutions have them: (in, kh, kw, out, p)."""
+    """As convolutions have them: (in, kh, kw, p, out)."""
     learner = make(2, HIDDEN).meta_learner
-    prompts = torch.randn(2, 3, 2, OUT, 2, dtype=torch.float64)
+    prompts = torch.randn(2, 3, 2, 2, OUT, dtype=torch.float64)
     coefficients = learner(prompts)
     assert coefficients.shape == (2, 3, 2, N_FUNCTIONS, OUT)
     torch.testing.assert_close(coefficients[1, 2, 0], learner(prompts[1, 2, 0]))
-    torch.testing.assert_close(learner(prompts[1, 2, 0])[:, 1:2], learner(prompts[1, 2, 0, 1:2]))
+    torch.testing.assert_close(learner(prompts[1, 2, 0])[:, 1:2], learner(prompts[1, 2, 0, :, 1:2]))
 
 
 def test_edge_scale_contradicts_a_linear_meta_learner():

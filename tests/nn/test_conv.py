@@ -222,7 +222,7 @@ def test_a_prompt_belongs_to_one_edge():
     layer = make("relu", kernel_size=3)
     before = layer.source.block(0, layer.source.in_features)
     with torch.no_grad():
-        layer.source.prompts[2, 0, 1, 5] += 1.0
+        layer.source.prompts[2, 0, 1, :, 5] += 1.0
     change = (layer.source.block(0, layer.source.in_features) - before).abs().sum(1)
     changed = change.unflatten(0, layer.source.in_shape).nonzero().tolist()
     assert changed == [[2, 0, 1, 5]]
@@ -362,7 +362,7 @@ def test_parameters():
     edges = 6 // 2 * 8 * 9
     assert count(KANConv2d(6, 8, 3, groups=2)) == 9 * edges
     source = MetaCoefficients((6, 3, 3), 4, MetaLearner(2, 16, 9), edge_scale=True)
-    assert source.prompts.shape == (6, 3, 3, 4, 2) and source.edge_scale.shape == (6, 3, 3, 4)
+    assert source.prompts.shape == (6, 3, 3, 2, 4) and source.edge_scale.shape == (6, 3, 3, 4)
     assert count(KANConv2d(6, 8, 3, source=source, groups=2)) == 3 * edges + 3 * 16 + 17 * 9
 
 

@@ -142,7 +142,7 @@ def test_a_broken_prompt_breaks_its_output_alone(value):
     """A diverged network answers with NaN or infinity, not with an error."""
     layer = make()
     with torch.no_grad():
-        layer.source.prompts[2, 1] = value
+        layer.source.prompts[2, :, 1] = value
         y = edge_sum(torch.rand(4, 5).double(), layer.basis, layer.source, 0, "blocked")
     assert not y[:, 1].isfinite().any()
     assert y[:, [0, 2]].isfinite().all()
