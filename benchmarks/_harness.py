@@ -7,6 +7,7 @@ product floor is measured in the same run.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from _convolutions import map_products
 from _rows import Row, compare
 from _timing import Products, Setting, in_rounds, product_floor, products_of
 from _training_step import (
@@ -29,6 +30,7 @@ class Case:
 
     ``features`` are the factors that one input has in the layers' matrix products: 1 for an
     MLP, C for a KAN, p for a linear meta-learner. ``build`` gives the network on any device.
+    ``size`` is a side of the images that are convolved, channels then being the widths.
     """
 
     model: str
@@ -40,9 +42,12 @@ class Case:
     features: int
     build: Callable[[], nn.Module]
     note: str = ""
+    size: int = 0
 
     @property
     def products(self) -> Products:
+        if self.size:
+            return map_products(self.widths[:-1], self.batch, self.features)
         return products_of(self.widths, self.batch, self.features)
 
 
@@ -101,7 +106,8 @@ def _fill(cases: list[Case], rows: list[Row], setting: Setting) -> None:
 
 
 def _start(case: Case, row: Row, setting: Setting) -> Trainer:
-    batch = make_batch(case.batch, case.widths[0], case.widths[-1])
+    sides = (case.size, case.size) if case.size else ()
+    batch = make_batch((case.batch, case.widths[0], *sides), case.widths[-1])
 
     def make() -> Trainer:
         return Trainer(case.build(), batch, setting.device, setting.precision)

@@ -62,7 +62,7 @@ def own_models(backend: str = "auto") -> list[Model]:
     models = [Model("mlp", MLP_LABEL, make_mlp, lambda grid_size: 1)]
     for key, (label, options) in SOURCES.items():
         linear = options.get("meta_hidden_dim") == 0
-        features = partial(_features, options["prompt_dim"] if linear else None)
+        features = partial(factors_of_input, options["prompt_dim"] if linear else None)
         models.append(Model(key, label, partial(_kan, options, backend), features))
     return models
 
@@ -114,7 +114,8 @@ def equal_width(model: Model, widths: Sequence[int], grid_size: int, target: int
     return round(small + (target - at_small) * (large - small) / (at_large - at_small))
 
 
-def _features(prompt_dim: int | None, grid_size: int) -> int:
+def factors_of_input(prompt_dim: int | None, grid_size: int) -> int:
+    """C, or p of a linear source."""
     return 1 + grid_size + DEGREE if prompt_dim is None else prompt_dim
 
 
@@ -134,13 +135,18 @@ def _kan(
     grid_size: int,
     device: torch.device,
 ) -> nn.Module:
-    """With starting values drawn on the device: our own take minutes at the largest shapes.
-
-    Normal numbers of the usual scale, as products of zeros would run faster than they do.
-    """
     network = build_network(
         list(widths), grid_size=grid_size, degree=DEGREE, init=None, backend=backend, **options
     ).to(device)
+    start_randomly(network, device)
+    return network
+
+
+def start_randomly(network: nn.Module, device: torch.device) -> None:
+    """Normal numbers of the usual scale: products of zeros would run faster than they do.
+
+    Drawn on the device: our own starting values take minutes at the largest shapes.
+    """
     generator = torch.Generator(device).manual_seed(0)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -151,4 +157,3 @@ def _kan(
             else:
                 scale = 1.0
             parameter.normal_(std=scale, generator=generator)
-    return network

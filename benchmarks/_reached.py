@@ -1,4 +1,4 @@
-"""The lines that must be reached (issue 3), read off the rows of one or several runs."""
+"""The lines that must be reached (issues 3 and 4), read off the rows of one or several runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,6 +115,17 @@ LINES = [
         "linear p=2: step at G=20 / at G=5",
         1.05,
         _ratio("eager", ("grid20", "linear-2"), ("3072-2048", "linear-2")),
+    ),
+    Line("convolutions, p=1: peak / that of plain ones", 1.3, _to_mlp("peak_mb", "conv", "paper")),
+    Line(
+        "convolutions, p=1: captured step / floor",
+        1.5,
+        _value("conv", "paper", "captured_to_floor"),
+    ),
+    Line(
+        "convolutions, linear p=2: captured step / that of plain ones",
+        4.0,
+        _to_mlp("captured", "conv", "linear-2"),
     ),
     # "As the MLP's": a tenth more is within the workspace.
     Line("p=1: growth of peak from 4 to 16 layers / MLP's", 1.1, _growth),

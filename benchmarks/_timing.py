@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from _rows import Row, Times
@@ -14,7 +15,34 @@ from _training_step import WARM_UP, Precision, capture
 
 ROUNDS = 5
 FEWEST, MOST = 3, 50  # timed runs of a row
-Products = tuple[tuple[int, int, int], ...]
+Random = Callable[..., torch.Tensor]
+
+
+class Product(Protocol):
+    """One product of a step; hashable."""
+
+    def start(self, random: Random) -> Callable[[], Any]:
+        """Make the factors, ``random(*shape)`` each, and return what multiplies them."""
+        ...
+
+
+Products = tuple[Product, ...]
+
+
+class MatrixProduct(NamedTuple):
+    """(m, r) by (r, n).
+
+    Operands lie with the summed axis contiguous, the layout that TF32 and bf16 units read
+    without a transposition.
+    """
+
+    m: int
+    n: int
+    r: int
+
+    def start(self, random: Random) -> Callable[[], Any]:
+        left, right, out = random(self.m, self.r), random(self.n, self.r), random(self.m, self.n)
+        return lambda: torch.mm(left, right.T, out=out)
 
 
 @dataclass(frozen=True)
@@ -84,25 +112,23 @@ def timed(run: Callable[[], None], count: int, device: torch.device, lead: int =
 
 
 def products_of(widths: tuple[int, ...], batch: int, features: int) -> Products:
-    """(m, n, r): the (m, r) by (r, n) matrix products of a step of such a network.
+    """The matrix products of a step of such a network.
 
     ``features`` is the number of factors that an input has in them.
     """
-    products = []
+    products: list[Product] = []
     for layer, (n_in, n_out) in enumerate(pairwise(widths)):
         k = n_in * features
-        products += [(batch, n_out, k), (k, n_out, batch)]
+        products += [MatrixProduct(batch, n_out, k), MatrixProduct(k, n_out, batch)]
         if layer:  # inputs of the first need no gradient
-            products.append((batch, k, n_out))
+            products.append(MatrixProduct(batch, k, n_out))
     return tuple(products)
 
 
 def product_floor(products: Products, setting: Setting) -> float | None:
     """Milliseconds of these products alone, None without the memory for them.
 
-    Operands lie with the summed axis contiguous, the layout that TF32 and bf16 units read
-    without a transposition. As a CUDA graph where that works, as small products are
-    otherwise bound by their launches.
+    As a CUDA graph where that works, as small products are otherwise bound by their launches.
     """
     dtype = torch.bfloat16 if setting.precision == "bf16" else torch.float32
     generator = torch.Generator(setting.device).manual_seed(0)
@@ -114,11 +140,11 @@ def product_floor(products: Products, setting: Setting) -> float | None:
     row = Row("", "floor", "", "", 0, 0, "")
     result: list[Times] = []
     with row.noting("floor"):
-        operands = [(random(m, r), random(n, r), random(m, n)) for m, n, r in products]
+        started = [product.start(random) for product in products]
 
         def run() -> None:
-            for left, right, out in operands:
-                torch.mm(left, right.T, out=out)
+            for multiply in started:
+                multiply()
 
         runs: dict[str, Callable[[], None]] = {"floor": run}
         if setting.device.type == "cuda":

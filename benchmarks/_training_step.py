@@ -23,21 +23,26 @@ MEGABYTE = 1e6
 
 @contextmanager
 def products_in(precision: Precision) -> Iterator[None]:
-    """Within it, float32 matrix products on a card use TF32 or do not; the switch is put back."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    """Within it, float32 products on a card use TF32 or do not; the switches are put back.
+
+    Convolutions are computed in an order that does not vary, as the estimators have it.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    cudnn.deterministic = True
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
 
 
 @lru_cache(maxsize=1)
-def make_batch(n: int, n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
+def make_batch(shape: tuple[int, ...], n_out: int) -> tuple[Tensor, Tensor]:
     """Inputs, standard normal and clipped to [-1, 1], and standard normal targets (CPU)."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(n, n_in, generator=generator).clamp_(-1, 1)
-    return x, torch.randn(n, n_out, generator=generator)
+    x = torch.randn(shape, generator=generator).clamp_(-1, 1)
+    return x, torch.randn(shape[0], n_out, generator=generator)
 
 
 class Trainer:
@@ -139,7 +144,7 @@ def start(
 def warm_libraries(device: torch.device, precision: Precision) -> None:
     """Empty steps, on both streams in use, after which cuBLAS has its workspaces."""
     network = nn.Sequential(nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 64))
-    trainer = Trainer(network, make_batch(64, 64, 64), device, precision)
+    trainer = Trainer(network, make_batch((64, 64), 64), device, precision)
     trainer.step()
     trainer.x @ trainer.x
     if device.type == "cuda":

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from _convolutions import SIZE, conv_models
 from _harness import Case, measure
 from _models import Model, equal_width, n_parameters, own_models, two_an_edge, wide_mlp
 from _peers import TooLarge, find_peers
@@ -36,7 +37,10 @@ from threadpoolctl import threadpool_limits
 
 @dataclass(frozen=True)
 class Shape:
-    """``equal_parameters``: the hidden width of the others is set by the MLP's parameters."""
+    """``equal_parameters``: the hidden width of the others is set by the MLP's parameters.
+
+    ``size``: a side of the images that networks of these channels convolve.
+    """
 
     name: str
     widths: tuple[int, ...]
@@ -44,6 +48,7 @@ class Shape:
     grid_size: int = 5
     equal_parameters: bool = False
     with_wide_mlp: bool = False
+    size: int = 0
 
 
 SHAPES = [
@@ -58,6 +63,7 @@ SHAPES = [
     Shape("grid20", (3072, 2048, 2048, 100), 1024, grid_size=20),
     Shape("deep4", (1024,) * 5, 1024),
     Shape("deep16", (1024,) * 17, 1024),
+    Shape("conv", (3, 32, 64, 128, 256, 10), 256, size=SIZE),
     Shape("cpu", (784, 256, 10), 256, with_wide_mlp=True),
     Shape("smoke", (16, 8, 4), 32, with_wide_mlp=True),
 ]
@@ -67,7 +73,12 @@ GROUPS = {
     "deep": ["deep4", "deep16"],
 }
 DEFAULT_SHAPES = {
-    "cuda": [*GROUPS["measured"], "issue23", "equal-params", "grid20", *GROUPS["deep"], TABULAR],
+    "cuda": [
+        *GROUPS["measured"],
+        *("issue23", "equal-params", "grid20"),
+        *GROUPS["deep"],
+        *("conv", TABULAR),
+    ],
     "cpu": ["cpu"],
 }
 
@@ -112,7 +123,8 @@ def _measured(
             yield tabular_rows(setting, options.models)
         else:
             shape = next(shape for shape in SHAPES if shape.name == name)
-            yield measure_shape(shape, models, setting, options.models)
+            its_models = conv_models(options.backend) if shape.size else models
+            yield measure_shape(shape, its_models, setting, options.models)
         free_memory(setting.device)
 
 
@@ -152,6 +164,7 @@ def _case(shape: Shape, model: Model, device: torch.device) -> Case:
         model.features(shape.grid_size),
         partial(model.build, widths, shape.grid_size, device),
         note,
+        shape.size,
     )
 
 

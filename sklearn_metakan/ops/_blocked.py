@@ -125,9 +125,10 @@ class _EdgeSum(torch.autograd.Function):
         y = product.output(x, plan.source)
         for inputs in plan.input_blocks():
             made = weights.make(product.edges(inputs))
+            factor = product.factor(made, inputs, weights.functions_first)
             for rows in plan.row_blocks(len(x)):
                 block = features.values(columns(x[rows, inputs]), inputs.start)
-                product.add(y[rows], block, made, inputs, weights.functions_first)
+                product.add(y[rows], block, factor, inputs)
         return y
 
     @staticmethod
@@ -203,15 +204,15 @@ class _Backward:
         features, weights, product = self.features, self.weights, self.plan.product
         edges, order = product.edges(inputs), weights.functions_first
         by_weights = self.x_grad is not None or features.learns
-        made = weights.remake(edges) if by_weights else None
+        factor = product.factor(weights.remake(edges), inputs, order) if by_weights else None
         weights_grad: Tensor | None = None
         for rows in self.plan.row_blocks(len(self.x)):
             x, grad = columns(self.x[rows, inputs]), self.grad[rows]
             features_grad = None
-            if made is not None:
-                features_grad = product.to_features(grad, made, inputs, order, features.rows_last)
+            if factor is not None:
+                features_grad = product.to_features(grad, factor, inputs, features.rows_last)
             if rows.stop >= len(self.x):
-                made = None  # makes room for the gradient of its size
+                factor = None  # makes room for the gradient of its size
             x_grad = None if self.x_grad is None else columns_of_room(self.x_grad[rows, inputs])
             block = features.backward(x, inputs.start, features_grad, x_grad, weights.learns)
             if block is None:

@@ -32,6 +32,9 @@ _TO_WEIGHT: dict[int, Any] = {
 }
 
 
+ALIGNED_CHANNELS = 4
+
+
 def size_after(size: Sequence[int], *geometry: Sequence[int]) -> tuple[int, ...]:
     """Sides of y's maps; ``geometry`` is kernel, stride, padding and dilation."""
     sides = zip(size, *geometry, strict=True)
@@ -104,25 +107,25 @@ class Convolution:
 
     def whole(self, features: Tensor, weights: Tensor, functions_first: bool) -> Tensor:
         everything = slice(0, self.in_channels)
-        filters = self._filters(weights, everything, functions_first)
+        filters = self.factor(weights, everything, functions_first)
         return self._convolve(features, filters, self.groups)
 
-    def add(
-        self, y: Tensor, features: Tensor, weights: Tensor, inputs: slice, functions_first: bool
-    ) -> None:
-        filters = self._filters(weights, inputs, functions_first)
-        part = self._convolve(features, filters, self._groups(inputs))
-        room = y[:, self._channels_of_y(inputs, weights.shape[1])]
+    def factor(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
+        """Filters, (groups * out, b C, *kernel), channels last in memory as maps are."""
+        filters = self._by_filter(weights, inputs, functions_first).flatten(2, 3).flatten(0, 1)
+        return filters.movedim(1, -1).contiguous().movedim(-1, 1)
+
+    def add(self, y: Tensor, features: Tensor, factor: Tensor, inputs: slice) -> None:
+        part = self._convolve(features, factor, self._groups(inputs))
+        room = y[:, self._channels_of_y(inputs, len(factor))]
         if inputs.start % self._channels_of_group:
             room.add_(part)
         else:
             room.copy_(part)
 
-    def to_features(
-        self, grad: Tensor, weights: Tensor, inputs: slice, functions_first: bool, rows_last: bool
-    ) -> Tensor:
-        filters = _rounded(self._filters(weights, inputs, functions_first))
-        grad = grad[:, self._channels_of_y(inputs, weights.shape[1])].to(filters.dtype)
+    def to_features(self, grad: Tensor, factor: Tensor, inputs: slice, rows_last: bool) -> Tensor:
+        filters = _rounded(factor)
+        grad = grad[:, self._channels_of_y(inputs, len(filters))].to(filters.dtype)
         shape = (len(grad), filters.shape[1] * self._groups(inputs), *self.size)
         maps = _TO_INPUT[len(self.size)](shape, filters, grad, *self._geometry(inputs))
         return columns(maps)
@@ -137,11 +140,12 @@ class Convolution:
         add: bool,
     ) -> None:
         room = self._by_filter(out, inputs, functions_first)
-        maps = _rounded(self._maps(features))
-        grad = grad[:, self._channels_of_y(inputs, out.shape[1])].to(maps.dtype)
-        shape = (room.shape[0] * room.shape[1], room.shape[2] * room.shape[3], *self.kernel)
+        groups, k = self._groups(inputs), room.shape[2] * room.shape[3]
+        maps = _rounded(_aligned(self._maps(features), groups))
+        shape = (groups * room.shape[1], maps.shape[1] // groups, *self.kernel)
+        grad = grad[:, self._channels_of_y(inputs, shape[0])].to(maps.dtype)
         found = _TO_WEIGHT[len(self.size)](maps, shape, grad, *self._geometry(inputs))
-        found = found.reshape(room.shape)
+        found = found[:, :k].reshape(room.shape)
         if add:
             room.add_(found)
         else:
@@ -154,9 +158,10 @@ class Convolution:
     def _groups(self, inputs: slice) -> int:
         return max(1, (inputs.stop - inputs.start) // self._channels_of_group)
 
-    def _channels_of_y(self, inputs: slice, out: int) -> slice:
-        first = inputs.start // self._channels_of_group
-        return slice(first * out, (first + self._groups(inputs)) * out)
+    def _channels_of_y(self, inputs: slice, n: int) -> slice:
+        """The n that these inputs' groups have."""
+        first = inputs.start // self._channels_of_group * (n // self._groups(inputs))
+        return slice(first, first + n)
 
     def _geometry(self, inputs: slice) -> tuple[Any, ...]:
         return self.stride, self.padding, self.dilation, self._groups(inputs)
@@ -168,9 +173,9 @@ class Convolution:
 
     def _convolve(self, features: Tensor, filters: Tensor, groups: int) -> Tensor:
         geometry = (self.stride, self.padding, self.dilation, groups)
-        return _CONVOLVE[len(self.size)](
-            self._maps(features), filters.to(features.dtype), None, *geometry
-        )
+        maps = _aligned(self._maps(features), groups)
+        filters = _aligned(filters.to(features.dtype), groups)
+        return _CONVOLVE[len(self.size)](maps, filters, None, *geometry)
 
     def _by_filter(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
         """A view of (K, out): (groups, out, b, C, *kernel), or with C before b."""
@@ -181,9 +186,14 @@ class Convolution:
         opened = weights.unflatten(0, (groups, channels // groups, *self.kernel, -1))
         return opened.movedim((-1, -2), (1, 3))
 
-    def _filters(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
-        """(K, out) as torch's convolution wants it, (groups * out, b C, *kernel)."""
-        return self._by_filter(weights, inputs, functions_first).flatten(2, 3).flatten(0, 1)
+
+def _aligned(maps: Tensor, groups: int) -> Tensor:
+    """On a card channels of zeros up to a multiple of 4: others keep it from its matrix units."""
+    missing = -maps.shape[1] % ALIGNED_CHANNELS
+    if groups > 1 or not maps.is_cuda or not missing:
+        return maps
+    by_pixel = functional.pad(maps.movedim(1, -1), (0, missing))
+    return by_pixel.movedim(-1, 1)
 
 
 def _rounded(factor: Tensor) -> Tensor:

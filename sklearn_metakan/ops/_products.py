@@ -62,15 +62,15 @@ class Product(Protocol):
         """y from the features and weights of all inputs; differentiable."""
         ...
 
-    def add(
-        self, y: Tensor, features: Tensor, weights: Tensor, inputs: slice, functions_first: bool
-    ) -> None:
+    def factor(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
+        """The weights (K, out) of a block as the next two want them; a view or a copy."""
+        ...
+
+    def add(self, y: Tensor, features: Tensor, factor: Tensor, inputs: slice) -> None:
         """Put the block's part into y; whatever was there counts from the second block on."""
         ...
 
-    def to_features(
-        self, grad: Tensor, weights: Tensor, inputs: slice, functions_first: bool, rows_last: bool
-    ) -> Tensor:
+    def to_features(self, grad: Tensor, factor: Tensor, inputs: slice, rows_last: bool) -> Tensor:
         """From y's gradient to that of the features (rows, K), if possible with rows last."""
         ...
 
@@ -111,16 +111,15 @@ class Dense:
     def whole(self, features: Tensor, weights: Tensor, functions_first: bool) -> Tensor:
         return features @ weights
 
-    def add(
-        self, y: Tensor, features: Tensor, weights: Tensor, inputs: slice, functions_first: bool
-    ) -> None:
-        _multiply(y, features, weights, add=inputs.start > 0)
+    def factor(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
+        return weights
 
-    def to_features(
-        self, grad: Tensor, weights: Tensor, inputs: slice, functions_first: bool, rows_last: bool
-    ) -> Tensor:
-        grad = grad.to(weights.dtype)
-        return (weights @ grad.T).T if rows_last else grad @ weights.T
+    def add(self, y: Tensor, features: Tensor, factor: Tensor, inputs: slice) -> None:
+        _multiply(y, features, factor, add=inputs.start > 0)
+
+    def to_features(self, grad: Tensor, factor: Tensor, inputs: slice, rows_last: bool) -> Tensor:
+        grad = grad.to(factor.dtype)
+        return (factor @ grad.T).T if rows_last else grad @ factor.T
 
     def to_weights(
         self,
