@@ -9,6 +9,7 @@ meta-learner and x. What makes features and weights is exchangeable: plain PyTor
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,7 +90,8 @@ class _Plan(NamedTuple):
         if self.fused:
             from sklearn_metakan.ops._triton import fused_kernels
 
-            return fused_kernels(self.basis, self.source, self.derivative, by_input, shared)
+            order = self.product.sums_along_rows
+            return fused_kernels(self.basis, self.source, self.derivative, by_input, shared, order)
         weights = self._weights(by_input, shared)
         dictionary = self.source.dictionary(shared)
         return Features(self.basis, self.derivative, dictionary, weights.functions_first), weights
@@ -218,8 +220,7 @@ class _Backward:
             if block is None:
                 continue
             features_grad = None
-            if weights_grad is None:
-                weights_grad = weights.new_gradient(edges, one_product=len(grad) == len(self.x))
-            product.to_weights(weights_grad, block, grad, inputs, order, add=rows.start > 0)
+            new = partial(weights.new_gradient, edges, one_product=len(grad) == len(self.x))
+            weights_grad = product.to_weights(weights_grad, new, block, grad, inputs)
         if weights_grad is not None:
-            weights.backward(edges, weights_grad)
+            weights.backward(edges, product.as_weights(weights_grad, new, inputs, order))

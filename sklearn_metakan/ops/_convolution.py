@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn import grad as ways_back
 
-from sklearn_metakan.ops._products import channels_last, columns, slices
+from sklearn_metakan.ops._products import NewGradient, channels_last, columns, slices
 
 if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
@@ -20,10 +20,10 @@ _CONVOLVE: dict[int, Any] = {
     2: functional.conv2d,
     3: functional.conv3d,
 }
-_TO_INPUT: dict[int, Any] = {
-    1: ways_back.conv1d_input,
-    2: ways_back.conv2d_input,
-    3: ways_back.conv3d_input,
+_TO_INPUT: dict[int, Any] = {  # torch.nn.grad's would fill a tensor of the maps' size
+    1: functional.conv_transpose1d,
+    2: functional.conv_transpose2d,
+    3: functional.conv_transpose3d,
 }
 _TO_WEIGHT: dict[int, Any] = {
     1: ways_back.conv1d_weight,
@@ -33,6 +33,9 @@ _TO_WEIGHT: dict[int, Any] = {
 
 
 ALIGNED_CHANNELS = 4
+FEW_CHANNELS = range(
+    9, 32
+)  # of features in all, as of an image's: 28 of them took twice what 32 do
 
 
 def size_after(size: Sequence[int], *geometry: Sequence[int]) -> tuple[int, ...]:
@@ -74,6 +77,10 @@ class Convolution:
     @property
     def orders_freely(self) -> bool:
         return self.groups == 1
+
+    @property
+    def sums_along_rows(self) -> bool:
+        return False
 
     @property
     def out_size(self) -> tuple[int, ...]:
@@ -126,30 +133,33 @@ class Convolution:
     def to_features(self, grad: Tensor, factor: Tensor, inputs: slice, rows_last: bool) -> Tensor:
         filters = _rounded(factor)
         grad = grad[:, self._channels_of_y(inputs, len(filters))].to(filters.dtype)
-        shape = (len(grad), filters.shape[1] * self._groups(inputs), *self.size)
-        maps = _TO_INPUT[len(self.size)](shape, filters, grad, *self._geometry(inputs))
+        stride, padding, dilation, groups = self._geometry(inputs)
+        reached = zip(self.out_size, self.kernel, stride, padding, dilation, strict=True)
+        least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, k, s, p, d in reached]
+        beyond = [size - n for size, n in zip(self.size, least, strict=True)]
+        transposed = _TO_INPUT[len(self.size)]
+        maps = transposed(grad, filters, None, stride, padding, beyond, groups, dilation)
         return columns(maps)
 
     def to_weights(
-        self,
-        out: Tensor,
-        features: Tensor,
-        grad: Tensor,
-        inputs: slice,
-        functions_first: bool,
-        add: bool,
-    ) -> None:
-        room = self._by_filter(out, inputs, functions_first)
-        groups, k = self._groups(inputs), room.shape[2] * room.shape[3]
+        self, so_far: Tensor | None, new: NewGradient, features: Tensor, grad: Tensor, inputs: slice
+    ) -> Tensor:
+        groups = self._groups(inputs)
         maps = _rounded(_aligned(self._maps(features), groups))
-        shape = (groups * room.shape[1], maps.shape[1] // groups, *self.kernel)
-        grad = grad[:, self._channels_of_y(inputs, shape[0])].to(maps.dtype)
-        found = _TO_WEIGHT[len(self.size)](maps, shape, grad, *self._geometry(inputs))
-        found = found[:, :k].reshape(room.shape)
-        if add:
-            room.add_(found)
-        else:
-            room.copy_(found)
+        n_out = grad.shape[1] // self.groups * groups
+        shape = (n_out, maps.shape[1] // groups, *self.kernel)
+        its_grad = grad[:, self._channels_of_y(inputs, n_out)].to(maps.dtype)
+        found = _TO_WEIGHT[len(self.size)](maps, shape, its_grad, *self._geometry(inputs))
+        return found.to(grad.dtype) if so_far is None else so_far.add_(found)
+
+    def as_weights(
+        self, gradient: Tensor, new: NewGradient, inputs: slice, functions_first: bool
+    ) -> Tensor:
+        weights = new()
+        room = self._by_filter(weights, inputs, functions_first)
+        k = room.shape[2] * room.shape[3]
+        room.copy_(gradient[:, :k].reshape(room.shape))
+        return weights
 
     @property
     def _channels_of_group(self) -> int:
@@ -189,7 +199,8 @@ class Convolution:
 
 def _aligned(maps: Tensor, groups: int) -> Tensor:
     """On a card channels of zeros up to a multiple of 4: others keep it from its matrix units."""
-    missing = -maps.shape[1] % ALIGNED_CHANNELS
+    n = maps.shape[1]
+    missing = FEW_CHANNELS.stop - n if n in FEW_CHANNELS else -n % ALIGNED_CHANNELS
     if groups > 1 or not maps.is_cuda or not missing:
         return maps
     by_pixel = functional.pad(maps.movedim(1, -1), (0, missing))

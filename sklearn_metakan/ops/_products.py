@@ -5,7 +5,7 @@ makes the features (rows, K) and the weights (K, out) knows neither; rows are pi
 convolution.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,9 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
+
+
+NewGradient = Callable[[], Tensor]
 
 
 def slices(total: int, size: int) -> Iterator[slice]:
@@ -32,6 +35,8 @@ class Product(Protocol):
         Rows of the features for one row of x.
     orders_freely : bool
         Whether functions may come first.
+    sums_along_rows : bool
+        Whether ``to_weights`` likes features that lie as (K, rows) in memory, not as (rows, K).
     """
 
     @property
@@ -39,6 +44,9 @@ class Product(Protocol):
 
     @property
     def orders_freely(self) -> bool: ...
+
+    @property
+    def sums_along_rows(self) -> bool: ...
 
     def shape(self, n: int, source: "CoefficientSource") -> tuple[int, ...]:
         """Of y for n rows of x."""
@@ -75,15 +83,18 @@ class Product(Protocol):
         ...
 
     def to_weights(
-        self,
-        out: Tensor,
-        features: Tensor,
-        grad: Tensor,
-        inputs: slice,
-        functions_first: bool,
-        add: bool,
-    ) -> None:
-        """From y's gradient to that of the weights (K, out), put into ``out`` or added."""
+        self, so_far: Tensor | None, new: NewGradient, features: Tensor, grad: Tensor, inputs: slice
+    ) -> Tensor:
+        """From y's gradient to that of the weights, added to that of other rows.
+
+        It lies as the product likes it; ``new`` gives uninitialised room for it as (K, out).
+        """
+        ...
+
+    def as_weights(
+        self, gradient: Tensor, new: NewGradient, inputs: slice, functions_first: bool
+    ) -> Tensor:
+        """The sum of the last over all rows, as (K, out)."""
         ...
 
 
@@ -92,6 +103,7 @@ class Dense:
 
     pixels = 1
     orders_freely = True
+    sums_along_rows = True
 
     def shape(self, n: int, source: "CoefficientSource") -> tuple[int, ...]:
         return n, source.out_features
@@ -122,15 +134,16 @@ class Dense:
         return (factor @ grad.T).T if rows_last else grad @ factor.T
 
     def to_weights(
-        self,
-        out: Tensor,
-        features: Tensor,
-        grad: Tensor,
-        inputs: slice,
-        functions_first: bool,
-        add: bool,
-    ) -> None:
-        _multiply(out, features.T, grad.to(features.dtype), add)
+        self, so_far: Tensor | None, new: NewGradient, features: Tensor, grad: Tensor, inputs: slice
+    ) -> Tensor:
+        out = new() if so_far is None else so_far
+        _multiply(out, features.T, grad.to(features.dtype), add=so_far is not None)
+        return out
+
+    def as_weights(
+        self, gradient: Tensor, new: NewGradient, inputs: slice, functions_first: bool
+    ) -> Tensor:
+        return gradient
 
 
 def _multiply(out: Tensor, left: Tensor, right: Tensor, add: bool) -> None:

@@ -26,6 +26,7 @@ def fused_kernels(
     derivative: int,
     by_input: Sequence[Tensor],
     shared: Sequence[Tensor],
+    sums_along_rows: bool,
 ) -> tuple[Features, Weights]:
     """Fused where possible, else as in ``_kernels``; either goes with either."""
     device = by_input[0].device
@@ -39,7 +40,8 @@ def fused_kernels(
         weights = Weights(source, by_input, shared)
     first = weights.functions_first
     if isinstance(basis, BSplineBasis) and supports(basis, derivative):
-        return SplineFeatures(basis, dictionary, first, dtype, most), weights
+        features = SplineFeatures(basis, dictionary, first, dtype, most, sums_along_rows)
+        return features, weights
     return Features(basis, derivative, dictionary, first), weights
 
 

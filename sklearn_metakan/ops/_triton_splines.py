@@ -266,9 +266,10 @@ class SplineFeatures(Features):
         functions_first: bool,
         dtype: torch.dtype,
         programs: int,
+        sums_along_rows: bool = True,
     ) -> None:
         super().__init__(basis, 0, dictionary, functions_first)
-        self.dtype, self.programs = dtype, programs
+        self.dtype, self.programs, self.sums_along_rows = dtype, programs, sums_along_rows
         self._partial: Tensor | None = None
         self._dictionary = None if dictionary is None else dictionary.detach().contiguous()
 
@@ -295,8 +296,11 @@ class SplineFeatures(Features):
         wants_values: bool,
     ) -> Tensor | None:
         out = None
-        if wants_values:  # rows last: the next product sums over them
-            out = x.new_empty(x.shape[1] * self.width, len(x), dtype=self.dtype).T
+        if wants_values:
+            k = x.shape[1] * self.width
+            shape = (k, len(x)) if self.sums_along_rows else (len(x), k)
+            out = x.new_empty(shape, dtype=self.dtype)
+            out = out.T if self.sums_along_rows else out
         if wants_values or x_grad is not None:
             self._launch(x, start, out, grad, x_grad)
         if self.learns and grad is not None:
