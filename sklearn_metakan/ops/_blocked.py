@@ -26,6 +26,7 @@ from sklearn_metakan.ops._products import (
     columns,
     columns_of_room,
     room_for_columns,
+    settled,
     slices,
 )
 from sklearn_metakan.ops._reference import edge_sum_reference
@@ -90,11 +91,12 @@ class _Plan(NamedTuple):
         if self.fused:
             from sklearn_metakan.ops._triton import fused_kernels
 
-            order = self.product.sums_along_rows
-            return fused_kernels(self.basis, self.source, self.derivative, by_input, shared, order)
+            call = (self.basis, self.source, self.derivative, by_input, shared, self.product)
+            return fused_kernels(*call)
         weights = self._weights(by_input, shared)
         dictionary = self.source.dictionary(shared)
-        return Features(self.basis, self.derivative, dictionary, weights.functions_first), weights
+        first = self.product.features_first(weights.functions_first)
+        return Features(self.basis, self.derivative, dictionary, first), weights
 
     def _weights(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Weights:
         rounded = torch.is_autocast_enabled(by_input[0].device.type)
@@ -189,7 +191,7 @@ class _Backward:
         by_input: Sequence[Tensor],
         shared: Sequence[Tensor],
     ) -> None:
-        self.plan, self.x, self.grad, self.shared = plan, x, grad, shared
+        self.plan, self.x, self.grad, self.shared = plan, x, settled(grad), shared
         with torch.enable_grad():
             self.features, self.weights = plan.kernels(by_input, shared)
         self.x_grad = room_for_columns(x) if of_x else None

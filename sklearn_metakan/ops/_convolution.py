@@ -86,6 +86,9 @@ class Convolution:
     def out_size(self) -> tuple[int, ...]:
         return size_after(self.size, self.kernel, self.stride, self.padding, self.dilation)
 
+    def features_first(self, functions_first: bool) -> bool:
+        return self.groups == 1  # otherwise a group's maps lie together
+
     def shape(self, n: int, source: "CoefficientSource") -> tuple[int, ...]:
         return n, self.groups * source.out_features, *self.out_size
 
@@ -188,13 +191,13 @@ class Convolution:
         return _CONVOLVE[len(self.size)](maps, filters, None, *geometry)
 
     def _by_filter(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
-        """A view of (K, out): (groups, out, b, C, *kernel), or with C before b."""
+        """A view of (K, out) in the order of features: (groups, out, C, b or b, C, *kernel)."""
         channels, groups = inputs.stop - inputs.start, self._groups(inputs)
         if functions_first:  # one group
             opened = weights.unflatten(0, (-1, channels, *self.kernel))
             return opened.movedim(-1, 0)[None]
         opened = weights.unflatten(0, (groups, channels // groups, *self.kernel, -1))
-        return opened.movedim((-1, -2), (1, 3))
+        return opened.movedim((-1, -2), (1, 2 if self.groups == 1 else 3))
 
 
 def _aligned(maps: Tensor, groups: int) -> Tensor:

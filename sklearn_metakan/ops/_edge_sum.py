@@ -94,8 +94,8 @@ def edge_sum(
         that is less; then "blocked".
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
-        0.75 times the layer's input, output and four times its parameters (of a convolution
-        1.8 times), but at least 4.
+        0.7 times the layer's input, output and four times its parameters (of a convolution
+        2.2 times), but at least 4.
 
     Returns
     -------

@@ -26,8 +26,7 @@ def slices(total: int, size: int) -> Iterator[slice]:
 class Product(Protocol):
     """Blocks are some inputs i, ``inputs``, times some rows of x.
 
-    ``functions_first``: order of K within features and weights, (C, b) or (b, C); see
-    ``Features``.
+    In methods ``functions_first`` is the order of K within the weights; see ``Features``.
 
     Attributes
     ----------
@@ -47,6 +46,10 @@ class Product(Protocol):
 
     @property
     def sums_along_rows(self) -> bool: ...
+
+    def features_first(self, functions_first: bool) -> bool:
+        """Whether the features' order is to be (C, b), with weights in this one."""
+        ...
 
     def shape(self, n: int, source: "CoefficientSource") -> tuple[int, ...]:
         """Of y for n rows of x."""
@@ -104,6 +107,9 @@ class Dense:
     pixels = 1
     orders_freely = True
     sums_along_rows = True
+
+    def features_first(self, functions_first: bool) -> bool:
+        return functions_first
 
     def shape(self, n: int, source: "CoefficientSource") -> tuple[int, ...]:
         return n, source.out_features
@@ -176,6 +182,11 @@ def columns_of_room(room: Tensor) -> Tensor:
     """``columns``, as a view to be written to."""
     n, b, *size = room.shape
     return room.movedim(1, -1).view(n * prod(size), b)
+
+
+def settled(grad: Tensor) -> Tensor:
+    """The gradient of a mean, say, one number behind many: written out once for all blocks."""
+    return channels_last(grad, grad.shape).copy_(grad) if 0 in grad.stride() else grad
 
 
 def channels_last(x: Tensor, shape: Sequence[int]) -> Tensor:

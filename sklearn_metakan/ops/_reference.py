@@ -31,7 +31,9 @@ def edge_sum_reference(
     weights = source.generate(by_input, shared)
     # Rows last in memory: the same sum, functions first.
     turned = product.orders_freely and features.stride(0) < features.stride(2)
+    if product.features_first(turned):
+        features = features.transpose(1, 2)
     if turned:
-        features, weights = features.transpose(1, 2), weights.transpose(0, 1)
+        weights = weights.transpose(0, 1)
     y = product.whole(flat(features), weights.flatten(0, 1), turned)
     return y.to(precision)  # also inside autocast

@@ -11,6 +11,7 @@ from torch import Tensor
 from sklearn_metakan.basis import Basis, BSplineBasis
 from sklearn_metakan.ops import _triton_meta as meta
 from sklearn_metakan.ops._kernels import Features, Weights
+from sklearn_metakan.ops._products import Product
 from sklearn_metakan.ops._triton_splines import SplineFeatures, supports
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def fused_kernels(
     derivative: int,
     by_input: Sequence[Tensor],
     shared: Sequence[Tensor],
-    sums_along_rows: bool,
+    product: Product,
 ) -> tuple[Features, Weights]:
     """Fused where possible, else as in ``_kernels``; either goes with either."""
     device = by_input[0].device
@@ -38,10 +39,10 @@ def fused_kernels(
         weights = meta.MetaWeights(source, by_input, shared, dtype, precision, programs)
     else:
         weights = Weights(source, by_input, shared)
-    first = weights.functions_first
+    first = product.features_first(weights.functions_first)
     if isinstance(basis, BSplineBasis) and supports(basis, derivative):
-        features = SplineFeatures(basis, dictionary, first, dtype, most, sums_along_rows)
-        return features, weights
+        by_rows = product.sums_along_rows
+        return SplineFeatures(basis, dictionary, first, dtype, most, by_rows), weights
     return Features(basis, derivative, dictionary, first), weights
 
 
