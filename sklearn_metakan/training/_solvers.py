@@ -20,7 +20,8 @@ class LBFGS(torch.optim.LBFGS):
     refuses curvature pairs with ``y . s <= 1e-10``, all of them once the loss is small; here it
     is given loss and gradient in units of the dtype's rounding, 1 / eps (a power of two, so that
     this rounds nothing): minimisation goes on to the dtype's end, whatever the loss's unit.
-    ``n_evaluations`` counts how often loss and gradient were evaluated.
+    ``n_evaluations`` counts how often loss and gradient were evaluated. A step that goes
+    nowhere, because the loss is not finite where the line search looked, returns NaN.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 1.0, **options: Any) -> None:
@@ -44,13 +45,14 @@ class LBFGS(torch.optim.LBFGS):
         return gradient * self._units
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        parameters, evaluated = self.param_groups[0]["params"], False
+        parameters, evaluated, finite = self.param_groups[0]["params"], False, True
 
         def remembering() -> Tensor:
-            nonlocal evaluated
+            nonlocal evaluated, finite
             point = parameters_to_vector(parameters).detach()
             if self._seen is None or not torch.equal(point, self._seen[0]):
                 self._seen, evaluated = (point, closure().detach()), True
+                finite = finite and bool(self._seen[1].isfinite())
                 self.n_evaluations += 1
             return self._seen[1] * self._units
 
@@ -60,6 +62,8 @@ class LBFGS(torch.optim.LBFGS):
         except BaseException:  # such as an interrupt in a line search: no trial point stays
             set_values(parameters, start)
             raise
+        if not finite and all(map(torch.equal, parameters, start)):
+            return torch.full_like(parameters[0].flatten()[0], torch.nan)
         if not evaluated:  # no step from a stationary point; the caller still waits for its loss
             self._seen = None
         with torch.enable_grad():
