@@ -1,4 +1,4 @@
-"""`paper.py conv-images`: convolutional KAN and MetaKAN of four layers.
+"""`paper.py conv-images`: convolutional KAN and MetaKAN of four or eight layers.
 
 Two parts. "main": B-splines, Gaussians and polynomials, each with its own coefficients and with
 generated ones. "ablation": B-splines with other grids, norms, starting values and prompts, to
@@ -23,7 +23,7 @@ from _images_data import available, load
 from _images_runs import Clock, carry_out, free
 from _ledger import Ledger
 from _markdown import publish
-from _paper_conv_networks import NETWORKS, ablation, estimator, sources
+from _paper_conv_networks import CHANNELS, NETWORKS, ablation, estimator, sources
 from _paper_conv_report import report
 from _report import device_name
 
@@ -38,6 +38,7 @@ class Trial:
     part: str
     data: str
     limit: int
+    layers: int
     network: str
     source: str
     epochs: int
@@ -60,6 +61,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="default: all of the part")
     parser.add_argument("--sources", nargs="+", default=["kan", "meta-64"], metavar="KEY")
+    parser.add_argument("--layers", type=int, choices=sorted(CHANNELS), default=4)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.01)
@@ -97,6 +99,7 @@ def trials(options: argparse.Namespace) -> Iterator[Trial]:
                 options.part,
                 data,
                 options.limit,
+                options.layers,
                 network,
                 source,
                 options.epochs,
@@ -115,6 +118,7 @@ def hold(trial: Trial, data_dir: Path, device: str) -> dict[str, Any]:
     model = estimator(
         trial.network,
         trial.source,
+        n_layers=trial.layers,
         augment="flip_crop" if trial.data in _IN_COLOUR else None,
         learning_rate=trial.learning_rate,
         weight_decay=trial.weight_decay,

@@ -1,5 +1,6 @@
-"""Networks of `paper.py conv-images`: the paper's four layers, and B-splines made otherwise."""
+"""Networks of `paper.py conv-images`: the paper's, of four or eight layers, and other B-splines."""
 
+import re
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from sklearn_metakan import KANImageClassifier, MetaKANImageClassifier
 from sklearn_metakan.nn import ConvKAN, MetaCoefficients, build_conv_network
 
-CHANNELS, STRIDES = (32, 64, 128, 256), (1, 2, 2, 1)
+CHANNELS = {4: (32, 64, 128, 256), 8: (16, 32, 64, 128, 256, 256, 512, 512)}
+STRIDES = {4: (1, 2, 2, 1), 8: (1, 2, 2, 1, 1, 2, 1, 1)}
 DROPOUT = 0.5
 PROMPT_FACTOR, META_FACTOR = 10.0, 0.3  # on the learning rate of norms and head
 _ACTIVATION, _ORDER = "module__activation", "module__norm_order"
@@ -55,23 +57,29 @@ def ablation(source: str) -> list[str]:
     return [*ABLATION, *(META_ABLATION if source != "kan" else {})]
 
 
-def estimator(network: str, source: str, learning_rate: float, **options: Any) -> Any:
-    """A classifier; ``source`` is "kan", or "meta-H" with one meta-learner for the network."""
+def estimator(
+    network: str, source: str, learning_rate: float, n_layers: int = 4, **options: Any
+) -> Any:
+    """A classifier; ``source`` is "kan", or "meta-H" with one meta-learner for the network.
+
+    "meta-HxM" has M of them, for clusters of layers, "meta-Hxlayer" one for each layer.
+    """
     found = {**NETWORKS, **ABLATION, **META_ABLATION}[network]
     module = {key: value for key, value in found.items() if key.startswith("module__")}
     options |= {key: value for key, value in found.items() if key not in module}
     common = {
-        "hidden_channels": CHANNELS,
-        "strides": STRIDES,
+        "hidden_channels": CHANNELS[n_layers],
+        "strides": STRIDES[n_layers],
         "dropout": DROPOUT,
         "learning_rate": learning_rate,
     }
     if source == "kan":
         return KANImageClassifier(**common, net_params=module, **options)
+    hidden, _, count = source.removeprefix("meta-").partition("x")
     options |= {
-        "n_meta_learners": 1,
+        "n_meta_learners": count if count == "layer" else int(count or 1),
         "prompt_dim": 1,
-        "meta_hidden_dim": int(source.removeprefix("meta-")),
+        "meta_hidden_dim": int(hidden),
         "meta_activation": "relu",
         "edge_scale": False,
         "prompt_learning_rate": PROMPT_FACTOR * learning_rate,
@@ -84,8 +92,8 @@ def estimator(network: str, source: str, learning_rate: float, **options: Any) -
 def sources(keys: Sequence[str]) -> Iterator[str]:
     """The keys, checked."""
     for key in keys:
-        if key != "kan" and not (key.startswith("meta-") and key[5:].isdigit()):
-            raise ValueError(f"A source is kan or meta-NUMBER: {key!r}.")
+        if not re.fullmatch(r"kan|meta-\d+(x(\d+|layer))?", key):
+            raise ValueError(f"A source is kan, meta-H, meta-HxM or meta-Hxlayer: {key!r}.")
         yield key
 
 

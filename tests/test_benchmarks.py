@@ -15,6 +15,7 @@ def bench():
     """The modules of the benchmark; its folder is on the path as when it is called."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
+        import _convolutions
         import _models
         import _peers
         import _reached
@@ -24,6 +25,7 @@ def bench():
         import memory_speed
 
         yield SimpleNamespace(
+            convolutions=_convolutions,
             models=_models,
             peers=_peers,
             reached=_reached,
@@ -112,6 +114,31 @@ def test_products_are_those_of_a_step(bench):
     assert sorted(sorted(p) for p in products) == sorted(
         [sorted(p) for p in 2 * [(32, 8, 144)] + 3 * [(32, 4, 72)]]
     )
+
+
+def test_convolutions_of_a_step(bench):
+    products = bench.convolutions.map_products((3, 32, 64, 128, 256), 16, 9)
+    assert len(products) == 3 * 4 - 1  # the image needs no gradient
+    assert [p.n_in for p in products if p.way == "forward"] == [32, 9 * 32, 9 * 64, 9 * 128]
+    assert [p.size for p in products if p.way == "to input"] == [32, 16, 8]
+    for product in bench.convolutions.map_products((1, 2, 3, 4, 5), 2, 2):
+        result = product.start(torch.zeros)()
+        after = -(-product.size // product.stride)
+        shapes = {
+            "forward": (2, product.n_out, after, after),
+            "to input": (2, product.n_in, product.size, product.size),
+            "to weight": (product.n_out, product.n_in, 3, 3),
+        }
+        assert result.shape == shapes[product.way]
+
+
+def test_convolutional_networks_are_rows(bench, setting):
+    shape = bench.main.Shape("tiny", (3, 4, 5, 6, 7, 10), 2, size=32)
+    models = bench.convolutions.conv_models("blocked")
+    rows = {row.model: row for row in bench.main.measure_shape(shape, models, setting)}
+    assert {"mlp", "kan", "kan-kept", "paper", "linear-2"} <= set(rows)
+    assert not any(row.note for row in rows.values())
+    assert rows["kan"].saved_mb < rows["mlp"].saved_mb < rows["kan-kept"].saved_mb
 
 
 def test_a_model_that_fails_is_a_note_in_its_row(bench, setting, smoke):

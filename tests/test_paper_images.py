@@ -4,6 +4,7 @@ import gzip
 import io
 import pickle
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,7 +33,8 @@ def bench():
         import _paper_images_report
         import paper
 
-        patch.setattr(_paper_conv_networks, "CHANNELS", (2, 3, 3, 2))
+        channels = {4: (2, 3, 3, 2), 8: (2, 2, 3, 3, 4, 4, 3, 2)}
+        patch.setattr(_paper_conv_networks, "CHANNELS", channels)
         yield SimpleNamespace(
             data=_images_data,
             runs=_images_runs,
@@ -312,11 +314,31 @@ def test_every_network_fits(bench, folder, tmp_path, part):
     assert rows["curve"].str.split().str.len().eq(2).all()
     if part == "main":
         text = (tmp_path / "conv_images.md").read_text()
-        assert "### mnist, four layers, 2 epochs (main)" in text
+        assert "### mnist, 4 layers, 2 epochs (main)" in text
         assert "| 98.43 |" in text and "| 96.03 |" in text
         before = (tmp_path / "conv_images.csv").read_text()
         bench.main(arguments)
         assert (tmp_path / "conv_images.csv").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("source", "learners"), [("meta-4", 1), ("meta-4x3", 3), ("meta-4xlayer", 8)]
+)
+def test_eight_layers_share_meta_learners(bench, folder, tmp_path, source, learners):
+    arguments = ["conv-images", *CONV, "--networks", "bspline", "--layers", "8"]
+    arguments += ["--sources", source, "--data-dir", str(folder), "--out", str(tmp_path)]
+    bench.main(arguments)
+    row = pd.read_csv(tmp_path / "conv_images.csv").iloc[0]
+    edges = 9 * sum(a * b for a, b in pairwise((1, 2, 2, 3, 3, 4, 4, 3, 2)))
+    norms, slopes, head = 2 * (2 + 2 + 3 + 3 + 4 + 4 + 3 + 2), 8, (2 + 1) * 3
+    assert row["parameters"] == edges + norms + slopes + head + learners * (2 * 4 + 5 * 9)
+    text = (tmp_path / "conv_images.md").read_text()
+    assert "### mnist, 8 layers, 2 epochs (main)" in text and "| 98.43 |" not in text
+
+
+def test_an_unknown_source_is_named(bench, folder, tmp_path):
+    with pytest.raises(ValueError, match=r"kan, meta-H, meta-HxM or meta-Hxlayer: 'meta-4x'"):
+        bench.main(["conv-images", *CONV, "--sources", "meta-4x", "--data-dir", str(folder)])
 
 
 def test_images_in_colour_are_flipped_and_cropped(bench, folder, tmp_path, monkeypatch):
