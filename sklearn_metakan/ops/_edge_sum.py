@@ -95,7 +95,7 @@ def edge_sum(
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
         0.7 times the layer's input, output and four times its parameters (of a convolution
-        1.7 times), but at least 4.
+        1.8 times), but at least 4.
 
     Returns
     -------

@@ -17,7 +17,7 @@ CPU_MEMORY = 32.0  # MiB; measured: less makes blocks too small, more gains noth
 TILE_SHARE = 0.25  # of the working memory
 CACHE = 2**21  # bytes; tiles of a few thousand edges: fewer cost more calls, more leave the caches
 CARD_SHARE = 0.7  # of the layer's input, output, parameters, gradients and optimiser state
-IMAGE_SHARE = 1.7  # the same of a convolution, whose maps of features take the most
+IMAGE_SHARE = 1.8  # the same of a convolution, whose maps of features take the most
 CARD_LEAST = 4.0  # MiB
 
 
