@@ -32,10 +32,9 @@ _TO_WEIGHT: dict[int, Any] = {
 }
 
 
+# Channels of features, on a card: those of an image are few, and 28 took twice what 32 do.
 ALIGNED_CHANNELS = 4
-FEW_CHANNELS = range(
-    9, 32
-)  # of features in all, as of an image's: 28 of them took twice what 32 do
+FEW_CHANNELS = range(9, 32)
 
 
 def size_after(size: Sequence[int], *geometry: Sequence[int]) -> tuple[int, ...]:

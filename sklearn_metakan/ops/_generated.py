@@ -167,8 +167,8 @@ class MetaWeights(Weights):
 
 
 def by_number(prompts: Tensor) -> Tensor:
-    """(in, p, out) -> (p, edges); a view for p = 1."""
-    return prompts.transpose(0, 1).flatten(1)
+    """(in, p, out) -> (p, edges), contiguous; a view for p = 1."""
+    return prompts.transpose(0, 1).flatten(1).contiguous()  # of one output it would be a view
 
 
 def keep(numbers: Tensor, prompts: Tensor) -> None:

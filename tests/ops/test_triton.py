@@ -105,8 +105,8 @@ def test_equals_the_reference_on_every_grid(source, grid):
     assert_like_reference(layer, draw(layer, 6))
 
 
-@pytest.mark.parametrize("source", ["relu", "linear_2", "direct"])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (37, 35, 5), (3, 2, 260)])
+@pytest.mark.parametrize("source", ["relu", "silu", "scaled_sin", "linear_2", "direct"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 1), (37, 35, 5), (3, 2, 260)])
 def test_equals_the_reference_in_odd_shapes(source, shape):
     layer = make(source, *shape[1:])
     assert_like_reference(layer, draw(layer, shape[0]))
