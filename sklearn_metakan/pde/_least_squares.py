@@ -33,7 +33,7 @@ class LeastSquares:
     trained : sequence of Parameter
         Of the physics, in the order of the unknowns.
     memory : float, optional
-        MiB for the gradients of a block of rows.
+        MiB for the gradients of a block of rows; halved where a card does not have them.
 
     Attributes
     ----------
@@ -41,6 +41,8 @@ class LeastSquares:
         The terms of L, before their factors, where it was made.
     size : int
         P, the number of unknowns.
+    memory : float
+        In the end.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class LeastSquares:
         self.size = size
         device = trained[0].device.type
         memory = BLOCK_MEMORY["cpu" if device == "cpu" else "cuda"] if memory is None else memory
-        self.block = memory * 2**20 / _COPIES / trained[0].element_size()
+        self.memory = memory
         found = self._misfits()
         self.factors = {name: factor(name) for r in found.values() for name in r}
         self.weights = {
@@ -102,6 +104,16 @@ class LeastSquares:
 
     def normal_equations(self) -> tuple[Tensor, Tensor]:
         """``J' V J`` (P, P) and ``J' V r`` (P), J = dr / dparameters, V = f v: float64."""
+        while True:
+            try:
+                return self._normal_equations()
+            except torch.cuda.OutOfMemoryError:
+                if self._rows_at_once() == 1:
+                    raise
+            torch.cuda.empty_cache()  # out here, the error no longer holds what it interrupted
+            self.memory /= 2
+
+    def _normal_equations(self) -> tuple[Tensor, Tensor]:
         like = self.trained[0]
         matrix = torch.zeros(self.size, self.size, dtype=torch.float64, device=like.device)
         vector = matrix.new_zeros(self.size)
@@ -117,7 +129,8 @@ class LeastSquares:
     def _rows_at_once(self) -> int:
         _, layers = per_sample(self.modules, 1)
         numbers = sum(leaf.numel() for layer in layers for leaf in layer.leaves)
-        return max(1, int(self.block / (numbers + self.size)))
+        block = self.memory * 2**20 / _COPIES / self.trained[0].element_size()
+        return max(1, int(block / (numbers + self.size)))
 
     @torch.enable_grad()
     def _linearised(self, term: str, rows: slice) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

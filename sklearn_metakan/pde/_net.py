@@ -1,5 +1,6 @@
 """Training of physics: steps on points, losses by term, their weights, the bar."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,6 +45,7 @@ class PDENet(KANNet):
         super().__init__(*args, **kwargs)
         self.loss_weights, self.truth = loss_weights, truth
         self.working_memory = working_memory
+        self._lowered: float | None = None  # working_memory, once a card was full
         self.weights_: dict[str, float] = {}
         self._names: list[str] = []  # of the terms
         self._factors: Tensor | None = None  # their weights, where a captured step reads them
@@ -99,12 +101,26 @@ class PDENet(KANNet):
             return super().train_step(batch, **fit_params)
         self._set_training(True)
         physics, optimizer = self.module_, self.optimizer_
-        problem = LeastSquares(
-            physics, batch[0], self._weight, optimizer.trained, self.working_memory
-        )
+        memory = self.working_memory if self._lowered is None else self._lowered
+        problem = LeastSquares(physics, batch[0], self._weight, optimizer.trained, memory)
+        asked = problem.memory
         loss, terms = self._total(problem.first)
         optimizer.step(problem)
+        if problem.memory < asked:
+            self._lower(problem.memory)
         return {"loss": loss, "y_pred": torch.cat([loss[None], terms])}
+
+    def _lower(self, memory: float) -> None:
+        """From now on steps of least squares start with so much; said once."""
+        if self._lowered is None:
+            warnings.warn(
+                "The card's memory was full: gradients of fewer points are made at a time. The "
+                f"result is the same, but takes longer. Set working_memory={memory:.3g} to start "
+                "there.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self._lowered = memory
 
     def evaluate(self, batch: Any) -> dict[str, Any]:
         return self.gradients(batch)

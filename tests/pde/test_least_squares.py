@@ -238,3 +238,33 @@ def test_frozen_parameters_stay():
     optimizer = LevenbergMarquardt(solver._physics.parameters())
     optimizer.step(problem)
     assert torch.equal(dictionary, before) and problem.loss() < problem.total
+
+
+def test_a_full_card_takes_fewer_points_at_a_time(monkeypatch):
+    settings = {"max_iter": 0, "lm_iter": 3, "working_memory": 0.5, "n_interior": 40}
+    expected = solver_of(**settings)
+    rows_of, linearised = [], LeastSquares._linearised
+
+    def on_a_small_card(self, term, rows):
+        rows_of.append(rows.stop - rows.start)
+        if rows_of[-1] > 10:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return linearised(self, term, rows)
+
+    monkeypatch.setattr(LeastSquares, "_linearised", on_a_small_card)
+    with pytest.warns(RuntimeWarning, match=r"memory was full.*working_memory=0\.\d+ to") as caught:
+        solver = solver_of(**settings)
+    assert len(caught) == 1
+    too_many = [rows for rows in rows_of if rows > 10]
+    assert too_many == rows_of[: len(too_many)]  # in the first step alone
+    x = np.random.default_rng(0).uniform(size=(20, 3))
+    np.testing.assert_allclose(solver.predict(x), expected.predict(x), rtol=1e-6, atol=1e-9)
+
+
+def test_a_card_too_small_for_one_point_says_so(monkeypatch):
+    def on_no_card(self, term, rows):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(LeastSquares, "_linearised", on_no_card)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        solver_of(max_iter=0, lm_iter=1)
