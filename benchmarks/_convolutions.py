@@ -10,17 +10,17 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
-from _models import DEGREE, SOURCES, Model, factors_of_input, start_randomly
-from torch import Tensor, nn
+from _models import SOURCES, Model, factors_of_input, started
+from _paper_conv_networks import STRIDES as STRIDES_OF_PAPER
+from _timing import Random
+from torch import nn
 from torch.nn import functional
 from torch.nn import grad as ways_back
 
 from sklearn_metakan.nn._build import build_conv_network
+from sklearn_metakan.ops._convolution import aligned_channels
 
-SIZE, STRIDES = 32, (1, 2, 2, 1)
-ALIGNED = 4  # channels of features: otherwise they keep convolutions from the matrix units
-FEW = range(9, 32)  # channels that take longer than 32 do
-Random = Callable[..., Tensor]
+SIZE, STRIDES = 32, STRIDES_OF_PAPER[4]
 
 
 class MapProduct(NamedTuple):
@@ -33,11 +33,15 @@ class MapProduct(NamedTuple):
     stride: int
     way: Literal["forward", "to input", "to weight"]
 
+    @property
+    def after(self) -> int:
+        """A side of y's maps."""
+        return -(-self.size // self.stride)
+
     def start(self, random: Random) -> Callable[[], Any]:
-        after = -(-self.size // self.stride)
         x = random(self.batch, self.size, self.size, self.n_in).movedim(-1, 1)
         weight = random(self.n_out, 3, 3, self.n_in).movedim(-1, 1)
-        grad = random(self.batch, after, after, self.n_out).movedim(-1, 1)
+        grad = random(self.batch, self.after, self.after, self.n_out).movedim(-1, 1)
         geometry = (self.stride, 1, 1, 1)
         match self.way:
             case "forward":
@@ -51,11 +55,10 @@ def map_products(channels: Sequence[int], batch: int, features: int) -> tuple[Ma
     """Of a step of a network whose layers convolve ``features`` maps of each channel."""
     products, size = [], SIZE
     for layer, ((n_in, n_out), stride) in enumerate(zip(pairwise(channels), STRIDES, strict=True)):
-        n_maps = -(-n_in * features // ALIGNED) * ALIGNED
-        n_maps = FEW.stop if n_maps in FEW else n_maps
+        n_maps = aligned_channels(n_in * features)
         for way in ("forward", "to weight", "to input")[: 3 if layer else 2]:
             products.append(MapProduct(batch, n_maps, n_out, size, stride, way))
-        size = -(-size // stride)
+        size = products[-1].after
     return tuple(products)
 
 
@@ -63,16 +66,14 @@ def conv_models(backend: str) -> list[Model]:
     """The plain network in the MLP's place, every source, and all features kept at once."""
     models = [Model("mlp", "plain convolutions (SiLU)", _plain, lambda grid_size: 1)]
     for key, (label, options) in SOURCES.items():
-        linear = options.get("meta_hidden_dim") == 0
-        features = options["prompt_dim"] if linear else None
         for place, suffix, its in (
             ("", "", backend),
             ("-kept", ", all features kept", "reference"),
         ):
             if place and key not in ("kan", "paper"):
                 continue
-            build = partial(_kan, options, its)
-            count = partial(factors_of_input, features)
+            build = partial(started, _network, options, its)
+            count = partial(factors_of_input, options)
             models.append(Model(key + place, label + suffix, build, count))
     return models
 
@@ -85,23 +86,6 @@ def _plain(widths: Sequence[int], grid_size: int, device: torch.device) -> nn.Mo
     return nn.Sequential(*layers).to(device, memory_format=torch.channels_last)
 
 
-def _kan(
-    options: dict[str, Any],
-    backend: str,
-    widths: Sequence[int],
-    grid_size: int,
-    device: torch.device,
-) -> nn.Module:
-    network = build_conv_network(
-        (widths[0], SIZE, SIZE),
-        list(widths[1:-1]),
-        widths[-1],
-        strides=STRIDES,
-        grid_size=grid_size,
-        degree=DEGREE,
-        init=None,
-        backend=backend,
-        **options,
-    ).to(device)
-    start_randomly(network, device)
-    return network
+def _network(widths: Sequence[int], **options: Any) -> nn.Module:
+    shape = (widths[0], SIZE, SIZE)
+    return build_conv_network(shape, list(widths[1:-1]), widths[-1], strides=STRIDES, **options)

@@ -54,7 +54,7 @@ class Case:
 def measure(cases: Iterable[Case], setting: Setting) -> list[Row]:
     """Rows of the cases of one shape; those that ran out of memory run once more, alone."""
     cases = list(cases)
-    with products_in(setting.precision):
+    with products_in(setting.device, setting.precision):
         warm_libraries(setting.device, setting.precision)
         floors = {case.products: None for case in cases}
         for products in floors:

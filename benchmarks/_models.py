@@ -61,9 +61,8 @@ def own_models(backend: str = "auto") -> list[Model]:
     """The MLP and every source, a meta-learner a layer; ``backend`` as in ``KAN``."""
     models = [Model("mlp", MLP_LABEL, make_mlp, lambda grid_size: 1)]
     for key, (label, options) in SOURCES.items():
-        linear = options.get("meta_hidden_dim") == 0
-        features = partial(factors_of_input, options["prompt_dim"] if linear else None)
-        models.append(Model(key, label, partial(_kan, options, backend), features))
+        build = partial(started, _network, options, backend)
+        models.append(Model(key, label, build, partial(factors_of_input, options)))
     return models
 
 
@@ -114,9 +113,10 @@ def equal_width(model: Model, widths: Sequence[int], grid_size: int, target: int
     return round(small + (target - at_small) * (large - small) / (at_large - at_small))
 
 
-def factors_of_input(prompt_dim: int | None, grid_size: int) -> int:
+def factors_of_input(options: dict[str, Any], grid_size: int) -> int:
     """C, or p of a linear source."""
-    return 1 + grid_size + DEGREE if prompt_dim is None else prompt_dim
+    linear = options.get("meta_hidden_dim") == 0
+    return options["prompt_dim"] if linear else 1 + grid_size + DEGREE
 
 
 def make_mlp(
@@ -128,25 +128,25 @@ def make_mlp(
     return nn.Sequential(*layers[:-1])
 
 
-def _kan(
+def _network(widths: Sequence[int], **options: Any) -> nn.Module:
+    return build_network(list(widths), **options)
+
+
+def started(
+    make: Callable[..., nn.Module],
     options: dict[str, Any],
     backend: str,
     widths: Sequence[int],
     grid_size: int,
     device: torch.device,
 ) -> nn.Module:
-    network = build_network(
-        list(widths), grid_size=grid_size, degree=DEGREE, init=None, backend=backend, **options
-    ).to(device)
-    start_randomly(network, device)
-    return network
+    """With starting values drawn on the device: our own take minutes at the largest shapes.
 
-
-def start_randomly(network: nn.Module, device: torch.device) -> None:
-    """Normal numbers of the usual scale: products of zeros would run faster than they do.
-
-    Drawn on the device: our own starting values take minutes at the largest shapes.
+    Normal numbers of the usual scale, as products of zeros would run faster than they do.
     """
+    network = make(
+        widths, grid_size=grid_size, degree=DEGREE, init=None, backend=backend, **options
+    ).to(device)
     generator = torch.Generator(device).manual_seed(0)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -157,3 +157,4 @@ def start_randomly(network: nn.Module, device: torch.device) -> None:
             else:
                 scale = 1.0
             parameter.normal_(std=scale, generator=generator)
+    return network

@@ -81,7 +81,7 @@ def _fit(row: Row, kind: type, X: NDArray, y: NDArray, setting: Setting) -> None
 def _loop(row: Row, X: NDArray, y: NDArray, widths: tuple[int, ...], setting: Setting) -> None:
     network = make_mlp(widths, device=setting.device)
     row.parameters = n_parameters(widths)
-    with products_in(setting.precision):
+    with products_in(setting.device, setting.precision):
         _train(network, X[: 2 * BATCH], y[: 2 * BATCH], setting)
         run = lambda: _train(network, X, y, setting)  # noqa: E731
         row.epoch_seconds = _measured(row, run, setting) / EPOCHS

@@ -5,8 +5,8 @@ fused Adam; gradients are dropped before it.
 """
 
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
@@ -15,26 +15,21 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import mse_loss
 
+from sklearn_metakan.training._execution import Execution
+
 Precision = Literal["tf32", "bf16", "fp32"]
 WARM_UP = 3  # steps before anything is measured: the first ones allocate and compile
 LEARNING_RATE = 1e-4
 MEGABYTE = 1e6
 
 
-@contextmanager
-def products_in(precision: Precision) -> Iterator[None]:
+def products_in(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Within it, float32 products on a card use TF32 or do not; the switches are put back.
 
     Convolutions are computed in an order that does not vary, as the estimators have it.
     """
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
-    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
-    cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
+    products: Literal["tf32", "full"] = "tf32" if precision == "tf32" else "full"
+    return Execution(device, torch.float32, products).active()
 
 
 @lru_cache(maxsize=1)

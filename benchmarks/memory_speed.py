@@ -24,6 +24,7 @@ import torch
 from _convolutions import SIZE, conv_models
 from _harness import Case, measure
 from _models import Model, equal_width, n_parameters, own_models, two_an_edge, wide_mlp
+from _paper_conv_networks import CHANNELS
 from _peers import TooLarge, find_peers
 from _reached import reached
 from _report import describe, print_rows, write
@@ -63,7 +64,7 @@ SHAPES = [
     Shape("grid20", (3072, 2048, 2048, 100), 1024, grid_size=20),
     Shape("deep4", (1024,) * 5, 1024),
     Shape("deep16", (1024,) * 17, 1024),
-    Shape("conv", (3, 32, 64, 128, 256, 10), 256, size=SIZE),
+    Shape("conv", (3, *CHANNELS[4], 10), 256, size=SIZE),
     Shape("cpu", (784, 256, 10), 256, with_wide_mlp=True),
     Shape("smoke", (16, 8, 4), 32, with_wide_mlp=True),
 ]

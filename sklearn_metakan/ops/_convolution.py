@@ -32,9 +32,12 @@ _TO_WEIGHT: dict[int, Any] = {
 }
 
 
-# Channels of features, on a card: those of an image are few, and 28 took twice what 32 do.
-ALIGNED_CHANNELS = 4
-FEW_CHANNELS = range(9, 32)
+def aligned_channels(n: int) -> int:
+    """So many channels of features, or more, that a card's matrix units take them.
+
+    A multiple of 4; those of an image are few, and 28 took twice what 32 do.
+    """
+    return 32 if 8 < n < 32 else -(-n // 4) * 4
 
 
 def size_after(size: Sequence[int], *geometry: Sequence[int]) -> tuple[int, ...]:
@@ -200,9 +203,8 @@ class Convolution:
 
 
 def _aligned(maps: Tensor, groups: int) -> Tensor:
-    """On a card channels of zeros up to a multiple of 4: others keep it from its matrix units."""
-    n = maps.shape[1]
-    missing = FEW_CHANNELS.stop - n if n in FEW_CHANNELS else -n % ALIGNED_CHANNELS
+    """On a card with channels of zeros, as far as ``aligned_channels``."""
+    missing = aligned_channels(maps.shape[1]) - maps.shape[1]
     if groups > 1 or not maps.is_cuda or not missing:
         return maps
     by_pixel = functional.pad(maps.movedim(1, -1), (0, missing))

@@ -34,21 +34,17 @@ class LinearWeights(Weights):
         return 2 * self.by_input[0][0].numel()
 
     def make(self, inputs: slice) -> Tensor:
-        return self.by_input[0].detach()[inputs].transpose(0, 1).flatten(0, 1)
+        return by_number(self.by_input[0].detach()[inputs]).view(-1, self.source.out_features)
 
     def remake(self, inputs: slice) -> Tensor:
         return self.make(inputs)
 
     def new_gradient(self, inputs: slice, one_product: bool) -> Tensor:
-        into = self._grad(0)[inputs]
-        b, p, out = into.shape
-        return into.flatten(0, 1) if p == 1 else into.new_empty(p * b, out)  # in its place, or not
+        return room_by_number(self._grad(0)[inputs]).view(-1, self.source.out_features)
 
     def backward(self, inputs: slice, gradient: Tensor) -> None:
         into = self._grad(0)[inputs]
-        b, p, out = into.shape
-        if p > 1:
-            into.copy_(gradient.view(p, b, out).transpose(0, 1))
+        keep(gradient.view(into.shape[1], -1), into)
 
 
 class MetaWeights(Weights):
@@ -123,7 +119,8 @@ class MetaWeights(Weights):
                 self._totals[2].addmm_(grad, hidden.T)
             if self._edges_learn:
                 torch.mm(self._own[0].T, hidden_grad, out=of_prompts[:, edges])
-        keep(of_prompts, self._grad(0)[inputs])
+        if self._edges_learn:
+            keep(of_prompts, self._grad(0)[inputs])
 
     def finish(self) -> list[Tensor | None]:
         if self._totals:
@@ -142,7 +139,7 @@ class MetaWeights(Weights):
     def _edges_grad(self, inputs: slice) -> tuple[Tensor, Tensor]:
         """Uninitialised room for the gradients of both; of scales only if there are some."""
         into = [self._grad(k)[inputs] for k in range(len(self.by_input))]
-        return by_number(into[0]), into[-1].flatten()
+        return room_by_number(into[0]), into[-1].flatten()
 
     def _tiles(self, prompts: Tensor) -> Iterator[slice]:
         return slices(prompts.shape[1], self._tile)
@@ -168,10 +165,16 @@ class MetaWeights(Weights):
 
 def by_number(prompts: Tensor) -> Tensor:
     """(in, p, out) -> (p, edges), contiguous; a view for p = 1."""
-    return prompts.transpose(0, 1).flatten(1).contiguous()  # of one output it would be a view
+    return prompts.transpose(0, 1).flatten(1).contiguous()  # of one output flat ones are a view
+
+
+def room_by_number(prompts: Tensor) -> Tensor:
+    """Uninitialised (p, edges), to be given to ``keep``: for p = 1 the prompts' own memory."""
+    b, p, out = prompts.shape
+    return prompts.view(1, b * out) if p == 1 else prompts.new_empty(p, b * out)
 
 
 def keep(numbers: Tensor, prompts: Tensor) -> None:
-    """The way back from ``by_number``, into ``prompts``, unless it was a view of them."""
-    if numbers.data_ptr() != prompts.data_ptr():
+    """The way back from ``by_number``, into ``prompts``; for p = 1 they are there already."""
+    if len(numbers) > 1:
         prompts.copy_(numbers.view(len(numbers), len(prompts), -1).transpose(0, 1))

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 HIGHEST_DEGREE = 5
-TAILS = {"linear": 0, "base": 1, "constant": 2}
+NUMBER_OF_TAILS = {"linear": 0, "base": 1, "constant": 2}
 
 
 @triton.jit
@@ -82,7 +82,7 @@ def _spline(A: tl.constexpr, cell, u, beyond, per_width, table, valid, K: tl.con
 
 @triton.jit
 def splines_and_slopes(cell, u, beyond, per_width, table, valid, K: tl.constexpr, C: tl.constexpr,
-             UNIFORM: tl.constexpr, TAILS: tl.constexpr):  # fmt: skip
+                       UNIFORM: tl.constexpr, TAILS: tl.constexpr):  # fmt: skip
     """All k + 1 of them, and their derivatives."""
     value, slope = _spline(0, cell, u, beyond, per_width, table, valid, K, C, UNIFORM, TAILS)
     splines = (value,)

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sklearn_metakan.ops._generated import by_number, keep
+from sklearn_metakan.ops._generated import by_number, keep, room_by_number
 from sklearn_metakan.ops._kernels import Weights
 from sklearn_metakan.ops._triton_activations import ACTIVATIONS, activate
 
@@ -245,7 +245,7 @@ class MetaWeights(Weights):
         into = [
             self._grad(k)[inputs] if of_edges else self._partial for k in range(len(self.by_input))
         ]
-        of_prompts = by_number(into[0]) if of_edges else into[0]
+        of_prompts = room_by_number(into[0]) if of_edges else into[0]
         n = (inputs.stop - inputs.start) * self.source.out_features
         prompts, scale = self._edges(inputs)
         _gradients[self.programs,](

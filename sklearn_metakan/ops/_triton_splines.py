@@ -14,7 +14,7 @@ from sklearn_metakan.basis import BSplineBasis
 from sklearn_metakan.ops._kernels import Features
 from sklearn_metakan.ops._triton_basis import (
     HIGHEST_DEGREE,
-    TAILS,
+    NUMBER_OF_TAILS,
     base_and_slope,
     locate,
     rotated,
@@ -104,7 +104,7 @@ def supports(basis: BSplineBasis, derivative: int) -> bool:
     return (
         derivative == 0
         and basis.degree <= HIGHEST_DEGREE
-        and basis.extrapolation in TAILS
+        and basis.extrapolation in NUMBER_OF_TAILS
         and basis.breaks.dtype == torch.float32
     )
 
@@ -122,7 +122,7 @@ class SplineFeatures(Features):
         functions_first: bool,
         dtype: torch.dtype,
         programs: int,
-        sums_along_rows: bool = True,
+        sums_along_rows: bool,
     ) -> None:
         super().__init__(basis, 0, dictionary, functions_first)
         self.dtype, self.programs, self.sums_along_rows = dtype, programs, sums_along_rows
@@ -153,10 +153,10 @@ class SplineFeatures(Features):
     ) -> Tensor | None:
         out = None
         if wants_values:
-            k = x.shape[1] * self.width
-            shape = (k, len(x)) if self.sums_along_rows else (len(x), k)
-            out = x.new_empty(shape, dtype=self.dtype)
-            out = out.T if self.sums_along_rows else out
+            n, k = len(x), x.shape[1] * self.width
+            by_rows = self.sums_along_rows
+            out = x.new_empty((k, n) if by_rows else (n, k), dtype=self.dtype)
+            out = out.T if by_rows else out
         if wants_values or x_grad is not None:
             self._launch(x, start, out, grad, x_grad)
         if self.learns and grad is not None:
@@ -189,9 +189,9 @@ class SplineFeatures(Features):
         return {
             "K": basis.degree,
             "G": basis.grid_size,
-            "P": 0 if self.dictionary is None else self.dictionary.shape[1],
+            "P": 0 if self.dictionary is None else self.width,
             "UNIFORM": basis.uniform,
-            "TAILS": TAILS[basis.extrapolation],
+            "TAILS": NUMBER_OF_TAILS[basis.extrapolation],
         }
 
     def _launch(

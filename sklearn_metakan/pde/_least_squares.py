@@ -42,7 +42,7 @@ class LeastSquares:
     size : int
         P, the number of unknowns.
     memory : float
-        In the end.
+        MiB, as halved so far.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ class LBFGS(torch.optim.LBFGS):
             set_values(parameters, start)
             raise
         if not finite and all(map(torch.equal, parameters, start)):
-            return torch.full_like(parameters[0].flatten()[0], torch.nan)
+            return parameters[0].new_full((), torch.nan)
         if not evaluated:  # no step from a stationary point; the caller still waits for its loss
             self._seen = None
         with torch.enable_grad():
