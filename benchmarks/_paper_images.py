@@ -5,10 +5,10 @@ and shifted images.
 
 In both, KAN and MetaKANs search the same settings, one axis after the other: each value of an
 axis is tried with the best values so far, fitted to the training rows but for the last 10,000 of
-the shuffled ones and compared on these. MetaKANs have one axis more, their meta-learner's rate.
-The best settings of all are then fitted to all training rows, once for each seed, and every such
-fit is tested once. Weights are those after the last epoch: there is no early stopping. Pixels are
-float32 in [0, 1].
+the shuffled ones and compared on these. MetaKANs have one axis more, their meta-learner's rate,
+which comes first. The best settings of all are then fitted to all training rows, once for each
+seed, and every such fit is tested once. Weights are those after the last epoch: there is no early
+stopping. Pixels are float32 in [0, 1].
 """
 
 import argparse
@@ -49,11 +49,11 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "weight_decay": (0.1, 0.5),
     },
 }
-META_AXES: dict[str, tuple[Any, ...]] = {"meta_factor": (0.1, 1.0)}  # of MetaKANs alone, last
+META_AXES: dict[str, tuple[Any, ...]] = {"meta_factor": (0.1, 0.3, 1.0)}  # of MetaKANs alone, first
 MODELS = {
     "budget": [
-        *("kan", "relu-16-layer", "sin-32", "paper-16-layer"),
-        *("linear-2", "relu-32-layer", "paper-32-layer"),
+        *("kan", "silu-32-layer", "relu-16-layer", "sin-32"),
+        *("paper-16-layer", "linear-2", "relu-32-layer", "paper-32-layer"),
     ],
     "best": ["sin-32", "kan"],
 }
@@ -169,7 +169,7 @@ def _searches(options: argparse.Namespace) -> Iterator[Search]:
         epochs = options.epochs or (10 if part == "budget" else 40)
         models = options.models or MODELS[part]
         for data, widths, model in product(names, options.widths, models):
-            axes = AXES[part] | ({} if model == "kan" else META_AXES)
+            axes = AXES[part] if model == "kan" else META_AXES | AXES[part]
             if options.axes:
                 axes = {axis: values for axis, values in axes.items() if axis in options.axes}
             start = Trial(part, data, options.limit, widths, model, epochs, options.precision)

@@ -10,7 +10,7 @@ from sklearn_metakan import KANRegressor, MetaKANRegressor
 
 DEGREE = 3
 STARTS = 4  # of every small network
-_KEY = re.compile(r"kan|(?P<source>paper|relu|sin|linear)-(?P<number>\d+)(?P<layer>-layer)?")
+_KEY = re.compile(r"kan|(?P<source>paper|relu|silu|sin|linear)-(?P<number>\d+)(?P<layer>-layer)?")
 
 
 class Published(NamedTuple):
@@ -58,12 +58,13 @@ def settings(model: str) -> dict[str, Any]:
     """Of a coefficient source, by its key.
 
     "kan"; "paper-H", the paper's meta-learner and starting values; "relu-H", with our starting
-    values; "sin-H", with edge scale; "linear-p". One meta-learner serves all layers (Algorithm
-    1); with "-layer" at the end, each has its own.
+    values; "silu-H", with that activation; "sin-H", with edge scale; "linear-p". One meta-learner
+    serves all layers (Algorithm 1); with "-layer" at the end, each has its own.
     """
     match = _KEY.fullmatch(model)
     if match is None:
-        raise ValueError(f"A model is kan, or (paper|relu|sin|linear)-NUMBER[-layer]: {model!r}.")
+        known = "kan, or (paper|relu|silu|sin|linear)-NUMBER[-layer]"
+        raise ValueError(f"A model is {known}: {model!r}.")
     if model == "kan":
         return {}
     number = int(match["number"])
@@ -73,7 +74,8 @@ def settings(model: str) -> dict[str, Any]:
     common |= {"prompt_dim": 1, "meta_hidden_dim": number}
     if match["source"] == "sin":
         return common | {"meta_activation": "sin", "edge_scale": True}
-    return common | {"meta_activation": "relu", "edge_scale": False}
+    activation = "silu" if match["source"] == "silu" else "relu"
+    return common | {"meta_activation": activation, "edge_scale": False}
 
 
 def contestants(hidden_dims: Sequence[int]) -> list[str]:

@@ -17,7 +17,8 @@ CPU_MEMORY = 32.0  # MiB; measured: less makes blocks too small, more gains noth
 TILE_SHARE = 0.25  # of the working memory
 CACHE = 2**21  # bytes; tiles of a few thousand edges: fewer cost more calls, more leave the caches
 CARD_SHARE = 0.7  # of the layer's input, output, parameters, gradients and optimiser state
-IMAGE_SHARE = 1.8  # the same of a convolution, whose maps of features take the most
+LIKE_AN_MLP = 1.1  # at least so much of the same of an MLP's layer, one weight an edge
+IMAGE_SHARE = 1.8  # of a convolution, whose maps of features take the most
 CARD_LEAST = 4.0  # MiB
 
 
@@ -27,9 +28,14 @@ def default_memory(x: Tensor, numbers_of_y: int, source: "CoefficientSource") ->
         return CPU_MEMORY
     by_input, shared = source.tensors()
     parameters = sum(t.numel() for t in (*by_input, *shared))
-    numbers = x.numel() + numbers_of_y + 4 * parameters
-    share = CARD_SHARE if x.dim() == 2 else IMAGE_SHARE
-    return max(CARD_LEAST, share * numbers * x.element_size() / 2**20)
+    edges = source.in_features * source.out_features
+    passing = x.numel() + numbers_of_y
+    if x.dim() == 2:
+        least = LIKE_AN_MLP * (passing + 4 * edges)
+        numbers = max(least, CARD_SHARE * (passing + 4 * parameters))
+    else:
+        numbers = IMAGE_SHARE * (passing + 4 * parameters)
+    return max(CARD_LEAST, numbers * x.element_size() / 2**20)
 
 
 def tile_memory(x: Tensor, working_memory: float) -> int:
