@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import mse_loss
 
+from sklearn_metakan.training._cuda_graph import recording
 from sklearn_metakan.training._execution import Execution
 
 Precision = Literal["tf32", "bf16", "fp32"]
@@ -181,7 +182,7 @@ def capture(run: Callable[[], None], drop_gradients: Callable[[], None] | None =
         free_memory(device)
         reserved = torch.cuda.memory_reserved(device)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=_side_stream()):
+        with recording(graph, _side_stream()):
             run()
         torch.cuda.synchronize(device)
         return Capture(graph, torch.cuda.memory_reserved(device) - reserved)

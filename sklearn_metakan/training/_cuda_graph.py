@@ -3,7 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -122,10 +122,7 @@ class CapturedStep:
             for generator in generators:
                 graph.register_generator_state(generator)
         try:
-            with (
-                self._aside() as stream,
-                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
-            ):
+            with self._aside() as stream, recording(graph, stream):
                 self.found = self.step()
         except BaseException:  # a capture that is cut short leaves generators unusable
             for generator, state in zip(generators, before, strict=True):
@@ -155,6 +152,24 @@ class CapturedStep:
             with torch.cuda.stream(stream):
                 yield stream
             main.wait_stream(stream)
+
+
+@contextmanager
+def recording(graph: "torch.cuda.CUDAGraph", stream: "torch.cuda.Stream") -> Iterator[None]:
+    """``torch.cuda.graph``, but where the capture fails its memory is given back as well.
+
+    Where CUDA ends a capture with an error, torch does not get as far as leaving the graph's
+    pool, and what was allocated so far would stay there for good.
+    """
+    pool = torch.cuda.graph_pool_handle()
+    try:
+        with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
+            yield
+    except BaseException:
+        with suppress(RuntimeError):  # that there is nothing to end: it was left
+            torch._C._cuda_endAllocateToPool(stream.device_index, pool)
+            torch._C._cuda_releasePool(stream.device_index, pool)
+        raise
 
 
 @cache

@@ -18,7 +18,7 @@ from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, Meta
 from sklearn_metakan.nn import KANLinear
 from sklearn_metakan.training import _net
 from sklearn_metakan.training._capturable import WARM_UP, WORTH_CAPTURING, is_captured, obstacle
-from sklearn_metakan.training._cuda_graph import CapturedStep
+from sklearn_metakan.training._cuda_graph import CapturedStep, recording
 from sklearn_metakan.training._schedules import LearningRateSchedule
 
 ALL = [KANRegressor, KANClassifier, MetaKANRegressor, MetaKANClassifier]
@@ -465,6 +465,24 @@ def test_card_memory_is_freed_and_does_not_grow():
         again = left()
     assert again[0] <= first[0]
     assert again[1] <= first[1]
+
+
+@on_card
+def test_card_capture_that_fails_gives_its_memory_back():
+    numbers, stream = torch.ones(2**24, device="cuda"), torch.cuda.Stream()
+
+    def left():
+        graph = torch.cuda.CUDAGraph()
+        with pytest.raises(RuntimeError), torch.cuda.stream(stream), recording(graph, stream):
+            (2 * numbers).sum().item()  # waits for the card: not in a capture
+        del graph
+        gc.collect()
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved()
+
+    first = left()
+    assert all(left() <= first for _ in range(3))
 
 
 @on_card
