@@ -94,8 +94,9 @@ def edge_sum(
         that is less; then "blocked".
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
-        0.7 times the layer's input, output and four times its parameters (of a convolution
-        1.8 times), but at least 4.
+        the larger of 0.7 (x + y + 4 P) and 1.1 (x + y + 4 E), of a convolution
+        1.8 (x + y + 4 P), but at least 4: x and y are the sizes of input and output, P and E
+        the layer's parameters and edges.
 
     Returns
     -------
