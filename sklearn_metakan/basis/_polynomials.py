@@ -68,6 +68,8 @@ class PolynomialBasis(GridBasis):
     tensor([[[ 1.0000,  0.5000, -0.1250]]])
     """
 
+    recurrence: Tensor  # a_n and c_n, (d, 2)
+
     def __init__(
         self,
         in_features: int,
@@ -95,6 +97,8 @@ class PolynomialBasis(GridBasis):
         n_functions = degree + 1 + has_silu
         super().__init__(in_features, n_functions, knots, extrapolation, has_silu, dtype)
         self.polynomials, self.degree = polynomials, degree
+        stored = torch.tensor(_recurrence(polynomials, degree), dtype=self.ends.dtype)
+        self.register_buffer("recurrence", stored, persistent=False)
 
     def refined(self, grid_size: int) -> Basis:
         """Polynomials have a range alone; grid_size is without effect."""

@@ -69,8 +69,7 @@ class WaveletBasis(GridBasis):
     torch.Size([1, 2, 9])
     """
 
-    scales: Tensor
-    centres: Tensor
+    places: Tensor  # centres and scales, (2, C)
 
     def __init__(
         self,
@@ -90,9 +89,8 @@ class WaveletBasis(GridBasis):
         places = [(0.0, 1.0)] * 2 + _places(grid_size)  # silu and 1 are put in later
         super().__init__(in_features, len(places), knots, extrapolation, True, dtype)
         self.mother, self.grid_size = mother, grid_size
-        centres, scales = torch.tensor(places, dtype=torch.float64).T.to(self.ends.dtype)
-        self.register_buffer("centres", centres, persistent=False)
-        self.register_buffer("scales", scales, persistent=False)
+        stored = torch.tensor(places, dtype=torch.float64).T.to(self.ends.dtype).contiguous()
+        self.register_buffer("places", stored, persistent=False)
 
     def _made(self, grid_size: int | None, knots: np.ndarray, dtype: torch.dtype) -> "WaveletBasis":
         size = grid_size or self.grid_size
@@ -110,11 +108,12 @@ class WaveletBasis(GridBasis):
 
     def _family(self, x: Tensor, start: int, first: int, last: int) -> list[Tensor]:
         u, rate = self._coordinate(x, start)
-        z = (u[..., None] - self.centres).div_(self.scales)
+        centres, scales = self.places
+        z = (u[..., None] - centres).div_(scales)
         derivatives = _MOTHERS[self.mother](z, first, last)
         for order, values in enumerate(derivatives, first):
             if order:
-                values.mul_((rate[:, None] / self.scales) ** order)
+                values.mul_((rate[:, None] / scales) ** order)
             values[..., 1] = 0.0 if order else 1.0
         return derivatives
 

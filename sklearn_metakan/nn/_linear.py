@@ -36,6 +36,11 @@ class KANLinear(KANLayer):
     dtype : torch.dtype, default: torch's default
         Of the layers made here.
 
+    Attributes
+    ----------
+    widest : (int, int)
+        Inputs and outputs of the widest layer of its network; see ``edge_sum``.
+
     Shape
     -----
     (n, in_features) -> (n, out_features)
@@ -75,6 +80,7 @@ class KANLinear(KANLayer):
             dtype=dtype,
         )
         self.in_features, self.out_features = in_features, out_features
+        self.widest = (in_features, out_features)
         if init is not None:
             self.reset_parameters(generator, init)
 
@@ -92,6 +98,7 @@ class KANLinear(KANLayer):
             self.source,
             backend=self.backend,
             working_memory=self.working_memory,
+            widest=self.widest,
         )
         return y if self.bias is None else y + self.bias
 

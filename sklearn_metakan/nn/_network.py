@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from math import prod
 
 import torch
 from numpy.typing import ArrayLike
@@ -127,6 +128,7 @@ class KAN(KANNetwork):
                 f"layer_sizes must name at least two positive widths, got {list(layer_sizes)}."
             )
         assigned = assign(meta_learners, len(layer_sizes) - 1, edge_scale)
+        widest = max(pairwise(layer_sizes), key=prod)
         layers, dropouts = [], []
         for index, (n_in, n_out) in enumerate(pairwise(layer_sizes)):
             first = index == 0
@@ -154,6 +156,7 @@ class KAN(KANNetwork):
                 init=None,
                 dtype=dtype,
             )
+            layer.widest = widest
             layers.append(layer)
             seed = 0 if first or not dropout else draw_seed(generator)
             dropouts.append(nn.Identity() if first or not dropout else Dropout(dropout, seed))

@@ -43,12 +43,14 @@ def edge_sum_blocked(
     working_memory: float | None,
     product: Product,
     fused: bool = False,
+    widest: tuple[int, int] | None = None,
 ) -> Tensor:
     """See ``edge_sum``; ``working_memory`` in MiB bounds what a block takes."""
     x = x.to(basis.domain.dtype)
     by_input, shared = source.tensors()
     if working_memory is None:
-        working_memory = default_memory(x, prod(product.shape(len(x), source)), source)
+        numbers_of_y = prod(product.shape(len(x), source))
+        working_memory = default_memory(x, numbers_of_y, source, widest)
     room = tile_memory(x, working_memory)
     plan = _Plan(basis, source, derivative, fused, product, len(by_input), room)
     inputs, rows = plan.block_sizes(x, working_memory)

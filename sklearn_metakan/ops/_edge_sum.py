@@ -71,6 +71,7 @@ def edge_sum(
     derivative: int = 0,
     backend: str = "auto",
     working_memory: float | None = None,
+    widest: tuple[int, int] | None = None,
 ) -> Tensor:
     """Sum of univariate functions over the edges of a layer.
 
@@ -94,9 +95,12 @@ def edge_sum(
         that is less; then "blocked".
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
-        the larger of 0.7 (x + y + 4 P) and 1.1 (x + y + 4 E), of a convolution
+        the larger of 0.7 (x + y + 4 P) and 1.1 (x' + y' + 4 E'), of a convolution
         1.8 (x + y + 4 P), but at least 4: x and y are the sizes of input and output, P and E
-        the layer's parameters and edges.
+        the layer's parameters and edges, x', y' and E' those of the widest layer.
+    widest : (int, int), optional
+        Inputs and outputs of the widest layer of a network; this one by default. Blocks of a
+        narrow one may take as much: the network takes most memory at its widest.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def edge_sum(
         raise ValueError(
             f"x must have the shape (n, in_features = {source.in_features}), got {tuple(x.shape)}."
         )
-    return _compute(x, basis, source, derivative, backend, working_memory, Dense())
+    return _compute(x, basis, source, derivative, backend, working_memory, Dense(), widest)
 
 
 def edge_conv(
@@ -168,6 +172,7 @@ def _compute(
     backend: str,
     working_memory: float | None,
     product: Product,
+    widest: tuple[int, int] | None = None,
 ) -> Tensor:
     if backend == "auto":
         backend = _choose(x, basis, source, working_memory, product)
@@ -181,7 +186,8 @@ def _compute(
     if fused:
         _check_fused(x, basis)
     fused = fused and product.orders_freely
-    return edge_sum_blocked(x, basis, source, derivative, working_memory, product, fused)
+    call = (x, basis, source, derivative, working_memory, product, fused, widest)
+    return edge_sum_blocked(*call)
 
 
 def _choose(

@@ -17,21 +17,23 @@ CPU_MEMORY = 32.0  # MiB; measured: less makes blocks too small, more gains noth
 TILE_SHARE = 0.25  # of the working memory
 CACHE = 2**21  # bytes; tiles of a few thousand edges: fewer cost more calls, more leave the caches
 CARD_SHARE = 0.7  # of the layer's input, output, parameters, gradients and optimiser state
-LIKE_AN_MLP = 1.1  # at least so much of the same of an MLP's layer, one weight an edge
+LIKE_AN_MLP = 1.1  # at least so much of the same of an MLP's widest layer, one weight an edge
 IMAGE_SHARE = 1.8  # of a convolution, whose maps of features take the most
 CARD_LEAST = 4.0  # MiB
 
 
-def default_memory(x: Tensor, numbers_of_y: int, source: "CoefficientSource") -> float:
-    """MiB that a layer's blocks may take if nobody says: what keeps a layer like an MLP's."""
+def default_memory(
+    x: Tensor, numbers_of_y: int, source: "CoefficientSource", widest: tuple[int, int] | None
+) -> float:
+    """MiB that a layer's blocks may take if nobody says: what keeps a network like an MLP."""
     if x.device.type == "cpu":
         return CPU_MEMORY
     by_input, shared = source.tensors()
     parameters = sum(t.numel() for t in (*by_input, *shared))
-    edges = source.in_features * source.out_features
     passing = x.numel() + numbers_of_y
     if x.dim() == 2:
-        least = LIKE_AN_MLP * (passing + 4 * edges)
+        n_in, n_out = widest or (source.in_features, source.out_features)
+        least = LIKE_AN_MLP * (len(x) * (n_in + n_out) + 4 * n_in * n_out)
         numbers = max(least, CARD_SHARE * (passing + 4 * parameters))
     else:
         numbers = IMAGE_SHARE * (passing + 4 * parameters)

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from sklearn_metakan.basis import Basis, BSplineBasis
 from sklearn_metakan.ops import _triton_meta as meta
+from sklearn_metakan.ops import _triton_smooth as smooth
+from sklearn_metakan.ops import _triton_splines as splines
 from sklearn_metakan.ops._kernels import Features, Weights
 from sklearn_metakan.ops._products import Product
-from sklearn_metakan.ops._triton_splines import SplineFeatures, supports
+from sklearn_metakan.ops._triton_features import NUMBER_OF_TAILS, FusedFeatures
 
 if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
@@ -40,10 +42,21 @@ def fused_kernels(
     else:
         weights = Weights(source, by_input, shared)
     first = product.features_first(weights.functions_first)
-    if isinstance(basis, BSplineBasis) and supports(basis, derivative):
-        by_rows = product.sums_along_rows
-        return SplineFeatures(basis, dictionary, first, dtype, most, by_rows), weights
-    return Features(basis, derivative, dictionary, first), weights
+    kind = _features_of(basis, derivative)
+    if kind is None:
+        return Features(basis, derivative, dictionary, first), weights
+    by_rows = product.sums_along_rows
+    return kind(basis, dictionary, first, dtype, most, by_rows), weights
+
+
+def _features_of(basis: Basis, derivative: int) -> type[FusedFeatures] | None:
+    """Those that can evaluate it."""
+    given = basis.extrapolation in NUMBER_OF_TAILS and basis.domain.dtype == torch.float32
+    if derivative or not given:
+        return None
+    if isinstance(basis, BSplineBasis):
+        return splines.SplineFeatures if splines.supports(basis) else None
+    return smooth.SmoothFeatures if smooth.supports(basis) else None
 
 
 def _fits(

@@ -7,7 +7,7 @@ ACTIVATIONS = {"relu": 0, "silu": 1, "tanh": 2, "sin": 3}
 
 
 @triton.jit
-def _sine(a):
+def sine(a):
     """sin and cos together, to 1e-7 for |a| < 1e4: the library's two take ten times as long.
 
     a less a multiple of pi / 2, which is split in three, then polynomials on [-pi/4, pi/4];
@@ -40,4 +40,4 @@ def activate(a, ACTIVATION: tl.constexpr):
         tanh = 2.0 * tl.sigmoid(2.0 * a) - 1.0
         return tanh, 1.0 - tanh * tanh
     else:
-        return _sine(a)
+        return sine(a)

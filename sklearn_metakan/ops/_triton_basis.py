@@ -1,4 +1,4 @@
-"""B-splines and silu at an x, for the kernels that use them; see ``BSplineBasis`` for formulas.
+"""B-splines at an x, for the kernels that use them; see ``BSplineBasis`` for formulas.
 
 The k + 1 splines that do not vanish at an x are polynomials in its local coordinate u, from the
 tables of ``BSplineBasis``.
@@ -8,7 +8,6 @@ import triton
 import triton.language as tl
 
 HIGHEST_DEGREE = 5
-NUMBER_OF_TAILS = {"linear": 0, "base": 1, "constant": 2}
 
 
 @triton.jit
@@ -40,19 +39,6 @@ def locate(x, ends, tables, i, valid, row_of_ends, row_of_tables, K: tl.constexp
     inside = tl.where(u < 0.0, 0.0, tl.where(u > 1.0, 1.0, u))
     clamped = x if TAILS == 1 else tl.where(x < low, low, tl.where(x > high, high, x))
     return cell, inside, u - inside, 1.0 / width, clamped, table
-
-
-@triton.jit
-def base_and_slope(x, clamped, TAILS: tl.constexpr):
-    """silu and its derivative, continued like the splines."""
-    sigmoid = tl.sigmoid(clamped)
-    slope = sigmoid + clamped * sigmoid * tl.sigmoid(-clamped)
-    value = clamped * sigmoid
-    if TAILS == 0:
-        value += (x - clamped) * slope
-    if TAILS == 2:
-        slope = tl.where(x == clamped, slope, 0.0)
-    return value, slope
 
 
 @triton.jit

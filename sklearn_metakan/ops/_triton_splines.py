@@ -1,40 +1,27 @@
-"""Fused kernels: B-splines and silu, the way back to x, and a dictionary's part in both.
-
-A tile is some rows times some inputs.
-"""
+"""Fused kernels: B-splines and silu, the way back to x, and a dictionary's part in both."""
 
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from sklearn_metakan.basis import BSplineBasis
-from sklearn_metakan.ops._kernels import Features
-from sklearn_metakan.ops._triton_basis import (
-    HIGHEST_DEGREE,
+from sklearn_metakan.ops._triton_basis import HIGHEST_DEGREE, locate, rotated, splines_and_slopes
+from sklearn_metakan.ops._triton_features import (
     NUMBER_OF_TAILS,
+    FusedFeatures,
     base_and_slope,
-    locate,
-    rotated,
-    splines_and_slopes,
+    store_combined,
+    store_sums,
 )
-from sklearn_metakan.ops._triton_dictionary import (
-    LAUNCH,
-    MOST_SUMS,
-    TILES_OF_A_PROGRAM,
-    dictionary_gradient,
-)
-
-_TILE = {"ROWS": 16, "INPUTS": 32, "num_warps": 4}  # measured on an H200
 
 
 @triton.jit
-def _features(
+def _make(
     x, row_of_x, out, row_of_out, input_of_out, function_of_out,
     grad, row_of_grad, input_of_grad, function_of_grad, x_grad, row_of_x_grad,
-    ends, row_of_ends, tables, row_of_tables, dictionary, n, b,
+    dictionary, ends, row_of_ends, tables, row_of_tables, n, b,
     K: tl.constexpr, G: tl.constexpr, P: tl.constexpr, UNIFORM: tl.constexpr,
     TAILS: tl.constexpr, VALUES: tl.constexpr, WAY_BACK: tl.constexpr, PAIRED: tl.constexpr,
     ROWS: tl.constexpr, INPUTS: tl.constexpr,
@@ -85,94 +72,76 @@ def _features(
             weights = tl.load(dictionary + c * P + p)
             value += weights * splines[a]
             slope += weights * slopes[a]
-        values = values + (value.to(out.dtype.element_ty),)  # type: ignore[assignment]
-        if VALUES and not PAIRED:
-            tl.store(to + p * function_of_out, values[p + 1], mask=valid)
+        values = values + (value,)  # type: ignore[assignment]
         if WAY_BACK:
             g = tl.load(of + p * function_of_grad, mask=valid, other=0.0)
             result += g.to(tl.float32) * slope
-    if VALUES and PAIRED:  # written apart, each would fill half of what memory takes at once
-        column = (tl.program_id(1) * (2 * INPUTS) + tl.arange(0, 2 * INPUTS)).to(tl.int64)[None, :]
-        pairs = tl.interleave(values[1], values[2])  # type: ignore[misc]
-        tl.store(out + r * row_of_out + column, pairs, mask=(r < n) & (column < 2 * b))
+    if VALUES and P > 0:
+        store_combined(
+            values, out, row_of_out, r, n, b, to, function_of_out, valid, P, PAIRED, INPUTS
+        )
     if WAY_BACK:
         tl.store(x_grad + r * row_of_x_grad + i, result, mask=valid)
 
 
-def supports(basis: BSplineBasis, derivative: int) -> bool:
+@triton.jit
+def _learn(
+    x, row_of_x, grad, row_of_grad, input_of_grad, function_of_grad,
+    partial, ends, row_of_ends, tables, row_of_tables, n, b,
+    K: tl.constexpr, G: tl.constexpr, P: tl.constexpr, UNIFORM: tl.constexpr,
+    TAILS: tl.constexpr, FUNCTIONS: tl.constexpr, ROWS: tl.constexpr, INPUTS: tl.constexpr,
+):  # fmt: skip
+    """The dictionary's gradient, for FUNCTIONS of the c; places of a tile stay apart to the end."""
+    C: tl.constexpr = 1 + G + K
+    first = tl.program_id(1) * FUNCTIONS
+    across = tl.cdiv(b, INPUTS)
+    zero = tl.zeros((ROWS, INPUTS), tl.float32)
+    totals = (zero,)
+    for _ in tl.static_range(1, FUNCTIONS * P):
+        totals = totals + (zero,)  # type: ignore[assignment]
+    for tile in range(tl.program_id(0), across * tl.cdiv(n, ROWS), tl.num_programs(0)):
+        r = (tile // across * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
+        i = (tile % across * INPUTS + tl.arange(0, INPUTS)).to(tl.int64)[None, :]
+        valid = (r < n) & (i < b)
+        t = tl.load(x + r * row_of_x + i, mask=valid, other=0.0)
+        of = grad + r * row_of_grad + i * input_of_grad
+        grads = (tl.load(of, mask=valid, other=0.0).to(tl.float32),)
+        for p in tl.static_range(1, P):
+            g = tl.load(of + p * function_of_grad, mask=valid, other=0.0)
+            grads = grads + (g.to(tl.float32),)  # type: ignore[assignment]
+        cell, u, beyond, per_width, clamped, table = locate(
+            t, ends, tables, tl.where(valid, i, 0), valid, row_of_ends, row_of_tables,
+            K, G, UNIFORM, TAILS,
+        )  # fmt: skip
+        base = base_and_slope(t, clamped, TAILS)[0]
+        found = splines_and_slopes(cell, u, beyond, per_width, table, valid, K, C, UNIFORM, TAILS)
+        start = cell + 1 - first
+        splines = rotated(found[0], start, K, C)
+        more = (zero,)  # and the new totals behind it
+        for j in tl.static_range(0, FUNCTIONS):
+            here = (start <= j) & (start >= j - K)
+            value = tl.where(here, splines[j % (K + 1)], 0.0)
+            if j == 0:
+                value = tl.where(first == 0, base, value)
+            for p in tl.static_range(0, P):
+                more = more + (totals[j * P + p] + value * grads[p],)  # type: ignore[assignment]
+        totals = more[1:]  # type: ignore[assignment]
+    own = partial + tl.program_id(0) * (C * P) + first * P
+    store_sums(totals, own, first, C, P, FUNCTIONS)
+
+
+def supports(basis: BSplineBasis) -> bool:
     """Whether the kernels here can evaluate it."""
-    return (
-        derivative == 0
-        and basis.degree <= HIGHEST_DEGREE
-        and basis.extrapolation in NUMBER_OF_TAILS
-        and basis.breaks.dtype == torch.float32
-    )
+    return basis.degree <= HIGHEST_DEGREE
 
 
-class SplineFeatures(Features):
-    """``Features`` of a ``BSplineBasis`` in one kernel each way, values in ``dtype``."""
+class SplineFeatures(FusedFeatures):
+    """Of a ``BSplineBasis``."""
 
-    rows_last = False
+    make, learn = _make, _learn
     basis: BSplineBasis
 
-    def __init__(
-        self,
-        basis: BSplineBasis,
-        dictionary: Tensor | None,
-        functions_first: bool,
-        dtype: torch.dtype,
-        programs: int,
-        sums_along_rows: bool,
-    ) -> None:
-        super().__init__(basis, 0, dictionary, functions_first)
-        self.dtype, self.programs, self.sums_along_rows = dtype, programs, sums_along_rows
-        self._partial: Tensor | None = None
-        self._dictionary = None if dictionary is None else dictionary.detach().contiguous()
-
-    @property
-    def width(self) -> int:
-        """Features of an input: C, or the functions of the dictionary."""
-        return self.basis.n_functions if self.dictionary is None else self.dictionary.shape[1]
-
-    @property
-    def numbers_per_value(self) -> int:
-        return 2 * self.width
-
-    def values(self, x: Tensor, start: int) -> Tensor:
-        out = x.new_empty(len(x), x.shape[1] * self.width, dtype=self.dtype)
-        self._launch(x, start, out, None, None)
-        return out
-
-    def backward(
-        self,
-        x: Tensor,
-        start: int,
-        grad: Tensor | None,
-        x_grad: Tensor | None,
-        wants_values: bool,
-    ) -> Tensor | None:
-        out = None
-        if wants_values:
-            n, k = len(x), x.shape[1] * self.width
-            by_rows = self.sums_along_rows
-            out = x.new_empty((k, n) if by_rows else (n, k), dtype=self.dtype)
-            out = out.T if by_rows else out
-        if wants_values or x_grad is not None:
-            self._launch(x, start, out, grad, x_grad)
-        if self.learns and grad is not None:
-            self._learn(x, start, grad)
-        return out
-
-    def finish(self) -> None:
-        if self._partial is not None and self.dictionary is not None:
-            self.dictionary.backward(self._partial.sum(0))
-
-    def _strides(self, features: Tensor, inputs: int) -> tuple[int, int, int]:
-        """Of rows, inputs and functions in (r, K)."""
-        row, one = features.stride()
-        return (row, one, inputs * one) if self.functions_first else (row, self.width * one, one)
-
-    def _grid(self, start: int) -> tuple[Tensor, int, Tensor, int]:
+    def _grid(self, start: int) -> tuple[Tensor | int, ...]:
         basis = self.basis
         ends, tables = basis.breaks.contiguous(), basis.polynomials.contiguous()
         own_ends = len(ends) > 1
@@ -189,45 +158,6 @@ class SplineFeatures(Features):
         return {
             "K": basis.degree,
             "G": basis.grid_size,
-            "P": 0 if self.dictionary is None else self.width,
             "UNIFORM": basis.uniform,
             "TAILS": NUMBER_OF_TAILS[basis.extrapolation],
         }
-
-    def _launch(
-        self, x: Tensor, start: int, out: Tensor | None, grad: Tensor | None, x_grad: Tensor | None
-    ) -> None:
-        n, inputs = x.shape
-        x = x if x.stride(1) == 1 else x.contiguous()
-        way_back = x_grad is not None
-        out_or_x = x if out is None else out
-        grad_or_x = x if grad is None or not way_back else grad
-        found = x if x_grad is None else x_grad
-        strides = self._strides(out_or_x, inputs)
-        _features[triton.cdiv(n, _TILE["ROWS"]), triton.cdiv(inputs, _TILE["INPUTS"])](
-            x, x.stride(0),
-            out_or_x, *strides,
-            grad_or_x, *self._strides(grad_or_x, inputs),
-            found, found.stride(0),
-            *self._grid(start),
-            x if self._dictionary is None else self._dictionary,
-            n, inputs, **self._constants(),
-            VALUES=out is not None, WAY_BACK=way_back,
-            PAIRED=self.width == strides[1] == 2 and strides[2] == 1, **_TILE,
-        )  # fmt: skip
-
-    def _learn(self, x: Tensor, start: int, grad: Tensor) -> None:
-        n, inputs = x.shape
-        x = x if x.stride(1) == 1 else x.contiguous()
-        functions, width = self.basis.n_functions, self.width
-        if self._partial is None:
-            programs = triton.cdiv(
-                n * inputs, LAUNCH["ROWS"] * LAUNCH["INPUTS"] * TILES_OF_A_PROGRAM
-            )
-            self._partial = x.new_zeros(min(self.programs, programs), functions, width)
-        parts = triton.cdiv(functions * width, MOST_SUMS)
-        of_part = triton.cdiv(functions, parts)
-        dictionary_gradient[len(self._partial), triton.cdiv(functions, of_part)](
-            x, x.stride(0), grad, *self._strides(grad, inputs), *self._grid(start),
-            self._partial, n, inputs, **self._constants(), FUNCTIONS=of_part, **LAUNCH,
-        )  # fmt: skip

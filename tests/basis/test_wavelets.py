@@ -51,7 +51,7 @@ def test_symmetry(mother):
 def test_mexican_hat_is_minus_the_slope_of_the_derivative_of_a_gaussian():
     z = torch.linspace(-3, 3, 50, dtype=torch.float64)[:, None]
     hat, dog = (WaveletBasis(1, name, 4, dtype=torch.float64) for name in ("mexican_hat", "dog"))
-    slopes = dog.evaluate(z.clamp(-1, 1), derivative=1)[..., 2:] * dog.scales[2:]
+    slopes = dog.evaluate(z.clamp(-1, 1), derivative=1)[..., 2:] * dog.places[1, 2:]
     factor = -2 / (3**0.5 * pi**0.25)
     torch.testing.assert_close(hat.evaluate(z.clamp(-1, 1))[..., 2:], factor * slopes)
 
@@ -59,7 +59,7 @@ def test_mexican_hat_is_minus_the_slope_of_the_derivative_of_a_gaussian():
 @pytest.mark.parametrize(("cells", "count"), [(1, 1), (2, 3), (3, 6), (4, 7), (5, 11), (8, 15)])
 def test_levels_halve_the_cells_down_to_one(cells, count):
     basis = WaveletBasis(1, grid_size=cells, dtype=torch.float64)
-    centres, scales = basis.centres[2:], basis.scales[2:]
+    centres, scales = basis.places[:, 2:]
     assert len(centres) == count
     assert basis.n_functions == count + 2
     np.testing.assert_allclose(scales[:cells], 2 / cells)
@@ -77,10 +77,10 @@ def test_every_point_is_seen_by_every_level(mother):
     basis = WaveletBasis(1, mother, 8, dtype=torch.float64)
     x = torch.linspace(-1, 1, 201, dtype=torch.float64)[:, None]
     values = basis.evaluate(x)[:, 0, 2:]
-    slopes = basis.evaluate(x, derivative=1)[:, 0, 2:] * basis.scales[2:]
+    slopes = basis.evaluate(x, derivative=1)[:, 0, 2:] * basis.places[1, 2:]
     size = values.square() + slopes.square()
-    for scale in basis.scales[2:].unique():
-        assert size[:, basis.scales[2:] == scale].sum(1).min() > 0.1
+    for scale in basis.places[1, 2:].unique():
+        assert size[:, basis.places[1, 2:] == scale].sum(1).min() > 0.1
 
 
 @pytest.mark.parametrize("order", range(8))

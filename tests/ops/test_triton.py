@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_metakan.basis import BSplineBasis, quantile_knots
+from sklearn_metakan.basis import make_basis, quantile_knots
 from sklearn_metakan.nn import DirectCoefficients, KANLinear, MetaCoefficients, MetaLearner
 from sklearn_metakan.ops import edge_sum
 
@@ -37,9 +37,19 @@ GRIDS = [  # knots, extrapolation, cells, degree
     ("uniform", "constant", 7, 5),
     ("ends", "linear", 20, 1),
 ]
+FAMILIES = {  # how each continues beyond the grid with ends for every input
+    "rbf": "base",
+    "mexican_hat": "constant",
+    "morlet": "base",
+    "dog": "linear",
+    "shannon": "base",
+    "chebyshev": "base",
+    "legendre": "constant",
+    "gram": "base",
+}
 
 
-def make(source, n_in, n_out, grid=GRIDS[0]):
+def make(source, n_in, n_out, grid=GRIDS[0], family="bspline"):
     """A layer in float32 with random numbers in every parameter."""
     knots, extrapolation, cells, degree = grid
     rng = np.random.default_rng(0)
@@ -49,7 +59,9 @@ def make(source, n_in, n_out, grid=GRIDS[0]):
         "ends": ends,
         "quantile": quantile_knots(rng.normal(size=(100, n_in)), cells),
     }[knots]
-    basis = BSplineBasis(n_in, cells, degree, where, extrapolation)
+    basis = make_basis(
+        family, n_in, grid_size=cells, degree=degree, knots=where, extrapolation=extrapolation
+    )
     functions = basis.n_functions
     if SOURCES[source] is None:
         coefficients = DirectCoefficients(n_in, n_out, functions)
@@ -99,7 +111,7 @@ def test_equals_the_reference(source):
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: "_".join(map(str, grid)))
-@pytest.mark.parametrize("source", ["relu", "linear_2"])
+@pytest.mark.parametrize("source", ["relu", "linear_2", "direct"])
 def test_equals_the_reference_on_every_grid(source, grid):
     layer = make(source, 4, 2, grid)
     assert_like_reference(layer, draw(layer, 6))
@@ -110,6 +122,33 @@ def test_equals_the_reference_on_every_grid(source, grid):
 def test_equals_the_reference_in_odd_shapes(source, shape):
     layer = make(source, *shape[1:])
     assert_like_reference(layer, draw(layer, shape[0]))
+
+
+@pytest.mark.parametrize("source", ["direct", "linear_1", "linear_2", "linear_3", "silu"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equals_the_reference_in_every_family(family, source):
+    for grid in [("uniform", "linear", 5, 3), ("ends", FAMILIES[family], 2, 5)]:
+        layer = make(source, 4, 2, grid, family)
+        assert_like_reference(layer, draw(layer, 6), working_memory=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_with_few_and_many_functions(family):
+    for cells, degree in [(1, 1), (20, 9)]:  # wavelets: 43 functions, summed in parts
+        grid = ("uniform", "linear", cells, degree)
+        for source in ["direct", "linear_2"]:
+            layer = make(source, 3, 2, grid, family)
+            assert_like_reference(layer, draw(layer, 5))
+
+
+@pytest.mark.filterwarnings("ignore:overflow")  # of the interpreter: z * z, exp
+@pytest.mark.parametrize("family", ["rbf", "morlet", "shannon", "gram"])
+def test_families_far_beyond_the_grid(family):
+    layer = make("direct", 3, 2, ("uniform", "base", 4, 3), family)
+    with torch.no_grad():
+        layer.source.weight[:, 0] = 0.0  # silu, which would hide the others
+    x = torch.tensor([[1e2, -1e3, 1e4], [1e10, -1e20, 3e37]])
+    assert_like_reference(layer, x, tolerance=1e-3)
 
 
 def test_a_basis_without_kernels_goes_with_generated_weights():
@@ -141,9 +180,10 @@ def test_no_rows():
     assert edge_sum(x, layer.basis, layer.source, backend="triton").shape == (0, 4)
 
 
+@pytest.mark.parametrize("family", ["bspline", "morlet", "gram"])
 @pytest.mark.parametrize("source", ["scaled_sin", "linear_2"])
-def test_the_same_bits_each_time(source):
-    layer = make(source, 9, 6).to(DEVICE)
+def test_the_same_bits_each_time(source, family):
+    layer = make(source, 9, 6, family=family).to(DEVICE)
     x = draw(layer.cpu(), 20).to(DEVICE)
     first, second = (compute(layer.to(DEVICE), x, "triton") for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -171,6 +211,16 @@ def test_wide_layers_in_float32(source, working_memory):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("family", FAMILIES)
+def test_wide_layers_of_every_family(family):
+    grid = ("ends", FAMILIES[family], 7, 4)
+    for source in ["direct", "linear_2", "linear_3", "relu"]:
+        for n, n_in, n_out in WIDE:
+            layer = make(source, n_in, n_out, grid, family)
+            assert_like_reference(layer, draw(layer, n), tolerance=1e-4)
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("source", SOURCES)
 def test_rounded_products(source):
     layer = make(source, 130, 70)
@@ -184,9 +234,10 @@ def test_rounded_products(source):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("family", ["bspline", "morlet", "gram"])
 @pytest.mark.parametrize("source", ["relu", "scaled_sin", "linear_2", "direct"])
-def test_wide_layers_give_the_same_bits(source):
-    layer = make(source, 300, 200).to(DEVICE)
+def test_wide_layers_give_the_same_bits(source, family):
+    layer = make(source, 300, 200, family=family).to(DEVICE)
     x = draw(layer.cpu(), 2000).to(DEVICE)
     first, second = (compute(layer.to(DEVICE), x, "triton") for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
