@@ -13,7 +13,7 @@ from sklearn_metakan.nn import ConvKAN, MetaCoefficients, build_conv_network
 CHANNELS = {4: (32, 64, 128, 256), 8: (16, 32, 64, 128, 256, 256, 512, 512)}
 STRIDES = {4: (1, 2, 2, 1), 8: (1, 2, 2, 1, 1, 2, 1, 1)}
 DROPOUT = 0.5
-PROMPT_FACTOR, META_FACTOR = 10.0, 0.3  # on the learning rate of norms and head
+META_FACTOR = 0.3  # of meta-learners, on the learning rate of norms and head
 _ACTIVATION, _ORDER = "module__activation", "module__norm_order"
 _RANGE, _INIT = "module__hidden_range", "module__init"
 _BSPLINE: dict[str, Any] = {"basis": "bspline", "norm": "batch", _ACTIVATION: "prelu"}
@@ -58,7 +58,12 @@ def ablation(source: str) -> list[str]:
 
 
 def estimator(
-    network: str, source: str, learning_rate: float, n_layers: int = 4, **options: Any
+    network: str,
+    source: str,
+    learning_rate: float,
+    prompt_factor: float = 10.0,
+    n_layers: int = 4,
+    **options: Any,
 ) -> Any:
     """A classifier; ``source`` is "kan", or "meta-H" with one meta-learner for the network.
 
@@ -82,7 +87,7 @@ def estimator(
         "meta_hidden_dim": int(hidden),
         "meta_activation": "relu",
         "edge_scale": False,
-        "prompt_learning_rate": PROMPT_FACTOR * learning_rate,
+        "prompt_learning_rate": prompt_factor * learning_rate,
         "meta_learning_rate": META_FACTOR * learning_rate,
     }
     kind = _MixedPrompts if network in _MIXES else MetaKANImageClassifier

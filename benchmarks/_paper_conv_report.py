@@ -1,10 +1,10 @@
 """The rows of `paper.py conv-images` as Markdown, beside what was published."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pandas as pd
 from _markdown import table
-from _paper_conv_networks import META_FACTOR, PROMPT_FACTOR
+from _paper_conv_networks import META_FACTOR
 
 # Per cent after 150 epochs, four layers; of the KAN and of the MetaKAN.
 PUBLISHED = {
@@ -14,59 +14,64 @@ PUBLISHED = {
     ("cifar10", "bspline"): (41.92, 45.97),
     ("cifar10", "rbf"): (68.12, 66.69),
 }
+_NAME = ["part", "data", "limit", "layers", "network", "source"]
 _GROUP = ["part", "data", "limit", "layers", "epochs", "batch_size", "precision"]
 
 
 def report(rows: pd.DataFrame) -> Iterator[str]:
-    """Lines of Markdown."""
-    for values, group in rows.groupby(_GROUP, sort=False):
+    """Lines of Markdown; fits that choose are only counted."""
+    is_test = rows["rows"] == "test"
+    tries = rows[~is_test].groupby(_NAME).size()
+    for values, group in rows[is_test].groupby(_GROUP, sort=False):
         part, data, limit, layers, epochs, batch_size, precision = values
         yield f"### {data}, {layers} layers, {epochs} epochs ({part})"
         yield ""
         yield _conditions(group, limit, batch_size, precision)
         yield ""
-        header = ["network", "source", "parameters", "validation %, by epoch", "test %", "seeds"]
+        header = ["network", "source", "parameters", "tried", "rate", "of prompts"]
+        header += ["validation %, by epoch", "test %", "seeds"]
         header += ["published, 150 epochs", "minutes a fit"]
-        by_model = group.groupby(["network", "source"], sort=False)
         known = PUBLISHED if str(layers) == "4" else {}
-        lines = [_cells(known, data, *name, fits) for name, fits in by_model]
+        lines = []
+        for (network, source), fits in group.groupby(["network", "source"], sort=False):
+            tried = tries.get((part, data, limit, layers, network, source), 0) // len(fits)
+            lines.append(_cells(known.get((data, network)), network, source, tried, fits))
         yield from table(header, lines)
         yield ""
 
 
 def _conditions(group: pd.DataFrame, limit: str, batch_size: str, precision: str) -> str:
-    rates = group[["learning_rate", "weight_decay"]].drop_duplicates()
     parts = [f"{'/'.join(map(str, group['fitted'].unique()))} rows fitted"]
     parts += [f"{limit} training rows in all"] if limit != "0" else []
     parts += [f"batches of {batch_size}", f"precision {precision}"]
-    parts += [
-        f"learning rate {rate}, times {PROMPT_FACTOR:g} for prompts and {META_FACTOR:g} for "
-        f"meta-learners, weight decay {decay}"
-        for rate, decay in rates.itertuples(index=False)
-    ]
+    parts += [f"meta-learners at {META_FACTOR:g} of the rate"]
+    parts += [f"weight decay {decay}" for decay in group["weight_decay"].unique()]
     parts += [", ".join(map(str, group["device"].unique()))]
     parts += [note for note in group["note"].unique() if note]
     return "; ".join(parts) + "."
 
 
 def _cells(
-    published: Mapping[tuple[str, str], tuple[float, float]],
-    data: str,
+    published: tuple[float, float] | None,
     network: str,
     source: str,
+    tried: int,
     fits: pd.DataFrame,
 ) -> list[str]:
     accuracies = 100 * fits["accuracy"].astype(float)
     spread = f" ± {accuracies.std(ddof=0):.2f}" if len(fits) > 1 else ""
-    known = published.get((data, network))
+    rates, factors = ("/".join(fits[k].unique()) for k in ("learning_rate", "prompt_factor"))
     return [
         network,
         source,
         f"{int(fits['parameters'].iloc[0]):,}",
+        str(tried),
+        rates,
+        "" if source == "kan" else factors,
         curve(fits["curve"].iloc[0]),
         f"{accuracies.mean():.2f}{spread}",
         str(len(fits)),
-        "" if known is None else f"{known[source != 'kan']:.2f}",
+        "" if published is None else f"{published[source != 'kan']:.2f}",
         f"{fits['seconds'].astype(float).mean() / 60:.2f}",
     ]
 

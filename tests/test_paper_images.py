@@ -336,6 +336,29 @@ def test_eight_layers_share_meta_learners(bench, folder, tmp_path, source, learn
     assert "### mnist, 8 layers, 2 epochs (main)" in text and "| 98.43 |" not in text
 
 
+def test_rates_are_chosen_on_validation_rows(bench, folder, tmp_path):
+    arguments = ["conv-images", *CONV, "--networks", "rbf", "--sources", "kan", "meta-4"]
+    arguments += ["--learning-rate", "1e-9", "0.03", "--prompt-factor", "1", "10"]
+    arguments += ["--search-epochs", "1", "--epochs", "4", "--seeds", "0", "1"]
+    arguments += ["--data-dir", str(folder), "--out", str(tmp_path)]
+    bench.main(arguments)
+    rows = pd.read_csv(tmp_path / "conv_images.csv")
+    tries, tests = rows[rows["rows"] == "validation"], rows[rows["rows"] == "test"]
+    assert tries.groupby("source").size().tolist() == [2 * 2, 2 * 4]  # two seeds
+    assert tests.groupby("source").size().tolist() == [2, 2]
+
+    assert tries["scored"].eq(6).all() and tries["epochs"].eq(1).all()
+    assert tests["curve"].str.split().str.len().eq(4).all() and tests["scored"].eq(24).all()
+    for test in tests.itertuples():
+        own = tries[(tries["source"] == test.source) & (tries["seed"] == test.seed)]
+        best = own.loc[own["accuracy"].idxmax()]
+        assert (best["learning_rate"], best["prompt_factor"]) == (
+            test.learning_rate,
+            test.prompt_factor,
+        )
+    assert "| rbf | meta-4 |" in (tmp_path / "conv_images.md").read_text()
+
+
 def test_an_unknown_source_is_named(bench, folder, tmp_path):
     with pytest.raises(ValueError, match=r"kan, meta-H, meta-HxM or meta-Hxlayer: 'meta-4x'"):
         bench.main(["conv-images", *CONV, "--sources", "meta-4x", "--data-dir", str(folder)])
