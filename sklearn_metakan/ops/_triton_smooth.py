@@ -227,7 +227,7 @@ def _learn(
         more = (zero,)  # and the new totals behind it
         for j in tl.static_range(0, FUNCTIONS):
             value = zero
-            for q in tl.static_range(0, tl.cdiv(C, FUNCTIONS)):
+            for q in tl.static_range(0, (C + FUNCTIONS - 1) // FUNCTIONS):
                 if q * FUNCTIONS + j < C:
                     found = _function(
                         q * FUNCTIONS + j, t, clamped, beyond, u, rate, polynomials, slopes, table,
