@@ -1,7 +1,7 @@
 """What every basis offers: values and derivatives, exact under repeated autograd."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,23 @@ def check_inside(x: Tensor, low: Tensor, high: Tensor) -> None:
             'Inputs lie outside the grid, and extrapolation="error" forbids it; use '
             '"linear", "base" or "constant", or knots that cover the data.'
         )
+
+
+class Functions(Protocol):
+    """C functions of each input, in closed form without autograd; see ``Basis``."""
+
+    n_functions: int
+
+    @property
+    def numbers_per_value(self) -> int: ...
+
+    def values(self, x: Tensor, start: int, derivative: int) -> Tensor: ...
+
+    def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor: ...
+
+    def values_and_contract(
+        self, grad: Tensor, x: Tensor, start: int, derivative: int
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 class _Evaluate(torch.autograd.Function):
@@ -142,3 +159,11 @@ class Basis(nn.Module, ABC):
         """``values`` of order m and ``contract`` of order m + 1, where they share work."""
         values = self.values(x, start, derivative)
         return values, self.contract(grad, x, start, derivative + 1)
+
+    def in_other_functions(self, highest: int) -> tuple[Functions, Tensor] | None:
+        """Functions phi and a matrix S with ``B = S^T phi``, where phi takes less time to make.
+
+        phi has derivatives up to this order. Values of B have more digits than the sum, and
+        what is zero is exactly zero: this is for those who want no B, but sums of them.
+        """
+        return None

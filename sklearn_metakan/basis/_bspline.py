@@ -9,9 +9,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis._base import Basis, Extrapolation, check_inside
+from sklearn_metakan.basis._base import Basis, Extrapolation, Functions, check_inside
 from sklearn_metakan.basis._knots import cell_polynomials, check_finer, extend, split_cells
 from sklearn_metakan.basis._silu import silu
+from sklearn_metakan.basis._truncated import TruncatedPowers, spans
 
 _COUNTED = 32  # knots; to find a cell among more, a binary search is quicker (measured)
 
@@ -176,6 +177,14 @@ class BSplineBasis(Basis):
     ) -> tuple[Tensor, Tensor]:
         place = self._locate(x, start)
         return self._values(place, derivative), self._contract(grad, place, derivative + 1)
+
+    def in_other_functions(self, highest: int) -> tuple[Functions, Tensor] | None:
+        plain = self.uniform and self.extrapolation != "base" and self.breaks.device.type == "cpu"
+        if not plain or not spans(self.grid_size, self.degree, highest):
+            return None
+        ends = self._ends(0, self.in_features)
+        powers = TruncatedPowers(*ends, self.grid_size, self.degree, self.extrapolation)
+        return powers, powers.matrix
 
     def _values(self, place: _Place, derivative: int) -> Tensor:
         """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous."""

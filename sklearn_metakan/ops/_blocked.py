@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
+from sklearn_metakan.basis._base import Functions
 from sklearn_metakan.ops._generated import LinearWeights, MetaWeights
 from sklearn_metakan.ops._kernels import Features, Weights, leaf
 from sklearn_metakan.ops._memory import block_sizes, default_memory, tile_memory
@@ -96,9 +97,20 @@ class _Plan(NamedTuple):
             call = (self.basis, self.source, self.derivative, by_input, shared, self.product)
             return fused_kernels(*call)
         weights = self._weights(by_input, shared)
-        dictionary = self.source.dictionary(shared)
+        basis, dictionary = self._functions(shared)
         first = self.product.features_first(weights.functions_first)
-        return Features(self.basis, self.derivative, dictionary, first), weights
+        return Features(basis, self.derivative, dictionary, first), weights
+
+    def _functions(self, shared: Sequence[Tensor]) -> tuple[Functions, Tensor | None]:
+        """What is evaluated, and the dictionary D for it: F D, where F itself is not wanted."""
+        dictionary = self.source.dictionary(shared)
+        if dictionary is None or torch.is_autocast_enabled(dictionary.device.type):
+            return self.basis, dictionary
+        found = self.basis.in_other_functions(self.derivative + 1)
+        if found is None:
+            return self.basis, dictionary
+        functions, matrix = found
+        return functions, matrix.to(dictionary.dtype) @ dictionary
 
     def _weights(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Weights:
         rounded = torch.is_autocast_enabled(by_input[0].device.type)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sklearn_metakan.basis import Basis
-from sklearn_metakan.basis._base import full_precision
+from sklearn_metakan.basis._base import Functions, full_precision
 
 if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
@@ -45,7 +44,7 @@ class Features:
 
     def __init__(
         self,
-        basis: Basis,
+        basis: Functions,
         derivative: int,
         dictionary: Tensor | None,
         functions_first: bool = False,
@@ -106,7 +105,8 @@ class Features:
             self.dictionary.backward(self._dictionary_grad.T)
 
     def _add(self, gradient: Tensor) -> None:
-        gradient = gradient.to(self.basis.domain.dtype)
+        assert self.dictionary is not None
+        gradient = gradient.to(self.dictionary.dtype)
         so_far = self._dictionary_grad
         self._dictionary_grad = gradient if so_far is None else so_far.add_(gradient)
 

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sklearn_metakan.basis import BSplineBasis, quantile_knots
+from sklearn_metakan.basis._truncated import TruncatedPowers
 from sklearn_metakan.nn import (
     DirectCoefficients,
     KANLinear,
@@ -224,7 +225,9 @@ def test_frozen_tensors_get_no_gradient_and_others_theirs(source):
         assert_same(got, {name: expected[name] for name in got})
 
 
-class CountingBasis(BSplineBasis):
+class Counting:
+    """Of a basis or of functions in its place: which of the three were evaluated."""
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.calls = []
@@ -240,6 +243,18 @@ class CountingBasis(BSplineBasis):
     def values_and_contract(self, *args):
         self.calls.append("both")
         return super().values_and_contract(*args)
+
+
+class CountingPowers(Counting, TruncatedPowers):
+    pass
+
+
+class CountingBasis(Counting, BSplineBasis):
+    def in_other_functions(self, highest):
+        _, matrix = super().in_other_functions(highest)
+        powers = CountingPowers(*self._ends(0, 5), self.grid_size, self.degree, "linear")
+        powers.calls = self.calls
+        return powers, matrix
 
 
 @pytest.mark.parametrize(
