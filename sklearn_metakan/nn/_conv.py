@@ -111,6 +111,7 @@ class _KANConv(KANLayer):
             self.groups,
             backend=self.backend,
             working_memory=self.working_memory,
+            widest=self.widest,
         )
         return y if self.bias is None else y + self.bias.view(-1, *[1] * self.n_dimensions)
 

@@ -163,6 +163,9 @@ class ConvKAN(KANNetwork):
             norms.append(_norm(norm, n_out if norm_order == "after" else n_in, dtype))
         _check_sizes(norm, self.sizes[1:] if norm_order == "after" else self.sizes[:-1])
         self.layers, self.norms = nn.ModuleList(layers), nn.ModuleList(norms)
+        widest = max(self._numbers_of_images(), key=sum)
+        for layer in layers:
+            layer.widest = widest
         self.activations = nn.ModuleList(_activation(activation, dtype) for _ in layers)
         if norm == "instance" and norm_order == "after" and activation is None:
             self.activations[-1] = nn.SiLU()
@@ -195,10 +198,12 @@ class ConvKAN(KANNetwork):
 
     @property
     def widest_layer(self) -> int:
-        return max(
-            layer.in_channels * prod(before) + layer.out_channels * prod(after)
-            for layer, (before, after) in zip(self.kan_layers(), pairwise(self.sizes), strict=True)
-        )
+        return max(map(sum, self._numbers_of_images()))
+
+    def _numbers_of_images(self) -> Iterator[tuple[int, int]]:
+        """Of an image, before and after every layer, in all channels."""
+        for layer, (before, after) in zip(self.kan_layers(), pairwise(self.sizes), strict=True):
+            yield layer.in_channels * prod(before), layer.out_channels * prod(after)
 
     def kan_layers(self) -> Iterator[KANConv2d]:
         for layer in self.layers:

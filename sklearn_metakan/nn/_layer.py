@@ -23,7 +23,14 @@ class KANLayer(nn.Module, ABC):
         (in_features,), or (in_channels, *kernel) of a convolution.
     out_features : int
         Outputs of the source.
+
+    Attributes
+    ----------
+    widest : (int, int) or None
+        Inputs and outputs of the widest layer of its network; see ``edge_sum``.
     """
+
+    widest: tuple[int, int] | None = None
 
     def __init__(
         self,

@@ -36,11 +36,6 @@ class KANLinear(KANLayer):
     dtype : torch.dtype, default: torch's default
         Of the layers made here.
 
-    Attributes
-    ----------
-    widest : (int, int)
-        Inputs and outputs of the widest layer of its network; see ``edge_sum``.
-
     Shape
     -----
     (n, in_features) -> (n, out_features)
@@ -80,7 +75,6 @@ class KANLinear(KANLayer):
             dtype=dtype,
         )
         self.in_features, self.out_features = in_features, out_features
-        self.widest = (in_features, out_features)
         if init is not None:
             self.reset_parameters(generator, init)
 

@@ -54,8 +54,21 @@ def edge_sum_blocked(
         working_memory = default_memory(x, numbers_of_y, source, widest)
     room = tile_memory(x, working_memory)
     plan = _Plan(basis, source, derivative, fused, product, len(by_input), room)
-    inputs, rows = plan.block_sizes(x, working_memory)
-    return _EdgeSum.apply(x, plan._replace(inputs=inputs, rows=rows), *by_input, *shared)
+    forward, back = plan.blocks(x, working_memory)
+    return _EdgeSum.apply(x, plan._replace(forward=forward, back=back), *by_input, *shared)
+
+
+class _Blocks(NamedTuple):
+    """How many inputs and rows each block has."""
+
+    inputs: int
+    rows: int
+
+    def of_inputs(self, plan: "_Plan") -> Iterator[slice]:
+        return plan.product.input_blocks(plan.basis.in_features, self.inputs)
+
+    def of_rows(self, n: int) -> Iterator[slice]:
+        return slices(max(1, n), self.rows)  # of no rows: one empty block
 
 
 class _Plan(NamedTuple):
@@ -68,25 +81,28 @@ class _Plan(NamedTuple):
     product: Product
     n_by_input: int  # of the source's tensors, those with a leading axis of inputs
     room: int  # bytes for a tile of edges
-    inputs: int = 0
-    rows: int = 0
+    forward: _Blocks = _Blocks(0, 0)
+    back: _Blocks = _Blocks(0, 0)
 
     @torch.no_grad()
-    def block_sizes(self, x: Tensor, memory: float) -> tuple[int, int]:
+    def blocks(self, x: Tensor, memory: float) -> tuple[_Blocks, _Blocks]:
+        """Of the forward pass, where less may be held for each number, and of the way back."""
         features, weights = self.kernels(*self.source.tensors())
         product = self.product
         if isinstance(weights, MetaWeights):
             memory -= self.room / 2**20
         edges = product.edges(slice(0, 1)).stop
         for_row, for_input = product.numbers(self.source, self.basis.n_functions)
-        return block_sizes(
-            x,
-            features.numbers_per_value,
-            weights.numbers_per_input * edges + for_input,
-            memory,
-            pixels=product.pixels,
-            numbers_per_row=for_row,
+        sizes = partial(block_sizes, x, pixels=product.pixels, numbers_per_row=for_row)
+        held = (
+            (features.numbers_forward, weights.numbers_forward),
+            (features.numbers_per_value, weights.numbers_per_input),
         )
+        forward, back = (
+            _Blocks(*sizes(for_value, of_weights * edges + for_input, memory))
+            for for_value, of_weights in held
+        )
+        return forward, back
 
     def kernels(
         self, by_input: Sequence[Tensor], shared: Sequence[Tensor]
@@ -126,12 +142,6 @@ class _Plan(NamedTuple):
     def split(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         return tensors[: self.n_by_input], tensors[self.n_by_input :]
 
-    def input_blocks(self) -> Iterator[slice]:
-        return self.product.input_blocks(self.basis.in_features, self.inputs)
-
-    def row_blocks(self, n: int) -> Iterator[slice]:
-        return slices(max(1, n), self.rows)  # of no rows: one empty block
-
 
 class _EdgeSum(torch.autograd.Function):
     @staticmethod
@@ -141,10 +151,10 @@ class _EdgeSum(torch.autograd.Function):
         product = plan.product
         features, weights = plan.kernels(*plan.split(tensors))
         y = product.output(x, plan.source)
-        for inputs in plan.input_blocks():
+        for inputs in plan.forward.of_inputs(plan):
             made = weights.make(product.edges(inputs))
             factor = product.factor(made, inputs, weights.functions_first)
-            for rows in plan.row_blocks(len(x)):
+            for rows in plan.forward.of_rows(len(x)):
                 block = features.values(columns(x[rows, inputs]), inputs.start)
                 product.add(y[rows], block, factor, inputs)
         return y
@@ -211,7 +221,7 @@ class _Backward:
         self.x_grad = room_for_columns(x) if of_x else None
 
     def run(self) -> list[Tensor | None]:
-        for inputs in self.plan.input_blocks():
+        for inputs in self.plan.back.of_inputs(self.plan):
             self._block(inputs)
         self.features.finish()
         by_input_grads = self.weights.finish()
@@ -224,7 +234,7 @@ class _Backward:
         by_weights = self.x_grad is not None or features.learns
         factor = product.factor(weights.remake(edges), inputs, order) if by_weights else None
         weights_grad: Tensor | None = None
-        for rows in self.plan.row_blocks(len(self.x)):
+        for rows in self.plan.back.of_rows(len(self.x)):
             x, grad = columns(self.x[rows, inputs]), self.grad[rows]
             features_grad = None
             if factor is not None:

@@ -91,6 +91,9 @@ class Convolution:
     def features_first(self, functions_first: bool) -> bool:
         return self.groups == 1  # otherwise a group's maps lie together
 
+    def width(self, k: int) -> int:
+        return aligned_channels(k) if self.groups == 1 else k
+
     def shape(self, n: int, source: "CoefficientSource") -> tuple[int, ...]:
         return n, self.groups * source.out_features, *self.out_size
 
@@ -150,7 +153,7 @@ class Convolution:
         self, so_far: Tensor | None, new: NewGradient, features: Tensor, grad: Tensor, inputs: slice
     ) -> Tensor:
         groups = self._groups(inputs)
-        maps = _rounded(_aligned(self._maps(features), groups))
+        maps = _rounded(self._aligned(features))
         n_out = grad.shape[1] // self.groups * groups
         shape = (n_out, maps.shape[1] // groups, *self.kernel)
         its_grad = grad[:, self._channels_of_y(inputs, n_out)].to(maps.dtype)
@@ -181,15 +184,15 @@ class Convolution:
     def _geometry(self, inputs: slice) -> tuple[Any, ...]:
         return self.stride, self.padding, self.dilation, self._groups(inputs)
 
-    def _maps(self, features: Tensor) -> Tensor:
-        """(rows, K) -> (n, K, *size)."""
-        n = len(features) // self.pixels
-        return features.unflatten(0, (n, *self.size)).movedim(-1, 1)
+    def _aligned(self, features: Tensor) -> Tensor:
+        """(rows, K) -> (n, K, *size), on a card with channels of zeros up to ``width``."""
+        maps = features.unflatten(0, (len(features) // self.pixels, *self.size)).movedim(-1, 1)
+        return _padded(maps, self.width(maps.shape[1])) if maps.is_cuda else maps
 
     def _convolve(self, features: Tensor, filters: Tensor, groups: int) -> Tensor:
         geometry = (self.stride, self.padding, self.dilation, groups)
-        maps = _aligned(self._maps(features), groups)
-        filters = _aligned(filters.to(features.dtype), groups)
+        maps = self._aligned(features)
+        filters = _padded(filters.to(features.dtype), maps.shape[1] // groups)
         return _CONVOLVE[len(self.size)](maps, filters, None, *geometry)
 
     def _by_filter(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
@@ -202,10 +205,10 @@ class Convolution:
         return opened.movedim((-1, -2), (1, 2 if self.groups == 1 else 3))
 
 
-def _aligned(maps: Tensor, groups: int) -> Tensor:
-    """On a card with channels of zeros, as far as ``aligned_channels``."""
-    missing = aligned_channels(maps.shape[1]) - maps.shape[1]
-    if groups > 1 or not maps.is_cuda or not missing:
+def _padded(maps: Tensor, channels: int) -> Tensor:
+    """With channels of zeros, so many in all."""
+    missing = channels - maps.shape[1]
+    if not missing:
         return maps
     by_pixel = functional.pad(maps.movedim(1, -1), (0, missing))
     return by_pixel.movedim(-1, 1)

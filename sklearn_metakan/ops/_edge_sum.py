@@ -96,7 +96,7 @@ def edge_sum(
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
         the larger of 0.7 (x + y + 4 P) and 1.1 (x' + y' + 4 E'), of a convolution
-        1.8 (x + y + 4 P), but at least 4: x and y are the sizes of input and output, P and E
+        1.8 (x' + y' + 4 P), but at least 4: x and y are the sizes of input and output, P and E
         the layer's parameters and edges, x', y' and E' those of the widest layer.
     widest : (int, int), optional
         Inputs and outputs of the widest layer of a network; this one by default. Blocks of a
@@ -124,6 +124,7 @@ def edge_conv(
     groups: int = 1,
     backend: str = "auto",
     working_memory: float | None = None,
+    widest: tuple[int, int] | None = None,
 ) -> Tensor:
     """Convolution with a univariate function on every edge (output, input, kernel position).
 
@@ -144,6 +145,8 @@ def edge_conv(
         Divides in_channels.
     backend, working_memory : as in ``edge_sum``
         With several groups, "triton" makes features and weights in plain PyTorch.
+    widest : (int, int), optional
+        As in ``edge_sum``; numbers of an image, and of its y, in all channels.
 
     Returns
     -------
@@ -161,7 +164,7 @@ def edge_conv(
             f"The kernel {kernel} with dilation {dilation} is larger than images of size "
             f"{product.size} with padding {padding}. Use larger images, or more padding."
         )
-    return _compute(x, basis, source, 0, backend, working_memory, product)
+    return _compute(x, basis, source, 0, backend, working_memory, product, widest)
 
 
 def _compute(
@@ -172,7 +175,7 @@ def _compute(
     backend: str,
     working_memory: float | None,
     product: Product,
-    widest: tuple[int, int] | None = None,
+    widest: tuple[int, int] | None,
 ) -> Tensor:
     if backend == "auto":
         backend = _choose(x, basis, source, working_memory, product)

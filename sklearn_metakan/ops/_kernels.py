@@ -56,8 +56,13 @@ class Features:
 
     @property
     def numbers_per_value(self) -> int:
-        """Numbers held for one x."""
+        """Numbers held for one x, on the way back."""
         return self.basis.numbers_per_value
+
+    @property
+    def numbers_forward(self) -> int:
+        """The same while features alone are made."""
+        return self.numbers_per_value
 
     def values(self, x: Tensor, start: int) -> Tensor:
         """Features of x (r, b), whose first column is the input ``start``: (r, K)."""
@@ -167,8 +172,13 @@ class Weights:
 
     @property
     def numbers_per_input(self) -> int:
-        """Numbers held for one input."""
+        """Numbers held for one input, on the way back."""
         return self.source.numbers_per_input
+
+    @property
+    def numbers_forward(self) -> int:
+        """The same while weights alone are made."""
+        return self.numbers_per_input
 
     def make(self, inputs: slice) -> Tensor:
         """Weights of these inputs, as the forward product wants them."""

@@ -30,11 +30,12 @@ def default_memory(
         return CPU_MEMORY
     by_input, shared = source.tensors()
     parameters = sum(t.numel() for t in (*by_input, *shared))
-    passing = x.numel() + numbers_of_y
+    rows = max(1, len(x))
+    n_in, n_out = widest or (x.numel() // rows, numbers_of_y // rows)
+    passing = rows * (n_in + n_out)
     if x.dim() == 2:
-        n_in, n_out = widest or (source.in_features, source.out_features)
-        least = LIKE_AN_MLP * (len(x) * (n_in + n_out) + 4 * n_in * n_out)
-        numbers = max(least, CARD_SHARE * (passing + 4 * parameters))
+        least = LIKE_AN_MLP * (passing + 4 * n_in * n_out)
+        numbers = max(least, CARD_SHARE * (x.numel() + numbers_of_y + 4 * parameters))
     else:
         numbers = IMAGE_SHARE * (passing + 4 * parameters)
     return max(CARD_LEAST, numbers * x.element_size() / 2**20)

@@ -51,6 +51,10 @@ class Product(Protocol):
         """Whether the features' order is to be (C, b), with weights in this one."""
         ...
 
+    def width(self, k: int) -> int:
+        """Columns that k features are best given on a card; zeros in those beyond."""
+        ...
+
     def shape(self, n: int, source: "CoefficientSource") -> tuple[int, ...]:
         """Of y for n rows of x."""
         ...
@@ -110,6 +114,9 @@ class Dense:
 
     def features_first(self, functions_first: bool) -> bool:
         return functions_first
+
+    def width(self, k: int) -> int:
+        return k
 
     def shape(self, n: int, source: "CoefficientSource") -> tuple[int, ...]:
         return n, source.out_features

@@ -45,8 +45,7 @@ def fused_kernels(
     kind = _features_of(basis, derivative)
     if kind is None:
         return Features(basis, derivative, dictionary, first), weights
-    by_rows = product.sums_along_rows
-    return kind(basis, dictionary, first, dtype, most, by_rows), weights
+    return kind(basis, dictionary, first, dtype, most, product), weights
 
 
 def _features_of(basis: Basis, derivative: int) -> type[FusedFeatures] | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sklearn_metakan.basis import Basis
 from sklearn_metakan.ops._kernels import Features
+from sklearn_metakan.ops._products import Product
 
 # Numbers of a tile, the most inputs of it, and launches, measured on an H100. Those that sum may
 # not vary between runs: the order would.
@@ -85,10 +86,10 @@ class FusedFeatures(Features):
         functions_first: bool,
         dtype: torch.dtype,
         programs: int,
-        sums_along_rows: bool,
+        product: Product,
     ) -> None:
         super().__init__(basis, 0, dictionary, functions_first)
-        self.dtype, self.programs, self.sums_along_rows = dtype, programs, sums_along_rows
+        self.dtype, self.programs, self.product = dtype, programs, product
         self._partial: Tensor | None = None
         self._dictionary = None if dictionary is None else dictionary.detach().contiguous()
 
@@ -109,8 +110,12 @@ class FusedFeatures(Features):
     def numbers_per_value(self) -> int:
         return 2 * self.width
 
+    @property
+    def numbers_forward(self) -> int:
+        return self.width
+
     def values(self, x: Tensor, start: int) -> Tensor:
-        out = x.new_empty(len(x), x.shape[1] * self.width, dtype=self.dtype)
+        out = self._room(x)
         self._make(x, start, out, None, None)
         return out
 
@@ -124,10 +129,7 @@ class FusedFeatures(Features):
     ) -> Tensor | None:
         out = None
         if wants_values:
-            n, k = len(x), x.shape[1] * self.width
-            by_rows = self.sums_along_rows
-            out = x.new_empty((k, n) if by_rows else (n, k), dtype=self.dtype)
-            out = out.T if by_rows else out
+            out = self._room(x, self.product.sums_along_rows)
         if wants_values or x_grad is not None:
             self._make(x, start, out, grad, x_grad)
         if self.learns and grad is not None:
@@ -137,6 +139,13 @@ class FusedFeatures(Features):
     def finish(self) -> None:
         if self._partial is not None and self.dictionary is not None:
             self.dictionary.backward(self._partial.sum(0))
+
+    def _room(self, x: Tensor, along_rows: bool = False) -> Tensor:
+        """For features (r, K), zeros beyond K."""
+        n, k = len(x), x.shape[1] * self.width
+        width = self.product.width(k)
+        new = x.new_empty if width == k else x.new_zeros
+        return new(width, n, dtype=self.dtype).T if along_rows else new(n, width, dtype=self.dtype)
 
     def _strides(self, features: Tensor, inputs: int) -> tuple[int, int, int]:
         """Of rows, inputs and functions in (r, K)."""
