@@ -94,13 +94,10 @@ class _Plan(NamedTuple):
         edges = product.edges(slice(0, 1)).stop
         for_row, for_input = product.numbers(self.source, self.basis.n_functions)
         sizes = partial(block_sizes, x, pixels=product.pixels, numbers_per_row=for_row)
-        held = (
-            (features.numbers_forward, weights.numbers_forward),
-            (features.numbers_per_value, weights.numbers_per_input),
-        )
+        of_input = weights.numbers_per_input * edges + for_input
         forward, back = (
-            _Blocks(*sizes(for_value, of_weights * edges + for_input, memory))
-            for for_value, of_weights in held
+            _Blocks(*sizes(of_value, of_input, memory))
+            for of_value in (features.numbers_forward, features.numbers_per_value)
         )
         return forward, back
 
@@ -154,9 +151,12 @@ class _EdgeSum(torch.autograd.Function):
         for inputs in plan.forward.of_inputs(plan):
             made = weights.make(product.edges(inputs))
             factor = product.factor(made, inputs, weights.functions_first)
+            del made  # what of the block before is gone makes room for this one
             for rows in plan.forward.of_rows(len(x)):
                 block = features.values(columns(x[rows, inputs]), inputs.start)
                 product.add(y[rows], block, factor, inputs)
+                del block
+            del factor
         return y
 
     @staticmethod
@@ -248,5 +248,6 @@ class _Backward:
             features_grad = None
             new = partial(weights.new_gradient, edges, one_product=len(grad) == len(self.x))
             weights_grad = product.to_weights(weights_grad, new, block, grad, inputs)
+            block = None  # makes room for the next
         if weights_grad is not None:
             weights.backward(edges, product.as_weights(weights_grad, new, inputs, order))

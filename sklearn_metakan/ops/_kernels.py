@@ -172,13 +172,8 @@ class Weights:
 
     @property
     def numbers_per_input(self) -> int:
-        """Numbers held for one input, on the way back."""
+        """Numbers held for one input."""
         return self.source.numbers_per_input
-
-    @property
-    def numbers_forward(self) -> int:
-        """The same while weights alone are made."""
-        return self.numbers_per_input
 
     def make(self, inputs: slice) -> Tensor:
         """Weights of these inputs, as the forward product wants them."""

@@ -185,10 +185,6 @@ class MetaWeights(Weights):
     def numbers_per_input(self) -> int:
         return 2 * self.functions * self.source.out_features
 
-    @property
-    def numbers_forward(self) -> int:
-        return self.functions * self.source.out_features
-
     def make(self, inputs: slice) -> Tensor:
         """(K, out) with K contiguous: what products in TF32 on a card want of both factors."""
         k = (inputs.stop - inputs.start) * self.functions
