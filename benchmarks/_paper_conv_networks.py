@@ -22,8 +22,9 @@ _LOST: dict[str, Any] = {_RANGE: 1.0, "extrapolation": "base"}
 NETWORKS: dict[str, dict[str, Any]] = {
     "bspline": _BSPLINE,
     "rbf": {"basis": "rbf", "grid_size": 7, "norm": "instance", _ORDER: "before"},
-    # Gaussians with the norm and activation of the B-splines in place of the paper's.
+    # Gaussians with norm and activation of the B-splines, or of the polynomials.
     "rbf-batch": {"basis": "rbf", "grid_size": 7, "norm": "batch", _ACTIVATION: "prelu"},
+    "rbf-silu": {"basis": "rbf", "grid_size": 7, "norm": "instance", _ACTIVATION: "silu"},
     "gram": {"basis": "gram", "norm": "instance", _ACTIVATION: "silu"},
     "legendre": {"basis": "legendre", "norm": "instance", _ACTIVATION: "silu"},
     "chebyshev": {"basis": "chebyshev", "degree": 6, "norm": "instance", _ACTIVATION: "silu"},

@@ -96,7 +96,7 @@ def edge_sum(
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
         the larger of 0.7 (x + y + 4 P) and 1.1 (x' + y' + 4 E'), of a convolution
-        1.8 (x' + y' + 4 P), but at least 4: x and y are the sizes of input and output, P and E
+        2.2 (x' + y' + 4 P), but at least 4: x and y are the sizes of input and output, P and E
         the layer's parameters and edges, x', y' and E' those of the widest layer.
     widest : (int, int), optional
         Inputs and outputs of the widest layer of a network; this one by default. Blocks of a

@@ -18,7 +18,7 @@ TILE_SHARE = 0.25  # of the working memory
 CACHE = 2**21  # bytes; tiles of a few thousand edges: fewer cost more calls, more leave the caches
 CARD_SHARE = 0.7  # of the layer's input, output, parameters, gradients and optimiser state
 LIKE_AN_MLP = 1.1  # at least so much of the same of an MLP's widest layer, one weight an edge
-IMAGE_SHARE = 1.8  # of a convolution, whose maps of features take the most
+IMAGE_SHARE = 2.2  # of the widest convolution's; its maps of features take the most
 CARD_LEAST = 4.0  # MiB
 
 
