@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
-from _models import SOURCES, Model, factors_of_input, started
+from _models import Model, factors_of_input, sources, started
 from _paper_conv_networks import STRIDES as STRIDES_OF_PAPER
 from _timing import Random
 from torch import nn
@@ -62,10 +62,10 @@ def map_products(channels: Sequence[int], batch: int, features: int) -> tuple[Ma
     return tuple(products)
 
 
-def conv_models(backend: str) -> list[Model]:
+def conv_models(backend: str, basis: str = "bspline") -> list[Model]:
     """The plain network in the MLP's place, every source, and all features kept at once."""
     models = [Model("mlp", "plain convolutions (SiLU)", _plain, lambda grid_size: 1)]
-    for key, (label, options) in SOURCES.items():
+    for key, label, options in sources(basis):
         for place, suffix, its in (
             ("", "", backend),
             ("-kept", ", all features kept", "reference"),

@@ -1,6 +1,6 @@
 """The models measured beside each other: an MLP, and our KAN with each coefficient source."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sklearn_metakan.basis import make_basis
 from sklearn_metakan.nn._build import build_network
 
 DEGREE = 3
@@ -57,10 +58,18 @@ SOURCES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def own_models(backend: str = "auto") -> list[Model]:
+def sources(basis: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Key, label and options of each; another basis than B-splines is named in the first two."""
+    name = "" if basis == "bspline" else basis
+    for key, (label, options) in SOURCES.items():
+        names = (f"{key}-{name}", f"{label}, {name}") if name else (key, label)
+        yield *names, options | {"basis": basis}
+
+
+def own_models(backend: str = "auto", basis: str = "bspline") -> list[Model]:
     """The MLP and every source, a meta-learner a layer; ``backend`` as in ``KAN``."""
     models = [Model("mlp", MLP_LABEL, make_mlp, lambda grid_size: 1)]
-    for key, (label, options) in SOURCES.items():
+    for key, label, options in sources(basis):
         build = partial(started, _network, options, backend)
         models.append(Model(key, label, build, partial(factors_of_input, options)))
     return models
@@ -115,8 +124,9 @@ def equal_width(model: Model, widths: Sequence[int], grid_size: int, target: int
 
 def factors_of_input(options: dict[str, Any], grid_size: int) -> int:
     """C, or p of a linear source."""
-    linear = options.get("meta_hidden_dim") == 0
-    return options["prompt_dim"] if linear else 1 + grid_size + DEGREE
+    if options.get("meta_hidden_dim") == 0:
+        return options["prompt_dim"]
+    return make_basis(options["basis"], 1, grid_size=grid_size, degree=DEGREE).n_functions
 
 
 def make_mlp(

@@ -1,7 +1,7 @@
 """Memory and speed of a training step: our KAN with each coefficient source, an MLP, and peers.
 
     python benchmarks/memory_speed.py [--device cuda] [--peers-dir DIR] [--shapes NAME,...]
-        [--models NAME,...] [--precision tf32] [--out DIR] [--seconds-per-row 1.5]
+        [--models NAME,...] [--precision tf32] [--basis rbf] [--out DIR] [--seconds-per-row 1.5]
 
 DIR holds checkouts named MetaKAN, efficient-kan, fast-kan and pykan; those that are not there are
 named and left out. What is measured: ``_training_step.py``; how: ``_harness.py``.
@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import torch
 from _convolutions import SIZE, conv_models
@@ -34,6 +35,8 @@ from _tabular import tabular_rows
 from _timing import Setting
 from _training_step import free_memory
 from threadpoolctl import threadpool_limits
+
+from sklearn_metakan.basis import BasisName
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def main() -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     models, missing = find_peers(options.peers_dir)
-    models = [*own_models(options.backend), *models]
+    models = [*own_models(options.backend, options.basis), *models]
     for label in missing:
         print(f"{label}: not there")
     run = describe(device, _command(options))
@@ -124,7 +127,7 @@ def _measured(
             yield tabular_rows(setting, options.models)
         else:
             shape = next(shape for shape in SHAPES if shape.name == name)
-            its_models = conv_models(options.backend) if shape.size else models
+            its_models = conv_models(options.backend, options.basis) if shape.size else models
             yield measure_shape(shape, its_models, setting, options.models)
         free_memory(setting.device)
 
@@ -180,6 +183,7 @@ def _parse() -> argparse.Namespace:
     add("--models", type=_names(None), help="keys, such as mlp,paper,linear-2,efficient-kan")
     add("--precision", type=_names(["tf32", "bf16", "fp32"]), help="tf32 on a card, else fp32")
     add("--backend", default="auto", help="of our layers, as in KAN")
+    add("--basis", choices=get_args(BasisName), default="bspline", help="of our layers")
     add("--out", type=Path, default=Path("out/memory_speed"))
     add("--seconds-per-row", type=float, default=1.5, help="of timed steps")
     options = parser.parse_args()

@@ -68,6 +68,17 @@ def test_every_model_is_measured(rows_by_backend):
             assert (row.peak_mb, row.captured) == (None, None)  # of a card alone
 
 
+def test_other_bases_have_names_and_floors_of_their_own(bench, setting, smoke):
+    models = bench.models.own_models("blocked", "gram")
+    rows = bench.main.measure_shape(smoke, models, setting, {"kan-gram", "linear-2-gram"})
+    kan, linear = (next(r for r in rows if r.model == f"{key}-gram") for key in ("kan", "linear-2"))
+    assert kan.label == "KAN, gram"
+    edges = 16 * 8 + 8 * 4
+    assert (kan.parameters, linear.parameters) == (5 * edges, 2 * edges + 2 * 2 * 5)
+    numbers = [next(m for m in models if m.key == r.model).features(5) for r in (kan, linear)]
+    assert numbers == [5, 2]
+
+
 @pytest.mark.parametrize("model", ["kan", "paper", "linear-2"])
 def test_blocked_saves_no_more_than_reference(rows_by_backend, model):
     blocked, reference = (rows_by_backend[b][model] for b in ("blocked", "reference"))
