@@ -36,7 +36,7 @@ _IN_COLOUR = ("svhn", "cifar10", "cifar100")
 class Trial:
     """A fit; ``limit`` is how many training rows, and test rows, are used at most, 0 for all.
 
-    ``rows`` says what the fit is for: "validation", a choice, or "test". Prompts learn at
+    ``purpose`` is "choice", of learning rates, or "test". Prompts learn at
     ``prompt_factor`` times the learning rate.
     """
 
@@ -53,7 +53,7 @@ class Trial:
     weight_decay: float
     precision: str
     seed: int
-    rows: str = "test"
+    purpose: str = "test"
 
 
 KEY = [field.name for field in fields(Trial)]
@@ -136,7 +136,7 @@ def _tries(case: Sequence[Trial], epochs: int) -> list[Trial]:
     """The fits that choose among several; in the order of the trials."""
     if len(case) == 1:
         return []
-    return [replace(trial, epochs=epochs, rows="validation") for trial in case]
+    return [replace(trial, epochs=epochs, purpose="choice") for trial in case]
 
 
 def _best(case: Sequence[Trial], tries: Sequence[Trial], ledger: Ledger) -> Trial | None:
@@ -174,7 +174,7 @@ def hold(trial: Trial, data_dir: Path, device: str) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     curve = model.validation_scores_
     scored, accuracy = held, model.best_validation_score_
-    if trial.rows == "test":
+    if trial.purpose == "test":
         scored = data.tested(trial.limit)
         accuracy = float(model.score(scored.X, scored.y))
     row = {

@@ -62,7 +62,7 @@ def estimator(
     network: str,
     source: str,
     learning_rate: float,
-    prompt_factor: float = 10.0,
+    prompt_factor: float,
     n_layers: int = 4,
     **options: Any,
 ) -> Any:

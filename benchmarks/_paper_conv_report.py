@@ -14,16 +14,17 @@ PUBLISHED = {
     ("cifar10", "bspline"): (41.92, 45.97),
     ("cifar10", "rbf"): (68.12, 66.69),
 }
-_NAME = ["part", "data", "limit", "layers", "network", "source"]
-_GROUP = ["part", "data", "limit", "layers", "epochs", "batch_size", "precision"]
+_TABLE = ["part", "data", "limit", "layers", "batch_size", "precision"]
+_GROUP = [*_TABLE, "epochs"]
+_CHOICE = [*_TABLE, "weight_decay", "network", "source", "seed"]
 
 
 def report(rows: pd.DataFrame) -> Iterator[str]:
     """Lines of Markdown; fits that choose are only counted."""
-    is_test = rows["rows"] == "test"
-    tries = rows[~is_test].groupby(_NAME).size()
+    is_test = rows["purpose"] == "test"
+    tries = rows[~is_test].groupby(_CHOICE).size().to_dict()
     for values, group in rows[is_test].groupby(_GROUP, sort=False):
-        part, data, limit, layers, epochs, batch_size, precision = values
+        part, data, limit, layers, batch_size, precision, epochs = values
         yield f"### {data}, {layers} layers, {epochs} epochs ({part})"
         yield ""
         yield _conditions(group, limit, batch_size, precision)
@@ -34,7 +35,8 @@ def report(rows: pd.DataFrame) -> Iterator[str]:
         known = PUBLISHED if str(layers) == "4" else {}
         lines = []
         for (network, source), fits in group.groupby(["network", "source"], sort=False):
-            tried = tries.get((part, data, limit, layers, network, source), 0) // len(fits)
+            seeds = fits[_CHOICE].itertuples(index=False, name=None)
+            tried = max(tries.get(choice, 0) for choice in seeds)
             lines.append(_cells(known.get((data, network)), network, source, tried, fits))
         yield from table(header, lines)
         yield ""

@@ -343,7 +343,7 @@ def test_rates_are_chosen_on_validation_rows(bench, folder, tmp_path):
     arguments += ["--data-dir", str(folder), "--out", str(tmp_path)]
     bench.main(arguments)
     rows = pd.read_csv(tmp_path / "conv_images.csv")
-    tries, tests = rows[rows["rows"] == "validation"], rows[rows["rows"] == "test"]
+    tries, tests = (rows[rows["purpose"] == purpose] for purpose in ("choice", "test"))
     assert tries.groupby("source").size().tolist() == [2 * 2, 2 * 4]  # two seeds
     assert tests.groupby("source").size().tolist() == [2, 2]
 
@@ -356,7 +356,11 @@ def test_rates_are_chosen_on_validation_rows(bench, folder, tmp_path):
             test.learning_rate,
             test.prompt_factor,
         )
-    assert "| rbf | meta-4 |" in (tmp_path / "conv_images.md").read_text()
+    # Choices at another batch size are those of another table.
+    bench.main([*arguments, "--batch-size", "9"])
+    text = (tmp_path / "conv_images.md").read_text()
+    lines = [line.split("|") for line in text.splitlines() if line.startswith("| rbf | meta-4 |")]
+    assert [int(cells[4]) for cells in lines] == [4, 4]  # of each seed
 
 
 def test_an_unknown_source_is_named(bench, folder, tmp_path):

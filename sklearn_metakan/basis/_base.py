@@ -24,6 +24,11 @@ def check_inside(x: Tensor, low: Tensor, high: Tensor) -> None:
         )
 
 
+def flat_beyond(extrapolation: str, derivative: int) -> bool:
+    """Whether a function continued so has a derivative of this order that is zero there."""
+    return derivative > (1 if extrapolation == "linear" else 0)
+
+
 class Functions(Protocol):
     """C functions of each input, in closed form without autograd; see ``Basis``."""
 

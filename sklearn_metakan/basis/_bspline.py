@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis._base import Basis, Extrapolation, Functions, check_inside
+from sklearn_metakan.basis._base import Basis, Extrapolation, Functions, check_inside, flat_beyond
 from sklearn_metakan.basis._knots import cell_polynomials, check_finer, extend, split_cells
 from sklearn_metakan.basis._silu import silu
 from sklearn_metakan.basis._truncated import TruncatedPowers, spans
@@ -223,13 +223,9 @@ class BSplineBasis(Basis):
             low_slope, high_slope = silu(ends, 1)
             outside = x - inside
             base.addcmul_(outside, torch.where(outside < 0, low_slope, high_slope))
-        elif self._flat_outside(derivative):
+        elif flat_beyond(self.extrapolation, derivative):
             base.masked_fill_(x != inside, 0.0)
         return base
-
-    def _flat_outside(self, derivative: int) -> bool:
-        """Whether the continued function's derivative of this order is zero."""
-        return derivative > (1 if self.extrapolation == "linear" else 0)
 
     def _local_splines(
         self, place: _Place, derivative: int
@@ -253,7 +249,7 @@ class BSplineBasis(Basis):
             places = function.masked_fill_(absent, 0).mul_(step).add_(index)
             yield from ((0, *pair) for pair in zip(places, splines, strict=True))
             return
-        if beyond is not None and self._flat_outside(derivative):
+        if beyond is not None and flat_beyond(self.extrapolation, derivative):
             splines.masked_fill_(beyond.view(-1) != 0, 0.0)
         index.add_(cell, alpha=step)
         for number, spline in enumerate(splines, 1):

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_metakan.basis._base import check_inside
+from sklearn_metakan.basis._base import check_inside, flat_beyond
 from sklearn_metakan.basis._knots import Array, cell_polynomials
 from sklearn_metakan.basis._silu import silu
 
-LARGEST_POWER = 32  # of v where G allows it; in float32 splines are then exact to about 1e-6
+LARGEST_POWER = 32  # v^k at the ends of the grid; in float32 splines are exact to some 1e-6
 
 
 class _Place(NamedTuple):
@@ -31,12 +31,13 @@ class _Place(NamedTuple):
     x: Tensor  # the nearest number on the grid
     v: Tensor
     beyond: tuple[Tensor, Tensor] | None  # where x is another number: flat indices, differences
-    per_unit: Tensor  # cells per unit of x: (1, 1), or as x
+    per_unit: Tensor  # cells per unit of x: (1, 1), (b, 1), or as x
 
 
 def spans(grid_size: int, degree: int, derivative: int) -> bool:
     """Whether derivatives up to this order may be computed so, beyond the grid included."""
-    return derivative < degree > 1 and (0.5 * (grid_size + 1)) ** degree <= LARGEST_POWER
+    farthest = grid_size - _centre(grid_size) - 0.5
+    return derivative < degree > 1 and farthest**degree <= LARGEST_POWER
 
 
 class TruncatedPowers:
@@ -115,26 +116,21 @@ class TruncatedPowers:
         if place.beyond is not None:
             where, difference = place.beyond
             flat = functions.view(self.n_functions, -1)
-            if derivative > (1 if self.extrapolation == "linear" else 0):
+            if flat_beyond(self.extrapolation, derivative):
                 flat.index_fill_(1, where, 0.0)
             elif derivative == 0 and self.extrapolation == "linear":
                 x, v = (t.view(-1)[where][None] for t in (place.x, place.v))
                 per_unit = place.per_unit.expand_as(place.x).reshape(-1)[where][None]
                 slopes = self._inside(_Place(x, v, None, per_unit), 1)[:, 0]
-                # Not of the constant: zero times infinity.
-                slopes.mul_(difference)
-                flat[0].index_add_(0, where, slopes[0])
-                flat[2:].index_add_(1, where, slopes[2:])
+                flat.index_add_(1, where, slopes.mul_(difference))
         return functions
 
     def _inside(self, place: _Place, derivative: int) -> Tensor:
         x, v, m, k = place.x, place.v, derivative, self.degree
-        functions = v.new_zeros if m > 1 else v.new_empty
-        made = functions(self.n_functions, *v.shape)
+        made = v.new_empty(self.n_functions, *v.shape)
         made[0] = silu(x, m)
         powers, truncated = made[1 : k + 2], made[k + 2 :]
-        if m == 1:
-            powers[0].zero_()
+        powers[:m].zero_()
         scale = place.per_unit**m
         powers[m] = perm(m, m) * scale
         for j in range(m + 1, k + 1):

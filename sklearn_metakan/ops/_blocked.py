@@ -10,7 +10,7 @@ meta-learner and x. What makes features and weights is exchangeable: plain PyTor
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from math import prod
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -95,8 +95,10 @@ class _Plan(NamedTuple):
         for_row, for_input = product.numbers(self.source, self.basis.n_functions)
         sizes = partial(block_sizes, x, pixels=product.pixels, numbers_per_row=for_row)
         of_input = weights.numbers_per_input * edges + for_input
+        k = self.basis.in_features * features.width
+        widened = product.width(k) / k if self.fused else 1.0  # by channels of zeros
         forward, back = (
-            _Blocks(*sizes(of_value, of_input, memory))
+            _Blocks(*sizes(ceil(of_value * widened), of_input, memory))
             for of_value in (features.numbers_forward, features.numbers_per_value)
         )
         return forward, back

@@ -96,11 +96,11 @@ def edge_sum(
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
         the larger of 0.7 (x + y + 4 P) and 1.1 (x' + y' + 4 E'), of a convolution
-        2.2 (x' + y' + 4 P), but at least 4: x and y are the sizes of input and output, P and E
-        the layer's parameters and edges, x', y' and E' those of the widest layer.
+        2.2 (x' + y' + 4 P), but at least 4: x and y are the sizes of input and output, P the
+        layer's parameters, x', y' and E' input, output and edges of the widest layer.
     widest : (int, int), optional
-        Inputs and outputs of the widest layer of a network; this one by default. Blocks of a
-        narrow one may take as much: the network takes most memory at its widest.
+        Inputs and outputs of the layer with the most edges in a network; this one by default.
+        Blocks of a narrower one may take as much: the network takes most memory there.
 
     Returns
     -------
@@ -146,7 +146,8 @@ def edge_conv(
     backend, working_memory : as in ``edge_sum``
         With several groups, "triton" makes features and weights in plain PyTorch.
     widest : (int, int), optional
-        As in ``edge_sum``; numbers of an image, and of its y, in all channels.
+        As in ``edge_sum``; numbers of an image, and of its y, in all channels, of the layer
+        where they are the most together.
 
     Returns
     -------

@@ -55,6 +55,11 @@ class Features:
         self._dictionary_grad: Tensor | None = None  # (p, C)
 
     @property
+    def width(self) -> int:
+        """Features of an input: C, or the functions of the dictionary."""
+        return self.basis.n_functions if self.dictionary is None else self.dictionary.shape[1]
+
+    @property
     def numbers_per_value(self) -> int:
         """Numbers held for one x, on the way back."""
         return self.basis.numbers_per_value

@@ -17,8 +17,8 @@ CPU_MEMORY = 32.0  # MiB; measured: less makes blocks too small, more gains noth
 TILE_SHARE = 0.25  # of the working memory
 CACHE = 2**21  # bytes; tiles of a few thousand edges: fewer cost more calls, more leave the caches
 CARD_SHARE = 0.7  # of the layer's input, output, parameters, gradients and optimiser state
-LIKE_AN_MLP = 1.1  # at least so much of the same of an MLP's widest layer, one weight an edge
-IMAGE_SHARE = 2.2  # of the widest convolution's; its maps of features take the most
+LIKE_AN_MLP = 1.1  # of the same, with one weight an edge as in an MLP, of the widest layer
+IMAGE_SHARE = 2.2  # of the widest layer's images and the layer's parameters, gradients, state
 CARD_LEAST = 4.0  # MiB
 
 
@@ -30,14 +30,14 @@ def default_memory(
         return CPU_MEMORY
     by_input, shared = source.tensors()
     parameters = sum(t.numel() for t in (*by_input, *shared))
-    rows = max(1, len(x))
-    n_in, n_out = widest or (x.numel() // rows, numbers_of_y // rows)
-    passing = rows * (n_in + n_out)
+    rows, passing = max(1, len(x)), x.numel() + numbers_of_y
+    own = (x.numel() // rows, numbers_of_y // rows)
+    layers = [own] if widest is None else [own, widest]
     if x.dim() == 2:
-        least = LIKE_AN_MLP * (passing + 4 * n_in * n_out)
-        numbers = max(least, CARD_SHARE * (x.numel() + numbers_of_y + 4 * parameters))
+        like_an_mlp = max(rows * (n_in + n_out) + 4 * n_in * n_out for n_in, n_out in layers)
+        numbers = max(LIKE_AN_MLP * like_an_mlp, CARD_SHARE * (passing + 4 * parameters))
     else:
-        numbers = IMAGE_SHARE * (passing + 4 * parameters)
+        numbers = IMAGE_SHARE * (rows * max(map(sum, layers)) + 4 * parameters)
     return max(CARD_LEAST, numbers * x.element_size() / 2**20)
 
 
@@ -55,7 +55,7 @@ def block_sizes(
     pixels: int = 1,
     numbers_per_row: int = 0,
 ) -> tuple[int, int]:
-    """Inputs and rows of a block that fits into the memory, backward pass included.
+    """Inputs and rows of a block that fits into the memory, with so many numbers held for each.
 
     As many inputs as go with ``FEWEST_ROWS`` rows, then as many rows as still fit; where
     the memory is too small even for that, one input and ``FEWEST_ROWS`` rows. On a card it

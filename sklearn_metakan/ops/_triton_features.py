@@ -3,7 +3,7 @@
 A tile is some rows times some inputs.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -67,7 +67,7 @@ def _tile(numbers: int, inputs: int) -> dict[str, int]:
     return {"ROWS": numbers // side, "INPUTS": side}
 
 
-class FusedFeatures(Features):
+class FusedFeatures(Features, ABC):
     """``Features`` in one kernel each way, values in ``dtype``.
 
     A subclass names its two kernels. Both take x, then ``_grid``, the sizes n and b and
@@ -100,11 +100,6 @@ class FusedFeatures(Features):
     @abstractmethod
     def _constants(self) -> dict[str, Any]:
         """Of the kernels: what the basis fixes."""
-
-    @property
-    def width(self) -> int:
-        """Features of an input: C, or the functions of the dictionary."""
-        return self.basis.n_functions if self.dictionary is None else self.dictionary.shape[1]
 
     @property
     def numbers_per_value(self) -> int:

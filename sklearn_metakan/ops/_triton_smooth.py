@@ -17,7 +17,7 @@ from sklearn_metakan.ops._triton_features import (
 )
 
 MOST_FUNCTIONS = 64  # written out in a kernel one by one
-FAMILIES = {
+FAMILIES = {  # as the kernels know them; polynomials are the last
     "gaussian": 0,
     "mexican_hat": 1,
     "morlet": 2,
@@ -41,10 +41,13 @@ def _place(x, ends, i, valid, row_of_ends, TAILS: tl.constexpr):
 
 @triton.jit
 def _sinc(y):
-    """``sin(y) / y`` and its derivative: quotients, and series where |y| < 1."""
+    """``sin(y) / y`` and its derivative: quotients, and series where |y| < 1.
+
+    Beyond 1e4, where sine has no digits left, both are off by at most twice their envelope 1/|y|.
+    """
     near = tl.abs(y) < 1.0
     safe = tl.where(near, 1.0, y)
-    within = tl.where(y < -1.0e4, -1.0e4, tl.where(y > 1.0e4, 1.0e4, y))  # the range of sine
+    within = tl.where(y < -1.0e4, -1.0e4, tl.where(y > 1.0e4, 1.0e4, y))
     s, c = sine(within)
     value = s / safe
     slope = (c - value) / safe
@@ -72,7 +75,7 @@ def _mother(z, FAMILY: tl.constexpr):
             slope = 0.8673250705840776 * (z * z - 3.0) * z * g
         elif FAMILY == 2:
             within = tl.where(z < -20.0, -20.0, tl.where(z > 20.0, 20.0, z))  # beyond, g is 0
-            s, c = sine(5.0 * within)
+            s, c = sine(5.0 * within)  # MORLET_FREQUENCY
             value = c * g
             slope = -(z * c + 5.0 * s) * g
         else:
@@ -124,10 +127,10 @@ def _function(c: tl.constexpr, x, clamped, beyond, u, rate, polynomials, slopes,
             slope = slopes[c - SILU]
         elif FAMILY == 0:
             per_u = G / 1.4142135623730951
-            value, slope = _mother((u + 1.0) * per_u - 1.4142135623730951 * (c - 1), FAMILY)
+            value, slope = _mother((u + 1.0) * per_u - 1.4142135623730951 * (c - SILU), FAMILY)
             slope = slope * (per_u * rate)
-        elif c == 1:
-            value = tl.where(u == u, 1.0, u)
+        elif c == SILU:  # the constant
+            value = tl.zeros_like(u) + 1.0
             slope = tl.zeros_like(u)
         else:
             scale = tl.load(table + C + c)
@@ -227,6 +230,7 @@ def _learn(
         more = (zero,)  # and the new totals behind it
         for j in tl.static_range(0, FUNCTIONS):
             value = zero
+            # Only functions that are known in advance can be evaluated: one of each part.
             for q in tl.static_range(0, (C + FUNCTIONS - 1) // FUNCTIONS):
                 if q * FUNCTIONS + j < C:
                     found = _function(

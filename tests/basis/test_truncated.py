@@ -86,6 +86,23 @@ def test_far_away_and_nan(extrapolation):
         assert flat or values[1, 0].isnan().any()
 
 
+@each_extrapolation
+def test_infinite_inputs_are_as_far_as_they_can_be(extrapolation):
+    basis, _ = both("shared", extrapolation=extrapolation)
+    x = torch.tensor([[float("inf"), -float("inf"), 0.5]], dtype=torch.float64)
+    values = basis.values(x, 0, 0)
+    assert values[0, 2].isfinite().all()
+    assert values[0, :2].isfinite().all() == (extrapolation == "constant")
+
+
+def test_error_beyond_the_grid():
+    basis, _ = both("own", extrapolation="error")
+    ends = torch.tensor([[-1.0, 3.0, -2.0]], dtype=torch.float64)
+    assert basis.values(ends, 0, 0).isfinite().all()
+    with pytest.raises(ValueError, match="outside the grid"):
+        basis.values(ends + 0.1, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("change", "derivative"),
     [

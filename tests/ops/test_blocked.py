@@ -376,8 +376,9 @@ def test_nan_stays_in_its_row(source, extrapolation):
     torch.testing.assert_close(y[rest], expected[rest])
 
 
-def test_error_beyond_the_grid():
-    layer = make("relu", extrapolation="error")
+@pytest.mark.parametrize("source", ["relu", "linear_2"])
+def test_error_beyond_the_grid(source):
+    layer = make(source, extrapolation="error")
     x = draw(layer)
     x[6, 4] = 1.01
     with pytest.raises(ValueError, match='extrapolation="error"'):

@@ -20,6 +20,14 @@ def test_narrow_layers_on_a_card_get_the_room_of_the_widest():
     assert others == [widest, widest]
 
 
+def test_a_layer_of_fewer_edges_keeps_its_own_room():
+    """Many inputs and few outputs: rows count more than edges."""
+    source = next(KAN((10_000, 10)).kan_layers()).source
+    x = torch.empty(4096, 10_000, device="meta")
+    own = default_memory(x, 4096 * 10, source, None)
+    assert default_memory(x, 4096 * 10, source, (400, 400)) == own
+
+
 def test_of_images_too():
     options = {"strides": (1, 2, 2), "meta_learners": MetaLearner(1, 4, 9)}
     network = ConvKAN((3, 64, 64), (8, 64, 8), 10, **options)

@@ -13,9 +13,16 @@ from torch import nn
 
 from sklearn_metakan.basis import make_basis, quantile_knots
 from sklearn_metakan.nn import DirectCoefficients, KANLinear, MetaCoefficients, MetaLearner
-from sklearn_metakan.ops import edge_sum
+from sklearn_metakan.ops import _blocked, edge_sum
+from sklearn_metakan.ops._convolution import Convolution
+from sklearn_metakan.ops._products import Dense
 
 pytest.importorskip("triton")
+
+from sklearn_metakan.ops import _triton
+from sklearn_metakan.ops._triton_smooth import SmoothFeatures
+from sklearn_metakan.ops._triton_splines import SplineFeatures
+
 CARD = torch.cuda.is_available()
 DEVICE = "cuda" if CARD else "cpu"
 SOURCES = {  # prompt_dim, hidden_dim, activation, edge_scale
@@ -140,6 +147,38 @@ def test_families_with_few_and_many_functions(family):
         for source in ["direct", "linear_2"]:
             layer = make(source, 3, 2, grid, family)
             assert_like_reference(layer, draw(layer, 5))
+
+
+@pytest.mark.parametrize("family", ["bspline", *FAMILIES])
+def test_every_family_has_kernels(family):
+    """What has none is made in plain PyTorch, and equals the reference as well."""
+
+    def kernels(derivative=0, dtype=torch.float32, **options):
+        basis = make_basis(family, 2, **{"extrapolation": "linear"} | options)
+        return _triton._features_of(basis.to(dtype), derivative)
+
+    kind = SplineFeatures if family == "bspline" else SmoothFeatures
+    assert kernels() is kind
+    assert kernels(derivative=1) is kernels(dtype=torch.float64) is None
+    assert kernels(extrapolation="error") is None
+    many = {"degree": 6} if family == "bspline" else {"grid_size": 70, "degree": 70}
+    assert kernels(**many) is None
+
+
+def test_larger_blocks_where_no_gradient_lies_beside_the_features():
+    layer = make("relu", 64, 8)
+    plan = _blocked._Plan(layer.basis, layer.source, 0, True, Dense(), 1, 2**16)
+    forward, back = plan.blocks(draw(layer, 4096), 1.0)
+    assert forward.inputs * forward.rows > 1.5 * back.inputs * back.rows
+
+
+def test_channels_of_zeros_count():
+    layer = make("relu", 1, 8)  # nine features, 32 channels
+    image = Convolution(1, (64, 64), (1, 1), (1, 1), (0, 0), (1, 1), 1)
+    plan = _blocked._Plan(layer.basis, layer.source, 0, True, image, 1, 2**16)
+    x = torch.zeros(1000, 1, 64, 64)
+    forward, _ = plan.blocks(x, 64.0)
+    assert forward.rows * 64 * 64 * 32 * 4 <= 64 * 2**20
 
 
 @pytest.mark.filterwarnings("ignore:overflow")  # of the interpreter: z * z, exp
