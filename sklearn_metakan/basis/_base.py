@@ -30,7 +30,11 @@ def flat_beyond(extrapolation: str, derivative: int) -> bool:
 
 
 class Functions(Protocol):
-    """C functions of each input, in closed form without autograd; see ``Basis``."""
+    """Functions of each input, in closed form without autograd; see ``Basis``.
+
+    Sums of a basis' functions, ``D^T B``, may come from other functions, of which there may be
+    more: ``own_dictionary(D)^T phi``.
+    """
 
     n_functions: int
 
@@ -44,6 +48,10 @@ class Functions(Protocol):
     def values_and_contract(
         self, grad: Tensor, x: Tensor, start: int, derivative: int
     ) -> tuple[Tensor, Tensor]: ...
+
+    def own_dictionary(self, dictionary: Tensor) -> Tensor: ...
+
+    def dictionary_gradient(self, gradient: Tensor) -> Tensor: ...
 
 
 class _Evaluate(torch.autograd.Function):
@@ -165,10 +173,17 @@ class Basis(nn.Module, ABC):
         values = self.values(x, start, derivative)
         return values, self.contract(grad, x, start, derivative + 1)
 
-    def in_other_functions(self, highest: int) -> tuple[Functions, Tensor] | None:
-        """Functions phi and a matrix S with ``B = S^T phi``, where phi takes less time to make.
+    def own_dictionary(self, dictionary: Tensor) -> Tensor:
+        """For sums ``D^T B`` of these functions, D (C, p) itself."""
+        return dictionary
 
-        phi has derivatives up to this order. Values of B have more digits than the sum, and
-        what is zero is exactly zero: this is for those who want no B, but sums of them.
+    def dictionary_gradient(self, gradient: Tensor) -> Tensor:
+        """D's gradient from that of its own dictionary."""
+        return gradient
+
+    def in_other_functions(self, highest: int) -> Functions:
+        """What makes sums ``D^T B`` and their derivatives up to this order in the least time.
+
+        Values of B have more digits than such sums, and what is zero is exactly zero.
         """
-        return None
+        return self

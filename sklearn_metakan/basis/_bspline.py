@@ -178,13 +178,13 @@ class BSplineBasis(Basis):
         place = self._locate(x, start)
         return self._values(place, derivative), self._contract(grad, place, derivative + 1)
 
-    def in_other_functions(self, highest: int) -> tuple[Functions, Tensor] | None:
-        plain = self.uniform and self.extrapolation != "base" and self.breaks.device.type == "cpu"
-        if not plain or not spans(self.grid_size, self.degree, highest):
-            return None
-        ends = self._ends(0, self.in_features)
-        powers = TruncatedPowers(*ends, self.grid_size, self.degree, self.extrapolation)
-        return powers, powers.matrix
+    def in_other_functions(self, highest: int) -> Functions:
+        low, high = self._ends(0, self.in_features)
+        plain = self.uniform and self.extrapolation != "base" and low.device.type == "cpu"
+        full = low.dtype in (torch.float32, torch.float64)
+        if not (plain and full and spans(self.grid_size, self.degree, highest)):
+            return self
+        return TruncatedPowers(low, high, self.grid_size, self.degree, self.extrapolation)
 
     def _values(self, place: _Place, derivative: int) -> Tensor:
         """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous."""

@@ -1,11 +1,13 @@
-"""Splines of few cells from truncated powers: without a scatter, which a CPU is slow at.
+"""Sums of splines of few cells from truncated powers: without a scatter, which a CPU is slow at.
 
 On a uniform grid of G cells, with v the distance from the middle of a cell near the centre, in
 cells, the splines of degree k span ``1, v, ..., v^k`` and, for each of the G - 1 inner knots t,
 ``max(v - t, 0)^k`` on the right of that cell or ``min(v - t, 0)^k`` on its left. These are as
 many functions as splines, B = S^T phi with one small matrix S, and each takes a few passes
 over contiguous memory. Powers are counted from the centre, so that for few cells none of them is
-large and no digits are lost. The naive twin is ``BSplineBasis`` with its local splines.
+large and few digits are lost. Beyond the grid they keep the value of its end; what a linear
+continuation adds has functions of its own, so that numbers far away do not drown the others.
+The naive twin is ``BSplineBasis`` with its local splines.
 
 Source: Schumaker, "Spline Functions: Basic Theory" (1981), section 4.2.
 """
@@ -22,7 +24,7 @@ from sklearn_metakan.basis._base import check_inside, flat_beyond
 from sklearn_metakan.basis._knots import Array, cell_polynomials
 from sklearn_metakan.basis._silu import silu
 
-LARGEST_POWER = 32  # v^k at the ends of the grid; in float32 splines are exact to some 1e-6
+LARGEST_POWER = 16  # v^k at the ends of the grid; in float32 splines are exact to some 1e-6
 
 
 class _Place(NamedTuple):
@@ -30,8 +32,10 @@ class _Place(NamedTuple):
 
     x: Tensor  # the nearest number on the grid
     v: Tensor
-    beyond: tuple[Tensor, Tensor] | None  # where x is another number: flat indices, differences
-    per_unit: Tensor  # cells per unit of x: (1, 1), (b, 1), or as x
+    beyond: Tensor | None  # in x, with its sign; None where nothing is
+    low: Tensor  # ends of the grids, (1, 1) or (b, 1)
+    high: Tensor
+    per_unit: Tensor  # cells per unit of x, likewise
 
 
 def spans(grid_size: int, degree: int, derivative: int) -> bool:
@@ -41,15 +45,16 @@ def spans(grid_size: int, degree: int, derivative: int) -> bool:
 
 
 class TruncatedPowers:
-    """silu, powers and truncated powers phi on the grids of some inputs, where they ``span``.
+    """silu, powers, truncated powers and tails phi on the grids of some inputs.
 
-    ``values`` and the ways back are those of a ``Basis`` of these functions.
+    For sums ``D^T B`` alone, with D (C, p): they are ``own_dictionary(D)^T phi``.
 
     Parameters
     ----------
     low, high : Tensor of shape (1, 1) or (in_features, 1)
         Ends of the grids.
     grid_size, degree : int
+        For which it ``spans``.
     extrapolation : {"linear", "constant", "error"}
     """
 
@@ -58,13 +63,29 @@ class TruncatedPowers:
     ) -> None:
         self.low, self.high = low, high
         self.grid_size, self.degree, self.extrapolation = grid_size, degree, extrapolation
-        self.n_functions = 1 + grid_size + degree
-        self.numbers_per_value = 3 * self.n_functions + 16  # measured
+        matrix = _matrix(grid_size, degree, extrapolation == "linear")
+        self.matrix = torch.tensor(matrix, dtype=low.dtype, device=low.device)  # S
+        self.n_functions, self._n_inside = len(matrix), 1 + grid_size + degree
+        self._to_centre = _centre(grid_size) + 0.5  # from the lower end, in cells
+        self.numbers_per_value = 3 * self.n_functions + 12  # measured
+        self._reached = (float("inf"), -float("inf"))  # the smallest and the largest v so far
 
-    @property
-    def matrix(self) -> Tensor:
-        """S (C, C) with B = S^T phi, silu first on both sides."""
-        return torch.tensor(_matrix(self.grid_size, self.degree), dtype=self.low.dtype)
+    def own_dictionary(self, dictionary: Tensor) -> Tensor:
+        """S D."""
+        return self.matrix.to(dictionary.dtype) @ dictionary
+
+    def dictionary_gradient(self, gradient: Tensor) -> Tensor:
+        """D's gradient (C, p) from that of S D, after ``values`` at all x that it comes from.
+
+        Exactly zero for splines that no x has reached: what is left of large sums would not be,
+        and Adam would make steps of it.
+        """
+        found = self.matrix.T.to(gradient.dtype) @ gradient
+        splines = torch.arange(self.grid_size + self.degree, device=found.device)
+        starts = splines - self._to_centre - self.degree  # in v
+        smallest, largest = self._reached
+        found[1:][(starts > largest) | (starts + self.degree + 1 < smallest)] = 0.0
+        return found
 
     def values(self, x: Tensor, start: int, derivative: int) -> Tensor:
         return self._values(self._locate(x, start), derivative)
@@ -95,40 +116,60 @@ class TruncatedPowers:
         low, high = self.low[rows], self.high[rows]
         if self.extrapolation == "error":
             check_inside(x, low, high)
-        width = (high - low) / self.grid_size
-        middle = low + (_centre(self.grid_size) + 0.5) * width
-        if len(low) == 1:  # numbers are quicker than tensors of one
-            inside = x.clamp(float(low), float(high))
-            v = (inside - float(middle)).mul_(float(1 / width))
-        else:
-            inside = x.clamp(low, high)
-            v = (inside - middle).div_(width)
-        beyond = None
-        if not torch.equal(x, inside):
-            differences = (x - inside).view(-1)
-            where = differences.nonzero()[:, 0]
-            beyond = where, differences[where]
-        return _Place(inside, v, beyond, 1 / width)
+        per_unit = self.grid_size / (high - low)
+        shared = len(low) == 1  # then numbers are quicker than tensors
+        v = x - (float(low) if shared else low)
+        v.mul_(float(per_unit) if shared else per_unit).sub_(self._to_centre)
+        smallest, largest = map(float, v.aminmax()) if v.numel() else (0.0, 0.0)
+        within = -self._to_centre <= smallest and largest <= self.grid_size - self._to_centre
+        inside = x if within else x.clamp(low, high)
+        if not within:
+            v.clamp_(-self._to_centre, self.grid_size - self._to_centre)
+        self._reach(smallest, largest)
+        return _Place(inside, v, None if within else x - inside, low, high, per_unit)
+
+    def _reach(self, smallest: float, largest: float) -> None:
+        """NaN reaches everything."""
+        before = self._reached
+        self._reached = (
+            smallest if not smallest >= before[0] else before[0],
+            largest if not largest <= before[1] else before[1],
+        )
 
     def _functions(self, place: _Place, derivative: int) -> Tensor:
-        """(C, b, n), continued outside the grid."""
-        functions = self._inside(place, derivative)
-        if place.beyond is not None:
-            where, difference = place.beyond
-            flat = functions.view(self.n_functions, -1)
-            if flat_beyond(self.extrapolation, derivative):
-                flat.index_fill_(1, where, 0.0)
-            elif derivative == 0 and self.extrapolation == "linear":
-                x, v = (t.view(-1)[where][None] for t in (place.x, place.v))
-                per_unit = place.per_unit.expand_as(place.x).reshape(-1)[where][None]
-                slopes = self._inside(_Place(x, v, None, per_unit), 1)[:, 0]
-                flat.index_add_(1, where, slopes.mul_(difference))
-        return functions
+        """phi (phi, b, n), continued outside the grid."""
+        made = place.v.new_empty(self.n_functions, *place.v.shape)
+        inside, tails = made[: self._n_inside], made[self._n_inside :]
+        self._inside(inside, place, derivative)
+        if place.beyond is None:
+            tails.zero_()
+        else:
+            self._beyond(inside, tails, place, place.beyond, derivative)
+        return made
 
-    def _inside(self, place: _Place, derivative: int) -> Tensor:
-        x, v, m, k = place.x, place.v, derivative, self.degree
-        made = v.new_empty(self.n_functions, *v.shape)
-        made[0] = silu(x, m)
+    def _beyond(
+        self, inside: Tensor, tails: Tensor, place: _Place, beyond: Tensor, derivative: int
+    ) -> None:
+        """Powers stay what they are at the end, silu goes on by itself, splines by the tails."""
+        outside = (beyond < 0) | (beyond > 0)
+        if derivative:
+            inside[1:].masked_fill_(outside, 0.0)
+        if flat_beyond(self.extrapolation, derivative):
+            inside[0].masked_fill_(outside, 0.0)
+        elif derivative == 0 and self.extrapolation == "linear":
+            low_slope, high_slope = silu(place.low, 1), silu(place.high, 1)
+            inside[0].addcmul_(beyond, torch.where(beyond < 0, low_slope, high_slope))
+        sides = (beyond.clamp(max=0.0), beyond.clamp(min=0.0))
+        for tail, side in zip(tails, sides, strict=False):
+            if derivative > 1:
+                tail.zero_()
+            else:
+                torch.mul(place.per_unit, side if derivative == 0 else side != 0, out=tail)
+
+    def _inside(self, made: Tensor, place: _Place, derivative: int) -> None:
+        """silu, powers and truncated powers at ``place.x``."""
+        v, m, k = place.v, derivative, self.degree
+        made[0] = silu(place.x, m)
         powers, truncated = made[1 : k + 2], made[k + 2 :]
         powers[:m].zero_()
         scale = place.per_unit**m
@@ -145,7 +186,6 @@ class TruncatedPowers:
             _raise(function, k - m, room)
             if m:
                 function.mul_(perm(k, m) * scale)
-        return made
 
 
 def _raise(base: Tensor, exponent: int, room: Tensor) -> None:
@@ -163,18 +203,22 @@ def _centre(grid_size: int) -> int:
 
 
 @cache
-def _matrix(grid_size: int, degree: int) -> Array:
+def _matrix(grid_size: int, degree: int, with_tails: bool) -> Array:
+    """S (phi, C) with B = S^T phi, silu first on both sides; the last phi are the tails."""
     k, centre = degree, _centre(grid_size)
     cell = cell_polynomials(np.arange(2.0)[None], k)[0, k]  # spline a of a cell, powers of u
-    leading = np.zeros((grid_size + 2, grid_size + k))  # coefficient of u^k, cell by cell
+    leading = np.zeros((grid_size, grid_size + k))  # coefficient of u^k, cell by cell
     for c in range(grid_size):
-        leading[c + 1, c : c + k + 1] = cell[:, k]
-    jumps = np.diff(leading[1:-1], axis=0)  # at the inner knots
+        leading[c, c : c + k + 1] = cell[:, k]
+    jumps = np.diff(leading, axis=0)  # at the inner knots
     jumps[:centre] *= -1
-    matrix = np.zeros((1 + grid_size + k, 1 + grid_size + k))
+    matrix = np.zeros((1 + grid_size + k + 2 * with_tails, 1 + grid_size + k))
     matrix[0, 0] = 1.0
     for a, polynomial in enumerate(cell):  # u = v + 1 / 2
         shifted = np.polynomial.Polynomial(polynomial)(np.polynomial.Polynomial([0.5, 1.0]))
         matrix[1 : len(shifted.coef) + 1, 1 + centre + a] = shifted.coef
-    matrix[k + 2 :, 1:] = jumps
+    matrix[k + 2 : 1 + grid_size + k, 1:] = jumps
+    if with_tails:  # slopes at the ends
+        matrix[-2, 1 : k + 2] = cell[:, 1]
+        matrix[-1, -k - 1 :] = cell @ np.arange(k + 1)
     return matrix

@@ -112,20 +112,16 @@ class _Plan(NamedTuple):
             call = (self.basis, self.source, self.derivative, by_input, shared, self.product)
             return fused_kernels(*call)
         weights = self._weights(by_input, shared)
-        basis, dictionary = self._functions(shared)
-        first = self.product.features_first(weights.functions_first)
-        return Features(basis, self.derivative, dictionary, first), weights
-
-    def _functions(self, shared: Sequence[Tensor]) -> tuple[Functions, Tensor | None]:
-        """What is evaluated, and the dictionary D for it: F D, where F itself is not wanted."""
         dictionary = self.source.dictionary(shared)
+        functions = self._functions(dictionary)
+        first = self.product.features_first(weights.functions_first)
+        return Features(functions, self.derivative, dictionary, first), weights
+
+    def _functions(self, dictionary: Tensor | None) -> Functions:
+        """The basis, or what makes sums of its functions in less time."""
         if dictionary is None or torch.is_autocast_enabled(dictionary.device.type):
-            return self.basis, dictionary
-        found = self.basis.in_other_functions(self.derivative + 1)
-        if found is None:
-            return self.basis, dictionary
-        functions, matrix = found
-        return functions, matrix.to(dictionary.dtype) @ dictionary
+            return self.basis
+        return self.basis.in_other_functions(self.derivative + 1)
 
     def _weights(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Weights:
         rounded = torch.is_autocast_enabled(by_input[0].device.type)

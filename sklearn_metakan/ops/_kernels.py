@@ -52,7 +52,9 @@ class Features:
         self.basis, self.derivative = basis, derivative
         self.dictionary, self.functions_first = dictionary, functions_first
         self.learns = dictionary is not None and dictionary.requires_grad
-        self._dictionary_grad: Tensor | None = None  # (p, C)
+        own = None if dictionary is None else basis.own_dictionary(dictionary.detach())
+        self._own_dictionary = own
+        self._dictionary_grad: Tensor | None = None  # of that, (p, C)
 
     @property
     def width(self) -> int:
@@ -73,7 +75,7 @@ class Features:
         """Features of x (r, b), whose first column is the input ``start``: (r, K)."""
         with full_precision(x):
             features = self.basis.values(x, start, self.derivative)
-        return self._flat(_combine(features, self.dictionary))
+        return self._flat(_combine(features, self._own_dictionary))
 
     def backward(
         self,
@@ -94,7 +96,7 @@ class Features:
                 features = self.basis.values(x, start, self.derivative)
         else:
             assert combined_grad is not None
-            features_grad = _spread(combined_grad, self.dictionary).to(x.dtype)
+            features_grad = _spread(combined_grad, self._own_dictionary).to(x.dtype)
             with full_precision(x):
                 if wants_values or self.learns:
                     features, found = self.basis.values_and_contract(
@@ -107,12 +109,12 @@ class Features:
             self._add(_rows_last(combined_grad) @ _rows_last(features).T)
         if features is None or not wants_values:
             return None
-        return self._flat(_combine(features, self.dictionary))
+        return self._flat(_combine(features, self._own_dictionary))
 
     def finish(self) -> None:
         """Pass the dictionary's gradient on, once all blocks are done."""
         if self._dictionary_grad is not None and self.dictionary is not None:
-            self.dictionary.backward(self._dictionary_grad.T)
+            self.dictionary.backward(self.basis.dictionary_gradient(self._dictionary_grad.T))
 
     def _add(self, gradient: Tensor) -> None:
         assert self.dictionary is not None
@@ -139,14 +141,14 @@ def _combine(features: Tensor, dictionary: Tensor | None) -> Tensor:
     """(r, b, C) @ (C, p)."""
     if dictionary is None:
         return features
-    return times(dictionary.detach().T, features)
+    return times(dictionary.T, features)
 
 
 def _spread(combined_grad: Tensor, dictionary: Tensor | None) -> Tensor:
     """The way back, (r, b, p) @ (p, C)."""
     if dictionary is None:
         return combined_grad
-    return times(dictionary.detach(), combined_grad)
+    return times(dictionary, combined_grad)
 
 
 def times(matrix: Tensor, features: Tensor) -> Tensor:

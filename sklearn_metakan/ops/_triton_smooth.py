@@ -66,6 +66,7 @@ def _mother(z, FAMILY: tl.constexpr):
         value = 2.0 * outer - inner
         slope = 12.566370614359172 * outer_slope - 3.141592653589793 * inner_slope
     else:
+        z = tl.where(z < -40.0, -40.0, tl.where(z > 40.0, 40.0, z))  # beyond, g is 0
         g = tl.exp(-0.5 * z * z)
         if FAMILY == 0:
             value = g
@@ -74,8 +75,7 @@ def _mother(z, FAMILY: tl.constexpr):
             value = 0.8673250705840776 * (1.0 - z * z) * g
             slope = 0.8673250705840776 * (z * z - 3.0) * z * g
         elif FAMILY == 2:
-            within = tl.where(z < -20.0, -20.0, tl.where(z > 20.0, 20.0, z))  # beyond, g is 0
-            s, c = sine(5.0 * within)  # MORLET_FREQUENCY
+            s, c = sine(5.0 * z)  # MORLET_FREQUENCY
             value = c * g
             slope = -(z * c + 5.0 * s) * g
         else:
@@ -139,7 +139,7 @@ def _function(c: tl.constexpr, x, clamped, beyond, u, rate, polynomials, slopes,
         if TAILS == 0:
             value += beyond * slope
         if TAILS == 2:
-            slope = tl.where(beyond == 0.0, slope, 0.0)
+            slope = tl.where((beyond < 0.0) | (beyond > 0.0), 0.0, slope)  # NaN stays
     return value, slope
 
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from sklearn_metakan.basis import BSplineBasis
-from sklearn_metakan.basis._truncated import spans
+from sklearn_metakan.basis._truncated import TruncatedPowers, spans
+from sklearn_metakan.nn import KANLinear, MetaCoefficients, MetaLearner
 
 ENDS = {"shared": (-1.0, 1.0), "own": [[-1.0, 1.0], [0.0, 3.0], [-2.0, 0.5]]}
-SIZES = [(1, 2), (2, 3), (3, 5), (4, 3), (5, 2), (5, 3), (9, 2)]  # cells, degree
+SIZES = [(1, 2), (2, 3), (1, 5), (4, 3), (5, 2), (5, 3), (7, 2)]  # cells, degree
 each_grid = pytest.mark.parametrize("ends", ENDS)
 each_size = pytest.mark.parametrize(("cells", "degree"), SIZES)
 each_extrapolation = pytest.mark.parametrize("extrapolation", ["linear", "constant"])
@@ -17,7 +18,9 @@ class FromPowers:
     """Splines as sums of truncated powers."""
 
     def __init__(self, basis, highest):
-        self.functions, self.matrix = basis.in_other_functions(highest)
+        self.functions = basis.in_other_functions(highest)
+        assert isinstance(self.functions, TruncatedPowers)
+        self.matrix = self.functions.matrix
 
     def values(self, *call):
         return self.functions.values(*call) @ self.matrix
@@ -103,6 +106,52 @@ def test_error_beyond_the_grid():
         basis.values(ends + 0.1, 0, 0)
 
 
+def dictionary_gradient(x, backend, dtype, knots=(-1.0, 1.0)):
+    learner = MetaLearner(2, 0, 9)
+    source = MetaCoefficients(x.shape[1], 4, learner)
+    layer = KANLinear(x.shape[1], 4, BSplineBasis(x.shape[1], knots=knots), source, backend=backend)
+    for parameter in layer.parameters():
+        generator = torch.Generator().manual_seed(3)
+        torch.nn.init.normal_(parameter, generator=generator)
+    layer.to(dtype)
+    y = layer(x.to(dtype))
+    y.backward(torch.cos(torch.arange(y.numel(), dtype=dtype)).view(y.shape))
+    return y.detach().double(), learner.output_weight.grad.double()
+
+
+def test_a_dictionary_learns_nothing_of_splines_that_no_input_reaches():
+    x = torch.rand(500, 8, generator=torch.Generator().manual_seed(0)) * 0.3 - 1.0
+    _, gradient = dictionary_gradient(x, "blocked", torch.float32)
+    assert gradient[1 + 4 :].eq(0.0).all() and gradient[:5].ne(0.0).all()
+
+
+def test_an_input_far_away_does_not_drown_the_others():
+    x = draw(2000, 8).div(3).clamp(-1, 1)
+    x[0, 0] = 1e6
+    _, want = dictionary_gradient(x, "reference", torch.float64)
+    errors = {}
+    for backend in ("reference", "blocked"):
+        _, got = dictionary_gradient(x, backend, torch.float32)
+        errors[backend] = (got - want).abs().amax(1) / want.abs().amax(1)
+    assert (errors["blocked"] < errors["reference"].mul(2) + 2e-5).all()
+
+
+def test_a_grid_far_from_zero_keeps_its_digits():
+    knots = (1000.1, 1001.3)
+    x = (1000.2 + draw(300, 3).abs() / 5).float()
+    want, _ = dictionary_gradient(x, "reference", torch.float32, knots)
+    got, _ = dictionary_gradient(x, "blocked", torch.float32, knots)
+    assert (got - want).abs().max() / want.abs().max() < 2e-5
+
+
+def test_the_default_device_does_not_matter():
+    layer = KANLinear(3, 2, source=MetaCoefficients(3, 2, MetaLearner(2, 0, 9)), backend="blocked")
+    x = draw(4, 3).float()
+    with torch.device("meta"):
+        y = layer(x)
+    assert y.device.type == "cpu"
+
+
 @pytest.mark.parametrize(
     ("change", "derivative"),
     [
@@ -114,7 +163,8 @@ def test_error_beyond_the_grid():
     ],
 )
 def test_other_splines_are_made_cell_by_cell(change, derivative):
-    assert BSplineBasis(3, **change).in_other_functions(derivative) is None
+    basis = BSplineBasis(3, **change)
+    assert basis.in_other_functions(derivative) is basis
 
 
 def test_few_cells_alone_keep_their_digits():

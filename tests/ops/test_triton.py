@@ -182,7 +182,7 @@ def test_channels_of_zeros_count():
 
 
 @pytest.mark.filterwarnings("ignore:overflow")  # of the interpreter: z * z, exp
-@pytest.mark.parametrize("family", ["rbf", "morlet", "shannon", "gram"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_families_far_beyond_the_grid(family):
     layer = make("direct", 3, 2, ("uniform", "base", 4, 3), family)
     with torch.no_grad():
