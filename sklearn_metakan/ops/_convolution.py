@@ -126,8 +126,10 @@ class Convolution:
         return self._convolve(features, filters, self.groups)
 
     def factor(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
-        """Filters, (groups * out, b C, *kernel), channels last in memory as maps are."""
+        """Filters, (groups * out, b C, *kernel); on a card channels last in memory as maps are."""
         filters = self._by_filter(weights, inputs, functions_first).flatten(2, 3).flatten(0, 1)
+        if not filters.is_cuda:  # torch's ways back of some small ones want them like this
+            return filters.contiguous()
         return filters.movedim(1, -1).contiguous().movedim(-1, 1)
 
     def add(self, y: Tensor, features: Tensor, factor: Tensor, inputs: slice) -> None:

@@ -285,6 +285,20 @@ def test_memory_layouts_give_the_same():
     assert torch.isfinite(layer.source.prompts.grad).all()
 
 
+@pytest.mark.parametrize("name", ["bspline", "rbf", "gram"])
+@pytest.mark.parametrize("n", [1, 3])
+def test_one_channel_of_small_images(name, n):
+    """For these torch's convolutions take other ways, and ask for other layouts."""
+    layer = KANConv2d(1, 1, 3, make_basis(name, 1), backend="reference")
+    x = torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    found = []
+    for backend in ("reference", "blocked"):
+        layer.backend = backend
+        found.append(torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()]))
+    for got, expected in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
 def test_no_rows():
     for backend, groups in product(("reference", "blocked"), (1, 2)):
         layer = make("relu", kernel_size=3, padding=1, groups=groups)
