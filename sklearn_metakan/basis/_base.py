@@ -1,7 +1,7 @@
 """What every basis offers: values and derivatives, exact under repeated autograd."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -52,6 +52,34 @@ class Functions(Protocol):
     def own_dictionary(self, dictionary: Tensor) -> Tensor: ...
 
     def dictionary_gradient(self, gradient: Tensor) -> Tensor: ...
+
+
+Place = TypeVar("Place")
+
+
+class Located(ABC, Generic[Place]):
+    """``Functions`` that first find the places of x, which all that is asked of them shares."""
+
+    def values(self, x: Tensor, start: int, derivative: int) -> Tensor:
+        return self._values(self._locate(x, start), derivative)
+
+    def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
+        return self._contract(grad, self._locate(x, start), derivative)
+
+    def values_and_contract(
+        self, grad: Tensor, x: Tensor, start: int, derivative: int
+    ) -> tuple[Tensor, Tensor]:
+        place = self._locate(x, start)
+        return self._values(place, derivative), self._contract(grad, place, derivative + 1)
+
+    @abstractmethod
+    def _locate(self, x: Tensor, start: int) -> Place: ...
+
+    @abstractmethod
+    def _values(self, place: Place, derivative: int) -> Tensor: ...
+
+    @abstractmethod
+    def _contract(self, grad: Tensor, place: Place, derivative: int) -> Tensor: ...
 
 
 class _Evaluate(torch.autograd.Function):

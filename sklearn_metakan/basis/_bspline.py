@@ -9,7 +9,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis._base import Basis, Extrapolation, Functions, check_inside, flat_beyond
+from sklearn_metakan.basis._base import (
+    Basis,
+    Extrapolation,
+    Functions,
+    Located,
+    check_inside,
+    flat_beyond,
+)
 from sklearn_metakan.basis._knots import cell_polynomials, check_finer, extend, split_cells
 from sklearn_metakan.basis._silu import silu
 from sklearn_metakan.basis._truncated import TruncatedPowers, spans
@@ -30,7 +37,7 @@ class _Place(NamedTuple):
     high: Tensor
 
 
-class BSplineBasis(Basis):
+class BSplineBasis(Located[_Place], Basis):
     r"""``B(t) = [silu(t), B_1(t), ..., B_m(t)]``, m = grid_size + degree.
 
     The knots are extended beyond both ends of the grid, not clamped, so that on a uniform
@@ -165,18 +172,6 @@ class BSplineBasis(Basis):
             f"in_features={self.in_features}, grid_size={self.grid_size}, "
             f"degree={self.degree}, knots={kind}, extrapolation={self.extrapolation!r}"
         )
-
-    def values(self, x: Tensor, start: int, derivative: int) -> Tensor:
-        return self._values(self._locate(x, start), derivative)
-
-    def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
-        return self._contract(grad, self._locate(x, start), derivative)
-
-    def values_and_contract(
-        self, grad: Tensor, x: Tensor, start: int, derivative: int
-    ) -> tuple[Tensor, Tensor]:
-        place = self._locate(x, start)
-        return self._values(place, derivative), self._contract(grad, place, derivative + 1)
 
     def in_other_functions(self, highest: int) -> Functions:
         low, high = self._ends(0, self.in_features)

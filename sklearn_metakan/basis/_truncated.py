@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_metakan.basis._base import check_inside, flat_beyond
+from sklearn_metakan.basis._base import Located, check_inside, flat_beyond
 from sklearn_metakan.basis._knots import Array, cell_polynomials
 from sklearn_metakan.basis._silu import silu
 
@@ -44,7 +44,7 @@ def spans(grid_size: int, degree: int, derivative: int) -> bool:
     return derivative < degree > 1 and farthest**degree <= LARGEST_POWER
 
 
-class TruncatedPowers:
+class TruncatedPowers(Located[_Place]):
     """silu, powers, truncated powers and tails phi on the grids of some inputs.
 
     For sums ``D^T B`` alone, with D (C, p): they are ``own_dictionary(D)^T phi``.
@@ -86,18 +86,6 @@ class TruncatedPowers:
         smallest, largest = self._reached
         found[1:][(starts > largest) | (starts + self.degree + 1 < smallest)] = 0.0
         return found
-
-    def values(self, x: Tensor, start: int, derivative: int) -> Tensor:
-        return self._values(self._locate(x, start), derivative)
-
-    def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
-        return self._contract(grad, self._locate(x, start), derivative)
-
-    def values_and_contract(
-        self, grad: Tensor, x: Tensor, start: int, derivative: int
-    ) -> tuple[Tensor, Tensor]:
-        place = self._locate(x, start)
-        return self._values(place, derivative), self._contract(grad, place, derivative + 1)
 
     def _values(self, place: _Place, derivative: int) -> Tensor:
         """(n, b, C), in memory (C, b, n)."""
