@@ -156,6 +156,8 @@ def available(names: Sequence[str], data_dir: Path) -> list[str]:
             found.append(name)
         except MissingData as missing:
             print(f"{name} is left out. {missing}")
+    if not found:
+        raise SystemExit(f"There is no data set in {data_dir}.")
     return found
 
 

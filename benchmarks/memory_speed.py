@@ -188,6 +188,8 @@ def _parse() -> argparse.Namespace:
     add("--seconds-per-row", type=float, default=1.5, help="of timed steps")
     options = parser.parse_args()
     kind = torch.device(options.device).type
+    if kind == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device here; set --device cpu")
     options.precision = options.precision or ["tf32" if kind == "cuda" else "fp32"]
     asked = options.shapes or DEFAULT_SHAPES[kind]
     asked = [name for key in asked for name in _members(key, kind)]

@@ -42,6 +42,7 @@ class DataEstimator(BaseKANEstimator):
     _of_training: ClassVar[set[str]] = {"dropout", "grid_size"}
     _dtypes: ClassVar[list[type]] = [np.float64, np.float32]
     _target_checks: ClassVar[dict[str, Any]] = {}
+    _of_images: ClassVar[bool] = False
     _data_dtype: np.dtype[Any]
     _fixed: dict[str, Any]
     validation_scores_: list[float] | None
@@ -207,7 +208,7 @@ class DataEstimator(BaseKANEstimator):
         options = {"dtype": self._dtypes, "ensure_all_finite": False, **self._target_checks}
         X, y = validate_data(self, X, y, reset=reset, **options)
         self._check_table(X, reset)
-        check_finite(X, getattr(self, "feature_names_in_", None), name)
+        check_finite(X, getattr(self, "feature_names_in_", None), name, self._of_images)
         y = self._encode_target(y, reset, classes)
         weight = None
         if sample_weight is not None:
@@ -257,7 +258,7 @@ class DataEstimator(BaseKANEstimator):
         options = {"dtype": self._dtypes, "ensure_all_finite": False}
         X = validate_data(self, X, reset=False, **options)
         self._check_table(X, reset=False)
-        check_finite(X, getattr(self, "feature_names_in_", None), name)
+        check_finite(X, getattr(self, "feature_names_in_", None), name, self._of_images)
         settings = (self._execution, self.working_memory)
         return network_outputs(self.module_, self._inputs, X, *settings)
 

@@ -1,5 +1,6 @@
 """What the estimators for images share: the shape of X, and a convolutional network."""
 
+from math import prod
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -33,6 +34,7 @@ class ImageKAN(DataEstimator):
     adamw_passes = (10, 60)
     _of_training = DataEstimator._of_training | {"augment"}
     _dtypes: ClassVar[list[type]] = [np.float64, np.float32, np.uint8]
+    _of_images: ClassVar[bool] = True
     _layout: Layout | None
     image_shape_: tuple[int, int, int]
 
@@ -74,6 +76,8 @@ class ImageKAN(DataEstimator):
         n_axes = getattr(X, "ndim", 2)
         if reset:
             self._layout = None
+        if not reset:
+            self._check_several(getattr(X, "shape", ()))
         if n_axes < 3:
             return X  # as wide as validation finds it
         if n_axes > 4:
@@ -83,6 +87,16 @@ class ImageKAN(DataEstimator):
             )
         self._set_layout(X.shape, reset)
         return np.reshape(X, (len(X), int(np.prod(X.shape[1:]))))
+
+    def _check_several(self, shape: tuple[int, ...]) -> None:
+        """Raise for one image by itself."""
+        assert self._layout is not None
+        one = len(shape) > 1 and tuple(shape) in (self._layout.shape, self.image_shape_)
+        if one and prod(shape[1:]) != self.n_features_in_:
+            raise ValueError(
+                f"X is one image, of shape {tuple(shape)}, but {type(self).__name__} takes an "
+                "array of them. Pass X[None]."
+            )
 
     def _check_table(self, X: NDArray[Any], reset: bool) -> None:
         if self._layout is None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils.validation import _num_samples
 
 _HELP = """
@@ -24,6 +25,12 @@ def check_columns_are_numbers(X: Any, estimator_name: str) -> None:
 
     Columns of a table must have names of their own as well.
     """
+    if issparse(X):
+        raise TypeError(
+            "Sparse data was passed for X, but dense data is required. Call X.toarray(); in a "
+            "pipeline set OneHotEncoder(sparse_output=False), or ColumnTransformer("
+            "sparse_threshold=0)."
+        )
     if isinstance(X, list | tuple):
         with suppress(ValueError):  # ragged; validate_data says so
             X = np.array(X, dtype=object)
@@ -110,8 +117,13 @@ def _is_numeric_column(column: pd.Series) -> bool:
     )
 
 
-def check_finite(X: NDArray[Any], columns: Any, estimator_name: str) -> None:
-    """Raise if X holds NaN or infinity, naming the first such column and how many rows."""
+def check_finite(
+    X: NDArray[Any], columns: Any, estimator_name: str, of_images: bool = False
+) -> None:
+    """Raise if X holds NaN or infinity, naming the first such column and how many rows.
+
+    Of images, how many of them.
+    """
     if X.dtype.kind != "f":
         return
     with np.errstate(over="ignore", invalid="ignore"):
@@ -125,6 +137,11 @@ def check_finite(X: NDArray[Any], columns: Any, estimator_name: str) -> None:
     what, remedy = "NaN", "Put a SimpleImputer() before it in a pipeline, or drop those rows."
     if not np.isnan(bad).any():
         what, remedy = "infinity (inf)", "Replace such values or drop those rows."
+    if of_images:
+        raise ValueError(
+            f"Input X contains {what} in {int((~finite).any(axis=1).sum())} of {len(X)} images; "
+            f"{estimator_name} needs finite numbers. Replace such pixels or drop those images."
+        )
     name = repr(columns[column]) if columns is not None else str(column)
     raise ValueError(
         f"Input X contains {what} in column {name} ({int((~finite[:, column]).sum())} rows); "

@@ -121,7 +121,7 @@ class ConvKAN(KANNetwork):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _check(image_shape, hidden_channels, norm, norm_order, activation)
+        _check(image_shape, hidden_channels, kernel_size, norm, norm_order, activation)
         self.image_shape, self.norm_order = tuple(image_shape), norm_order
         n_layers = len(hidden_channels)
         assigned = assign(meta_learners, n_layers, edge_scale)
@@ -243,6 +243,7 @@ def spread_strides(strides: int | Sequence[int], n_layers: int) -> tuple[int, ..
 def _check(
     image_shape: tuple[int, int, int],
     hidden_channels: Sequence[int],
+    kernel_size: int,
     norm: str | None,
     norm_order: str,
     activation: str | None,
@@ -252,6 +253,12 @@ def _check(
     if len(hidden_channels) < 1 or min(hidden_channels) < 1:
         raise ValueError(
             f"hidden_channels must name at least one positive width, got {list(hidden_channels)}."
+        )
+    most = 2 * max(image_shape[1:]) - 1
+    if not 1 <= kernel_size <= max(3, most):
+        raise ValueError(
+            f"kernel_size must be from 1 to {max(3, most)} for images of {image_shape[1:]}, got "
+            f"{kernel_size}: what is farther out would never meet a pixel."
         )
     for name, value, known in (
         ("norm", norm, (*get_args(Norm), None)),

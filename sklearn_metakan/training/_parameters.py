@@ -43,12 +43,17 @@ META_CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
+_LISTS = {
+    "hidden_layer_sizes": " One layer of 64 is (64,), none is ().",
+    "hidden_channels": " One layer of 64 is (64,).",
+}
+
+
 def check_widths(name: str, widths: Any) -> None:
     """Raise unless they are whole numbers of at least 1, in a list of some kind."""
     if isinstance(widths, Real) or (isinstance(widths, np.ndarray) and not widths.ndim):
         raise ValueError(
-            f"{name} must list the widths of the hidden layers, got {widths!r}. One layer of 64 "
-            "is (64,), none is ()."
+            f"{name} must be a list of whole numbers, got {widths!r}.{_LISTS.get(name, '')}"
         )
     for width in widths if np.iterable(widths) and not isinstance(widths, str) else ():
         if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:

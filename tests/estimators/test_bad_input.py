@@ -77,7 +77,7 @@ def test_missing_values_of_nullable_columns_are_named():
 
 @pytest.mark.parametrize("kind", [sp.csr_matrix, sp.coo_matrix, sp.csr_array])
 def test_sparse_is_refused_with_the_remedy(kind):
-    with pytest.raises(TypeError, match=r"[Ss]parse.*dense.*toarray"):
+    with pytest.raises(TypeError, match=r"[Ss]parse.*dense.*toarray.*sparse_output=False"):
         KANRegressor(**SMALL).fit(kind(X), Y)
 
 

@@ -144,6 +144,44 @@ def test_predict_checks_the_shape():
         fit(early_stopping=True).fit(GREY, LABELS, X_val=GREY.swapaxes(1, 2), y_val=LABELS)
 
 
+@pytest.mark.parametrize(
+    ("X", "options", "one"),
+    [
+        (GREY, {}, GREY[0]),
+        (COLOUR, {}, COLOUR[0]),
+        (COLOUR.transpose(0, 2, 3, 1), {"channels_last": True}, COLOUR[0].transpose(1, 2, 0)),
+    ],
+)
+def test_one_image_by_itself(X, options, one):
+    model = fit(X=X, **options)
+    with pytest.raises(ValueError, match=r"X is one image, of shape .*X\[None\]"):
+        model.predict(one)
+    assert len(model.predict(one[None])) == 1
+
+
+def test_gaps_in_images_are_counted_by_image():
+    X = GREY.astype(float)
+    X[[3, 7], 2, 1] = np.nan
+    X[3, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"NaN in 2 of 24 images.*drop those images"):
+        fit(X=X)
+    model = fit(X=GREY.astype(float))
+    with pytest.raises(ValueError, match="NaN in 2 of 24 images"):
+        model.predict(X)
+
+
+def test_a_kernel_that_reaches_beyond_every_pixel():
+    fit(kernel_size=11)
+    with pytest.raises(ValueError, match=r"kernel_size must be from 1 to 11 .*got 12"):
+        fit(kernel_size=12)
+
+
+@pytest.mark.parametrize("widths", [8, np.int64(8)])
+def test_channels_that_are_no_list(widths):
+    with pytest.raises(ValueError, match=r"hidden_channels must be a list .*\(64,\)\.$"):
+        fit(hidden_channels=widths)
+
+
 # --- dtypes and scaling ---------------------------------------------------------------
 
 
