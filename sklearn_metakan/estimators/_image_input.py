@@ -1,6 +1,5 @@
 """Images in: the shape that an array of them has, and how their pixels are scaled."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from math import isqrt, prod
@@ -12,9 +11,11 @@ from torch import Tensor
 
 from sklearn_metakan.basis import quantile_knots
 from sklearn_metakan.estimators._scaling import column_ranges
+from sklearn_metakan.training import warn_caller
 
 _CHANNELS = (1, 3, 4)
 _CHUNK = 1024  # images
+_DARK = 32  # bytes below it are hardly pixels from 0 to 255
 _SAMPLED = 2**17  # pixels of a channel that quantile knots are taken from
 
 
@@ -91,12 +92,11 @@ def _layout_of_columns(width: int, declared: Layout | None) -> Layout:
     side = isqrt(width)
     if side**2 == width:
         return Layout((side, side), False)
-    warnings.warn(
+    warn_caller(
         f"X has {width} columns, which is no square: they are taken for images of one row, "
         f"(1, 1, {width}). Set image_shape=(channels, height, width), or pass X of shape "
         "(n, channels, height, width).",
         UserWarning,
-        stacklevel=2,
     )
     return Layout((1, width), False)
 
@@ -140,6 +140,12 @@ class PixelScaling(NamedTuple):
         whole = images.dtype == np.uint8
         low = images.min(axis=(0, 2, 3)).astype(np.float64)
         high = images.max(axis=(0, 2, 3)).astype(np.float64)
+        if whole and kind in ("auto", None) and high.max() < _DARK:
+            warn_caller(
+                f"X is uint8, taken for pixels from 0 to 255, but holds nothing above "
+                f"{high.max():.0f}. Convert it to float, which is scaled by its own range.",
+                UserWarning,
+            )
         if whole and kind == "auto":
             low, high = np.zeros_like(low), np.full_like(high, 255.0)
         low, high = column_ranges(np.stack([low, high]))

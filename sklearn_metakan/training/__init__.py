@@ -1,7 +1,7 @@
 """Training on skorch: the only place that configures it."""
 
 from sklearn_metakan.training._base import BaseKANEstimator
-from sklearn_metakan.training._callbacks import Monitor, Progress
+from sklearn_metakan.training._callbacks import Monitor, Progress, warn_caller
 from sklearn_metakan.training._capturable import is_captured
 from sklearn_metakan.training._cuda_graph import CapturedStep
 from sklearn_metakan.training._data import TensorData
@@ -52,6 +52,7 @@ __all__ = [
     "is_captured",
     "set_values",
     "store",
+    "warn_caller",
     "weighted_accuracy",
     "weighted_r2",
 ]

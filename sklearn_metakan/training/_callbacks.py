@@ -123,12 +123,12 @@ class Monitor(Callback):
         )
 
 
-def warn_caller(message: str) -> None:
-    """A ConvergenceWarning that points at the line of code that had the estimator fitted."""
+def warn_caller(message: str, category: type[Warning] = ConvergenceWarning) -> None:
+    """A warning that points at the line of code that had the estimator fitted."""
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and _is_library(frame):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, ConvergenceWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _is_library(frame: FrameType) -> bool:

@@ -194,6 +194,17 @@ def test_bytes_are_divided_by_255():
     assert (model.input_scaler_.scale == 1 / 255).all()
 
 
+@pytest.mark.parametrize("scale_inputs", ["auto", None])
+def test_bytes_that_are_no_pixels_from_0_to_255(scale_inputs):
+    with pytest.warns(UserWarning, match="uint8.*nothing above 15.*Convert it to float"):
+        fit(X=GREY // 16 % 16, scale_inputs=scale_inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(X=GREY, scale_inputs=scale_inputs)
+        fit(X=GREY // 16, scale_inputs="minmax")
+        fit(X=(GREY // 16).astype(float), scale_inputs=scale_inputs)
+
+
 def test_fitting_one_dtype_and_predicting_the_other():
     floats = GREY.astype(np.float32)
     for X, other in ((GREY, floats), (floats, GREY), (floats.astype(float), GREY)):
