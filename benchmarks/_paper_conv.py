@@ -74,7 +74,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--learning-rate", type=float, nargs="+", default=[0.01])
     parser.add_argument("--prompt-factor", type=float, nargs="+", default=[10.0])
     parser.add_argument("--search-epochs", type=int, default=3, help="where several are given")
-    parser.add_argument("--weight-decay", type=float, default=0.1)
+    parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--limit", type=int, default=0, help="rows at most; 0: all")
     parser.add_argument("--device", default="cpu")

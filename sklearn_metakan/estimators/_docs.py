@@ -48,7 +48,8 @@ TUNE_FIRST = """\
         Passes over the data; for "lbfgs", iterations. "auto" is as many passes as make 3,000
         steps, but from <fewest> to <most>; 200 iterations for "lbfgs".
     weight_decay : float or "auto", default="auto"
-        Pull of all trainable numbers towards zero: decoupled in "adamw"; for "lbfgs",
+        Pull of all trainable numbers towards zero: decoupled in "adamw", where each step takes
+        their learning rate times weight_decay off, of prompts with a higher rate more; for "lbfgs",
         ``0.5 * weight_decay * |parameters|^2`` in the loss. "auto" is <adamw_weight_decay> for
         "adamw" and 1e-7 for "lbfgs".<meta_decay>"""
 
