@@ -203,6 +203,8 @@ def main() -> None:
         rows = Parallel(n_jobs=options.jobs, batch_size=1)(
             delayed(fit_one)(config, table, options.data_dir, deadline) for config, table in tasks
         )
+        if not any(rows):
+            parser.error("no fit ended in time; raise --seconds")
         options.csv.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame([row for row in rows if row]).to_csv(options.csv, index=False)
     analyse(options.csv, list(SPACES[options.space]))

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from _data import load, splits
+from _data import MissingData, load, splits
 from _images_runs import Clock, carry_out
 from _ledger import Ledger
 from _markdown import publish, table
@@ -65,6 +65,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="after which no further fit is started")
     parser.add_argument("--out", type=Path, default=Path("out/sharing"))
     options = parser.parse_args()
+    try:
+        for name in TABLES:
+            load(name, options.data_dir)
+    except MissingData as missing:
+        parser.error(str(missing))
     ledger = Ledger(options.out / "sharing.csv", KEY + RESULTS, KEY)
     every = product(options.seeds, TABLES, NETWORKS, SOURCES, COUNTS)
     trials = [

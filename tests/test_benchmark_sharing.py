@@ -42,6 +42,14 @@ def test_every_number_of_meta_learners_is_fitted_once(sharing, tmp_path, monkeyp
     assert "| 4-3-2 | linear p=3 | 1 |" in capsys.readouterr().out
 
 
+def test_a_missing_table_is_named(sharing, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sharing, "TABLES", ("uci_energy", "uci_power"))
+    monkeypatch.setattr("sys.argv", ["sharing.py", "--data-dir", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        sharing.main()
+    assert "uci_power" in capsys.readouterr().err
+
+
 def test_ratios_are_to_one_meta_learner(sharing):
     rows = [
         ["t", "4", "default", count, seed, 1 - error, 0.9, 10, 1.0]
