@@ -76,7 +76,7 @@ class ImageKAN(DataEstimator):
         n_axes = getattr(X, "ndim", 2)
         if reset:
             self._layout = None
-        if not reset:
+        else:
             self._check_several(getattr(X, "shape", ()))
         if n_axes < 3:
             return X  # as wide as validation finds it
