@@ -171,26 +171,20 @@ def capture(run: Callable[[], None], drop_gradients: Callable[[], None] | None =
     Warm-up on a side stream, gradients dropped before the capture, so that the backward
     pass allocates them from the graph's own pool. Warm-up and capture share one stream:
     its library workspaces are then there already and stay out of the pool. Whatever goes
-    wrong is raised, with the stream in use and the generator put back.
+    wrong is raised, with the stream in use put back.
     """
-    device = torch.device("cuda", torch.cuda.current_device())
     before = torch.cuda.current_stream()
-    generator = torch.cuda.default_generators[device.index]
-    state = generator.clone_state()
     try:
         _on_side_stream(run, WARM_UP)
         if drop_gradients is not None:
             drop_gradients()
-        free_memory(device)
-        reserved = torch.cuda.memory_reserved(device)
+        free_memory(before.device)
+        reserved = torch.cuda.memory_reserved()
         graph = torch.cuda.CUDAGraph()
         with recording(graph, _side_stream()):
             run()
-        torch.cuda.synchronize(device)
-        return Capture(graph, torch.cuda.memory_reserved(device) - reserved)
-    except BaseException:  # a capture that is cut short leaves the generator unusable
-        generator.graphsafe_set_state(state)
-        raise
+        torch.cuda.synchronize()
+        return Capture(graph, torch.cuda.memory_reserved() - reserved)
     finally:
         torch.cuda.set_stream(before)  # a capture that fails leaves its own
 

@@ -2,7 +2,7 @@
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
@@ -115,19 +115,9 @@ class CapturedStep:
         return False
 
     def _record(self) -> Any:
-        graph, generators = torch.cuda.CUDAGraph(), self.generators()
-        before = [generator.clone_state() for generator in generators]
-        with warnings.catch_warnings():  # newer versions register generators on their own
-            warnings.simplefilter("ignore")
-            for generator in generators:
-                graph.register_generator_state(generator)
-        try:
-            with self._aside() as stream, recording(graph, stream):
-                self.found = self.step()
-        except BaseException:  # a capture that is cut short leaves generators unusable
-            for generator, state in zip(generators, before, strict=True):
-                generator.graphsafe_set_state(state)
-            raise
+        graph = torch.cuda.CUDAGraph()
+        with self._aside() as stream, recording(graph, stream, self.generators()):
+            self.found = self.step()
         return graph
 
     def step(self) -> dict[str, Tensor]:
@@ -155,12 +145,23 @@ class CapturedStep:
 
 
 @contextmanager
-def recording(graph: "torch.cuda.CUDAGraph", stream: "torch.cuda.Stream") -> Iterator[None]:
-    """``torch.cuda.graph``, but where the capture fails its memory is given back as well.
+def recording(
+    graph: "torch.cuda.CUDAGraph",
+    stream: "torch.cuda.Stream",
+    generators: Sequence[torch.Generator] = (),
+) -> Iterator[None]:
+    """``torch.cuda.graph`` that also draws from ``generators`` and undoes itself where it fails.
 
     Where CUDA ends a capture with an error, torch does not get as far as leaving the graph's
-    pool, and what was allocated so far would stay there for good.
+    pool, and what was allocated so far would stay there for good; neither does it release the
+    generators, the device's own among them, which could not be drawn from any more.
     """
+    drawn_from = (torch.cuda.default_generators[stream.device_index], *generators)
+    before = [generator.clone_state() for generator in drawn_from]
+    with warnings.catch_warnings():  # newer versions register generators on their own
+        warnings.simplefilter("ignore")
+        for generator in generators:
+            graph.register_generator_state(generator)
     pool = torch.cuda.graph_pool_handle()
     try:
         with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
@@ -169,6 +170,8 @@ def recording(graph: "torch.cuda.CUDAGraph", stream: "torch.cuda.Stream") -> Ite
         with suppress(RuntimeError):  # that there is nothing to end: it was left
             torch._C._cuda_endAllocateToPool(stream.device_index, pool)
             torch._C._cuda_releasePool(stream.device_index, pool)
+        for generator, state in zip(drawn_from, before, strict=True):
+            generator.graphsafe_set_state(state)
         raise
 
 

@@ -486,6 +486,31 @@ def test_card_capture_that_fails_gives_its_memory_back():
 
 
 @on_card
+def test_card_capture_that_fails_leaves_generators_as_before():
+    own = torch.Generator("cuda").manual_seed(3)
+    torch.cuda.manual_seed(3)
+
+    def draws():
+        return [torch.rand(4, device="cuda"), torch.rand(4, device="cuda", generator=own)]
+
+    def restart():
+        torch.cuda.manual_seed(3)
+        own.manual_seed(3)
+
+    expected = draws()
+    restart()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    with (
+        pytest.raises(RuntimeError),
+        torch.cuda.stream(stream),
+        recording(graph, stream, [own]),
+    ):
+        draws()[0].sum().item()  # waits for the card: not in a capture
+    for found, before in zip(draws(), expected, strict=True):
+        torch.testing.assert_close(found, before, rtol=0, atol=0)
+
+
+@on_card
 def test_card_pickle_clone_and_more_training():
     model = KANRegressor(**CARD | {"batch_size": 4}, warm_start=True).fit(X, Y)
     assert model.cuda_graph_
