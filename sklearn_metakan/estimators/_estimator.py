@@ -45,6 +45,7 @@ class DataEstimator(BaseKANEstimator):
     _of_images: ClassVar[bool] = False
     _data_dtype: np.dtype[Any]
     _fixed: dict[str, Any]
+    _weight_unit: float
     validation_scores_: list[float] | None
     best_validation_score_: float | None
 
@@ -87,6 +88,7 @@ class DataEstimator(BaseKANEstimator):
             continues = self.warm_start and self.__sklearn_is_fitted__()
             rows = self._read(X, y, sample_weight, reset=not continues)
             self._check_same_dtype(rows, continues)
+            self._weight_unit = rows.unit
             given = self._read_validation(X_val, y_val, sample_weight_val)
             seeds = draw_seeds(self.random_state, 3)
             rows, validation = self._split(rows, given, seeds[0])
@@ -113,6 +115,8 @@ class DataEstimator(BaseKANEstimator):
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or, for regressors, (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), optional
+            Non-negative. Those of all calls are compared with one another: the unit is the
+            mean of the first call's. Rows of weight zero are left out.
 
         Returns
         -------
@@ -124,7 +128,9 @@ class DataEstimator(BaseKANEstimator):
         with self._state_kept_on_error():
             self._check_parameters()
             first = not self.__sklearn_is_fitted__()
-            rows = self._read(X, y, sample_weight, reset=first, classes=classes)
+            unit = None if first else self._weight_unit
+            rows = self._read(X, y, sample_weight, reset=first, classes=classes, unit=unit)
+            self._weight_unit = rows.unit
             self._check_same_dtype(rows, continues=not first)
             seeds = draw_seeds(self.random_state, 2)
             if first:
@@ -199,7 +205,15 @@ class DataEstimator(BaseKANEstimator):
 
     # --- data -------------------------------------------------------------------------
 
-    def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool, classes: Any = None) -> Rows:
+    def _read(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        reset: bool,
+        classes: Any = None,
+        unit: float | None = None,
+    ) -> Rows:
         """Validate a training table and drop rows of weight zero."""
         name = type(self).__name__
         X = self._as_table(X, reset)
@@ -216,7 +230,7 @@ class DataEstimator(BaseKANEstimator):
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
         weight = self._row_weights(y, weight)
-        return Rows.that_count(X, y, weight)
+        return Rows.that_count(X, y, weight, unit)
 
     def _read_validation(self, X: Any, y: Any, weight: Any) -> Rows | None:
         if X is None and y is None and weight is None:
@@ -272,11 +286,18 @@ class DataEstimator(BaseKANEstimator):
         -------
         torch.nn.Module
             Raw X (n_samples, n_features) or images in, on the estimator's device; out, in the
-            same dtype if it is a floating one, what ``predict`` returns (regressors), or what
-            ``predict_proba`` does (classifiers). Inputs are not checked.
+            same dtype if it is a floating one (or float64, where ``predict`` gives that), what
+            ``predict`` returns (regressors), or what ``predict_proba`` does (classifiers).
+            Inputs are not checked.
         """
         check_is_fitted(self)
-        return TorchPredictor(self._torch_inputs(), self.module_, self._torch_head()).eval()
+        parts = self._torch_inputs(), self.module_, self._torch_head()
+        return TorchPredictor(*parts, wide=self._predicts_wide).eval()
+
+    @property
+    def _predicts_wide(self) -> bool:
+        """Whether predictions are float64 whatever X is."""
+        return False
 
     # --- the inputs' side, given by subclasses ------------------------------------------
 

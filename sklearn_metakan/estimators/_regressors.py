@@ -49,13 +49,20 @@ class _TabularRegressor(MultiOutputMixin, RegressorMixin, TabularKAN):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            The mean; the median for "absolute_error", the quantile for "quantile".
+            The mean; the median for "absolute_error", the quantile for "quantile". In X's
+            dtype; float64 where float32 could not tell the target's values apart, as with
+            seconds since 1970.
         """
         outputs = self._outputs(X)
         if self._link == "log":
             outputs = np.exp(outputs)
-        predicted = self.target_scaler_.inverse_transform(outputs).astype(outputs.dtype)
+        predicted = self.target_scaler_.inverse_transform(outputs)
+        predicted = predicted.astype(np.float64 if self._predicts_wide else outputs.dtype)
         return predicted[:, 0] if self._target_is_1d else predicted
+
+    @property
+    def _predicts_wide(self) -> bool:
+        return not self.target_scaler_.fits(np.dtype(np.float32))
 
     @property
     def _n_network_outputs(self) -> int:

@@ -12,24 +12,40 @@ from sklearn_metakan.training import Execution
 
 
 class Rows(NamedTuple):
-    """Inputs (n, d), encoded target (n, ...), weights (n,) of mean one or None."""
+    """Inputs (n, d), encoded target (n, ...), weights (n,) or None where all are one.
+
+    ``unit`` is what weights were divided by.
+    """
 
     X: NDArray[Any]
     y: NDArray[Any]
     weight: NDArray[Any] | None
+    unit: float = 1.0
 
     @classmethod
-    def that_count(cls, X: NDArray[Any], y: NDArray[Any], weight: NDArray[Any] | None) -> "Rows":
-        """Rows of positive weight, with weights scaled to mean one."""
+    def that_count(
+        cls,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        weight: NDArray[Any] | None,
+        unit: float | None = None,
+    ) -> "Rows":
+        """Rows of positive weight; weights in this unit, by default their mean."""
         if weight is None:
-            return cls(X, y, None)
+            if unit in (None, 1.0):
+                return cls(X, y, None)
+            weight = np.ones(len(X))
         kept = weight > 0
         if not kept.any():
             raise ValueError(
                 "sample_weight, times class_weight where there is one, is zero for every row; "
                 "at least one must count."
             )
-        return cls(X[kept], y[kept], weight[kept] / weight[kept].mean())
+        weight = weight[kept]
+        if unit is None:
+            largest = weight.max()
+            unit = float(largest * (weight / largest).mean())  # a sum might overflow
+        return cls(X[kept], y[kept], weight / unit, unit)
 
     def take(self, index: NDArray[Any]) -> "Rows":
         weight = None if self.weight is None else self.weight[index]

@@ -11,6 +11,7 @@ ScaleInputs = Literal["auto", "minmax", "standard", "quantile"] | None
 N_QUANTILES = 129
 QUANTILE_ROWS = 2**13
 _NORMAL_MIDDLE = 1.349  # quartile to quartile, in standard deviations of a normal distribution
+_FINE = 1e-3  # share of a target's spread that rounding may be
 _SKEWED = 0.1  # largest gap between rank and position that still counts as even
 
 
@@ -99,7 +100,8 @@ def column_ranges(X: Array) -> tuple[Array, Array]:
     """Ends of the columns' ranges, moved apart where a column has no spread beyond rounding."""
     low, high = X.min(axis=0), X.max(axis=0)
     largest = np.maximum(abs(low), abs(high))
-    margin = np.where(high - low <= 1e-12 * largest, np.maximum(1.0, 1e-6 * largest), 0.0)
+    least = np.maximum(1e-12 * largest, np.finfo(np.float64).tiny)  # or dividing by it overflows
+    margin = np.where(high - low <= least, np.maximum(1.0, 1e-6 * largest), 0.0)
     return low - margin, high + margin
 
 
@@ -169,7 +171,9 @@ class TargetScaler:
         elif self.kind == "standard":
             self.location_ = mean
         if self.kind in ("standard", "robust"):
-            self.scale_ = np.where(spread > 1e-12 * np.abs(mean), spread, 1.0)
+            size = np.abs(self.location_)
+            constant = np.where(size > 0, np.minimum(size, 1.0), 1.0)  # noise stays small beside it
+            self.scale_ = np.where(spread > 1e-12 * np.abs(mean), spread, constant)
         elif self.kind == "mean":
             self.scale_ = np.where(mean > 0, mean, 1.0)
         return self
@@ -179,3 +183,11 @@ class TargetScaler:
 
     def inverse_transform(self, y: Array) -> Array:
         return y * self.scale_ + self.location_
+
+    def fits(self, dtype: np.dtype[Any]) -> bool:
+        """Whether numbers of this type tell the target's values apart, and reach them."""
+        limits = np.finfo(dtype)
+        location, scale = np.abs(self.location_), self.scale_
+        fine = limits.eps * location <= _FINE * scale
+        reaches = np.maximum(location, scale) <= _FINE * limits.max
+        return bool((fine & reaches & (scale >= limits.tiny / _FINE)).all())

@@ -89,7 +89,7 @@ class Probabilities(nn.Module):
 
 
 class TorchPredictor(nn.Module):
-    """What ``to_torch`` returns: ``head(network(inputs(x)))``, in x's dtype.
+    """What ``to_torch`` returns: ``head(network(inputs(x)))``, in x's dtype, or float64 if wide.
 
     Shape
     -----
@@ -97,8 +97,11 @@ class TorchPredictor(nn.Module):
     numbers, the result has the network's dtype.
     """
 
-    def __init__(self, inputs: nn.Module, network: KANNetwork, head: nn.Module) -> None:
+    def __init__(
+        self, inputs: nn.Module, network: KANNetwork, head: nn.Module, wide: bool = False
+    ) -> None:
         super().__init__()
+        self.wide = wide
         parameter = next(network.parameters())
         self.inputs = inputs.to(parameter.device)
         self.network = frozen(deepcopy(network))
@@ -108,4 +111,4 @@ class TorchPredictor(nn.Module):
         inner = next(self.network.parameters()).dtype
         outer = x.dtype if x.is_floating_point() else inner
         outputs = self.network(self.inputs(x).to(inner)).to(outer)
-        return self.head(outputs).to(outer)
+        return self.head(outputs).to(torch.float64 if self.wide else outer)

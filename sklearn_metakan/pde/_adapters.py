@@ -47,12 +47,9 @@ class Points(Domain):
         points.setflags(write=False)
         normals = self.normals
         if normals is not None:
-            normals = checked_points(normals, points.shape[1], "normals").cpu().numpy().copy()
-            if normals.shape != points.shape or not np.allclose(np.linalg.norm(normals, axis=1), 1):
-                raise ValueError(
-                    f"normals must be unit vectors, one for each of the {len(points)} points, "
-                    f"got shape {normals.shape}."
-                )
+            given = checked_points(normals, points.shape[1], "normals")
+            _check_normals(given, len(points), "normals")
+            normals = given.cpu().numpy().copy()
             normals.setflags(write=False)
         self._freeze(X=points, normals=normals)
         self._set_anchors()
@@ -73,6 +70,10 @@ class Points(Domain):
     @property
     def bounds(self) -> np.ndarray:
         return np.stack([self.X.min(0), self.X.max(0)], 1)
+
+    @property
+    def knows_inside(self) -> bool:
+        return False
 
     def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
         size = max(1.0, float(np.abs(self.X).max()))
@@ -196,7 +197,9 @@ class Sampler(_Foreign):
         points = self._checked(points, repr(self.source), generator)
         if normals is None:
             return points, torch.full_like(points, torch.nan)
-        normals = self._checked(normals, f"{self.source!r} (normals)", generator)
+        name = f"{self.source!r} (normals)"
+        normals = self._checked(normals, name, generator)
+        _check_normals(normals, len(points), name)
         return points, normals
 
 
@@ -264,6 +267,7 @@ class DeepXDEGeometry(_Foreign):
         return self._checked(points, name, generator), self._checked(normals, name, generator)
 
 
+_NORMAL_ROUNDING = 1e-3  # of half precision
 _DEEPXDE = ("random_points", "random_boundary_points", "boundary_normal", "inside", "bbox")
 
 
@@ -290,9 +294,23 @@ def as_domain(source: Any, dim: int | None = None) -> Domain:
     return domain
 
 
+def _check_normals(normals: Tensor, count: int, name: str) -> None:
+    lengths = normals.norm(dim=1)
+    wrong = (lengths - 1).abs() > _NORMAL_ROUNDING
+    if len(normals) != count or wrong.any():
+        found = f"{len(normals)} of them"
+        if wrong.any():
+            found = f"a length of {lengths[wrong][0].item():.6g}"
+        raise ValueError(
+            f"{name} must be unit vectors, one for each of the {count} points, got {found}."
+        )
+
+
 def _adapted(source: Any, dim: int | None) -> Domain:
     if isinstance(source, Domain):
         return source
+    if hasattr(source, "__array__"):  # DataFrames have a method "sample" as well
+        return Points(source)
     if all(hasattr(source, name) for name in _DEEPXDE):
         return DeepXDEGeometry(source)
     if callable(getattr(source, "sample", None)) or callable(source):

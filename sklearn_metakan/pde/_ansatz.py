@@ -18,12 +18,17 @@ NUMBERS = {"cpu": 2**21, "cuda": 2**25}  # rows * d that one evaluation takes
 def apply_ansatz(ansatz: Ansatz, x: Tensor, raw: Tensor) -> Tensor:
     """g(x, N), (n, k) in and out; g itself sees and gives (n,) where there is one output."""
     value = ansatz(x, raw[:, 0] if raw.shape[1] == 1 else raw)
-    if value.ndim not in (1, 2) or len(value) != len(x):
+    n, k = raw.shape
+    if value.shape != (n, k) and (k > 1 or value.shape != (n,)):
+        wanted = f"(n, {k})" if k > 1 else "(n,)"
+        crossed = " A term of shape (n, 1) met one of shape (n,): drop the axis of the former."
         raise ValueError(
-            "ansatz(x, net) must return a tensor of shape (n,), or (n, k) with several outputs; "
-            f"for x of shape {tuple(x.shape)} it returned {tuple(value.shape)}."
+            f"ansatz(x, net) must return the shape {wanted} for n_outputs={k}; for x of shape "
+            f"{tuple(x.shape)} it returned {tuple(value.shape)}."
+            + crossed
+            * (value.shape == (n, n))
         )
-    return value[:, None] if value.ndim == 1 else value
+    return value.reshape(n, k)
 
 
 def push_ansatz(

@@ -1,14 +1,14 @@
 """What is looked at before training starts: shapes, finite values, degrees, what is missing."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sklearn_metakan.pde._collocation import DATA, EQUATION, Batch
-from sklearn_metakan.pde._conditions import BaseCondition
+from sklearn_metakan.pde._conditions import BaseCondition, PointSet
 from sklearn_metakan.pde._levenberg_marquardt import MOST_PARAMETERS
 from sklearn_metakan.pde._physics import Physics, named_residuals
 from sklearn_metakan.pde._push import steps
@@ -32,7 +32,7 @@ def check_physics(physics: Physics, batch: Batch, loss_weights: Any = None) -> N
     orders = 0
     for name in (EQUATION, *physics.conditions):
         sets = batch[name]
-        title = "residual(x, u)" if name == EQUATION else repr(physics.conditions[name])
+        title = physics.title(name)
         try:
             with torch.enable_grad():
                 found, request = physics.try_out(name, sets)
@@ -53,14 +53,28 @@ def check_physics(physics: Physics, batch: Batch, loss_weights: Any = None) -> N
         physics.requests[name] = request
         orders = max(orders, order_of(request))
     check_degree(physics, orders)
+    mode = physics.trial.derivatives
+    random = mode != "exact" and "laplacian" in physics.requests[EQUATION]
+    if random and physics.bends(batch[EQUATION][0][0]):
+        raise ValueError(
+            f"residual(x, u) must be linear in u.laplacian() with derivatives={mode!r}: the "
+            "squared loss of an estimate would have a bias. Set derivatives='exact'."
+        )
     terms = [*physics(batch)]
     for name in loss_weights if isinstance(loss_weights, dict) else ():
         if name not in terms:
             raise ValueError(f"loss_weights must name losses, of {terms}, got {name!r}.")
 
 
-def check_least_squares(physics: Physics) -> None:
+def check_least_squares(physics: Physics, batch: Batch) -> None:
     """Raise where Levenberg-Marquardt cannot solve: it needs every point's own gradients."""
+    for name, sets in batch.items():
+        if _couples(physics, name, sets):
+            raise ValueError(
+                "lm_iter needs misfits of each point by itself, but those of "
+                f"{physics.title(name)} change with the other points, as with a mean over them. "
+                "Set lm_iter=0 and lbfgs_iter."
+            )
     if physics.calls_u:
         raise ValueError(
             "lm_iter needs derivatives from the field, u.d(...): a residual or condition calls u "
@@ -74,6 +88,18 @@ def check_least_squares(physics: Physics) -> None:
             f"lm_iter solves for all parameters at once, at most {MOST_PARAMETERS:,}; the network "
             f"has {size:,}. Lower hidden_layer_sizes, or set lm_iter=0 and lbfgs_iter."
         )
+
+
+@torch.no_grad()
+def _couples(physics: Physics, name: str, sets: Sequence[PointSet]) -> bool:
+    """Whether misfits of the first half of a term's points depend on the second half."""
+    half = slice(0, (len(sets[0][0]) + 1) // 2)
+    whole, part = physics.misfits(name, sets), physics.misfits(name, sets, half)
+    for key, found in whole.items():
+        away, size = (found[half] - part[key]).abs().max(), found.abs().max()
+        if away > torch.finfo(found.dtype).eps ** 0.5 * size:
+            return True
+    return False
 
 
 def check_conditions(conditions: Any, determined: bool) -> dict[str, BaseCondition]:
@@ -157,6 +183,8 @@ def _check_misfit(value: Any, n: int, title: str) -> None:
 
 
 def _check_finite(value: Tensor, title: str) -> None:
+    if value.is_complex():
+        raise ValueError(f"{title} must be real, got {value.dtype}.")
     bad = value.isfinite().logical_not()
     if bad.any():
         row = int(bad.nonzero()[0, 0])

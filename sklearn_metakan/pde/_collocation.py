@@ -83,12 +83,13 @@ class Collocation:
     def _check(self, batch: Batch) -> None:
         """Once: every term has points, in the domain."""
         domain = self.problem.domain
+        known = domain if domain.knows_inside else None
         for name, sets in batch.items():
             title = "points of the equation" if name == EQUATION else f"points of {name!r}"
             for x, _ in sets:
                 if not len(x):
                     raise ValueError(f"{title} must be at least one, got none.")
-                checked_points(x, domain.dim, title, domain=domain)
+                checked_points(x, domain.dim, title, domain=known)
         self._checked = True
 
     def _inside(self, domain: Domain, n: int) -> Tensor:

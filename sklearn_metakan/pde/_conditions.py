@@ -274,7 +274,12 @@ class Condition(BaseCondition):
 def evaluated(value: Value, x: Tensor, like: Tensor) -> Tensor:
     """The number, or the function's values at x, of the shape that they are compared with."""
     if not callable(value):
-        return _tensor_like(value, like).expand(like.shape)
+        try:
+            return _tensor_like(value, like).expand(like.shape)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"a condition's value must be a number or a function of x, got {value!r}."
+            ) from error
     found = _tensor_like(value(x), like)
     if found.shape != like.shape and found.ndim:
         raise ValueError(

@@ -31,7 +31,7 @@ PROBLEM = """\
     derivatives : {"exact", "sdgd", "hutchinson"}, default="<derivatives>"
         What ``u.laplacian()`` is in training: exact; the second derivatives along
         ``n_directions`` coordinates drawn for each point; or along random signs. The squared
-        loss is unbiased in each case.
+        loss is unbiased in each case; a residual has to be linear in an estimate.
     n_directions : int, default=<n_directions>
     n_interior, n_boundary, n_initial : int, default=<n_interior>, <n_boundary>, <n_initial>
         Points of a step: inside, for each condition on the boundary, for each initial one.

@@ -77,6 +77,11 @@ class Domain(ABC):
         return len(self.bounds)
 
     @property
+    def knows_inside(self) -> bool:
+        """Whether other points may be held against it: finite sets know their own alone."""
+        return True
+
+    @property
     def _log_volume(self) -> float:
         """Of the set from which points inside are proposed: the bounding box, if not smaller."""
         with np.errstate(divide="ignore"):
@@ -197,6 +202,8 @@ def checked_points(points: Any, dim: int | None, name: str, domain: Any = None) 
     """Points as a float64 tensor (n, d), or a ValueError that names them."""
     try:
         found = torch.as_tensor(points if isinstance(points, Tensor) else np.array(points))
+        if found.is_complex():
+            raise TypeError("they are complex")
         found = found.detach().double()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be numbers of shape (n, d): {error}") from error

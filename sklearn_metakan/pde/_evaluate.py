@@ -35,7 +35,7 @@ def evaluate(
     found: dict[int, NDArray[Any]] = {}
 
     def compute(chunk: slice) -> None:
-        points = torch.as_tensor(x[chunk], device=execution.device).to(execution.dtype)
+        points = torch.tensor(x[chunk], device=execution.device, dtype=execution.dtype)
         found[chunk.start] = quantity(points).double().cpu().numpy()
 
     with torch.no_grad(), execution.active():

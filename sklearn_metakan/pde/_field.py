@@ -19,7 +19,25 @@ class Values(Protocol):
     asked: set[Key]
     was_called: bool
 
+    @property
+    def was_changed(self) -> bool: ...
+
     def take(self, keys: Sequence[Key], number: int) -> Tensor: ...
+
+
+class _Halfway(Values):
+    """The mean of two sets of random directions."""
+
+    def __init__(self, values: Values) -> None:
+        self.values, self.normal = values, values.normal
+        self.asked, self.was_called = values.asked, False
+
+    @property
+    def was_changed(self) -> bool:
+        return self.values.was_changed
+
+    def take(self, keys: Sequence[Key], number: int) -> Tensor:
+        return (self.values.take(keys, 0) + self.values.take(keys, 1)) / 2
 
 
 class Field:
@@ -41,6 +59,8 @@ class Field:
         All that was asked for so far.
     was_called : bool
         Whether u was evaluated at other points, ``u(points)``.
+    was_changed : bool
+        Whether a quantity was changed in place, which would change it for all later uses.
 
     Examples
     --------
@@ -108,6 +128,15 @@ class Field:
     @property
     def was_called(self) -> bool:
         return self._values.was_called
+
+    @property
+    def was_changed(self) -> bool:
+        return self._values.was_changed
+
+    def halfway(self) -> "Field":
+        """Of a field drawn in two sets: the same with the mean of their Laplacians."""
+        values = _Halfway(self._values)
+        return Field(self._function, self._x, values, self._variables, self._time)
 
     @property
     def value(self) -> Tensor:

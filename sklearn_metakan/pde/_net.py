@@ -76,20 +76,31 @@ class PDENet(KANNet):
     ) -> None:
         if iterator is None:
             return
-        total, steps = torch.zeros((), device=self.device), len(iterator)
-        for number, batch in enumerate(iterator):
-            if number == 0 and self._is_due():
-                self._balance(batch)
-            self.notify("on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch, **fit_params)
-            total = total + step["y_pred"]
-            self.notify("on_batch_end", batch=batch, training=training, **step)
+        total, steps = torch.zeros((), device=self.device), 0
+        try:
+            for batch in iterator:
+                if steps == 0 and self._is_due():
+                    self._balance(batch)
+                self.notify("on_batch_begin", batch=batch, training=training)
+                step = step_fn(batch, **fit_params)
+                total, steps = total + step["y_pred"], steps + 1
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+        except KeyboardInterrupt:
+            if steps:
+                self._record_run(total, steps)
+            raise
+        self._record_run(total, steps)
+
+    def _record_run(self, total: Tensor, steps: int) -> None:
         loss, *terms = (total / steps).tolist()
         self.history.record("train_loss", loss)
         self.history.record("terms", dict(zip(self._names, terms, strict=True)))
         self.history.record("steps", steps)
         if self.truth is not None:
             self.history.record("error", self.truth(self.module_))
+
+    def _done(self) -> str:
+        return f"{sum(row['steps'] for row in self.history)} steps"
 
     @property
     def _of_squares(self) -> bool:

@@ -1,9 +1,12 @@
 """Which values the constructor parameters of the PDE solvers may take."""
 
+from collections.abc import Callable, Iterable
+from inspect import signature
 from numbers import Integral, Real
 from typing import Any, get_args
 
 from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
 
 from sklearn_metakan.pde._draws import METHODS
 from sklearn_metakan.pde._trial import Derivatives
@@ -44,6 +47,20 @@ SOLVER_CONSTRAINTS: dict[str, Any] = {
 }
 
 
+def _check_takes(residual: Callable[..., Any], constants: Iterable[str]) -> None:
+    try:
+        takes = signature(residual)
+    except ValueError:  # some callables have none
+        return
+    try:
+        takes.bind(None, None, **dict.fromkeys(constants))
+    except TypeError as error:
+        wanted = ", ".join(["x", "u", *constants])
+        raise TypeError(
+            f"residual must be a function of ({wanted}), x, u and what pde_params names: {error}."
+        ) from error
+
+
 def check_settings(solver: Any) -> None:
     """What no single range can say."""
     if solver.max_iter == solver.lbfgs_iter == solver.lm_iter == 0:
@@ -53,9 +70,12 @@ def check_settings(solver: Any) -> None:
     for name, value in (solver.pde_params or {}).items():
         if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, Real):
             raise ValueError(f"pde_params must map names to numbers, got {name!r}: {value!r}.")
+        if not name.isidentifier() or hasattr(nn.ParameterDict, name):
+            raise ValueError(f"pde_params cannot have a constant called {name!r}; rename it.")
+    _check_takes(solver.residual, solver.pde_params or {})
     if isinstance(solver.loss_weights, dict):
         for name, value in solver.loss_weights.items():
-            if value not in NOT_NEGATIVE:
+            if not isinstance(value, Real) or value not in NOT_NEGATIVE:
                 raise ValueError(
                     f"loss_weights must be numbers of at least 0, got {name!r}: {value!r}."
                 )

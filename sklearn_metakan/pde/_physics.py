@@ -105,14 +105,26 @@ class Physics(nn.Module):
         with torch.set_grad_enabled(wanted or bool(self.calls_u)):
             yield (lambda found: found) if wanted else Tensor.detach
 
+    def title(self, name: str) -> str:
+        """How messages call a term."""
+        if name == DATA:
+            return "the observations"
+        return "residual(x, u)" if name == EQUATION else repr(self.conditions[name])
+
     def try_out(self, name: str, sets: Sequence[PointSet]) -> tuple[Any, Request]:
         """What a term gives at some points, unchecked, and the derivatives that it asked for."""
         fields = [self.trial.field(x, normal) for x, normal in sets]
         points = [x for x, _ in sets]
+        versions = [x._version for x in points]
         if name == EQUATION:
             found = self.residual(points[0], fields[0], **self.pde_params)
         else:
             found = self.conditions[name].misfit(points, fields, sets[0][1])
+        if versions != [x._version for x in points] or any(u.was_changed for u in fields):
+            raise ValueError(
+                f"{self.title(name)} must not change x or u in place, as x *= 2 does: later terms "
+                "and steps would see it. Write x = 2 * x."
+            )
         if any(field.was_called for field in fields):
             self.calls_u.fill_(True)
         return found, frozenset().union(*(field.request for field in fields))
@@ -126,6 +138,23 @@ class Physics(nn.Module):
             yield
         finally:
             self.trial.derivatives = before
+
+    @torch.no_grad()
+    def bends(self, x: Tensor) -> bool:
+        """Whether a residual is not linear in a random Laplacian: its square then has a bias.
+
+        The residual of the mean of two estimates is then not the mean of their residuals.
+        """
+        generator = torch.Generator(x.device).manual_seed(0)
+        request = self.requests.get(EQUATION, frozenset())
+        with self._graph():
+            pair = self.trial.fields(x, request=request, generator=generator)
+            three = [self._named(x, field) for field in (*pair, pair[0].halfway())]
+        for first, second, middle in zip(*(found.values() for found in three), strict=True):
+            away, spread = (middle - (first + second) / 2).abs().max(), (first - second).abs().max()
+            if away > 0.01 * spread + 100 * torch.finfo(x.dtype).eps * middle.abs().max():
+                return True
+        return False
 
     def _residual_pair(
         self, x: Tensor, generator: torch.Generator

@@ -74,6 +74,7 @@ class Problem:
 def read_problem(solver: Any, X: Any, y: Any, conditions: dict[str, BaseCondition]) -> Problem:
     """The problem, or a TypeError or ValueError that says what is missing."""
     given = None if solver.domain is None else as_domain(solver.domain)
+    X = in_order(X, solver.variables)
     observed = values = None
     if y is not None:
         observed, values = _observations(X, y, given, solver.n_outputs)
@@ -92,14 +93,25 @@ def read_problem(solver: Any, X: Any, y: Any, conditions: dict[str, BaseConditio
             "conditions on the boundary need domain= or boundary=: points alone have no boundary, "
             f"as those of {domain!r}."
         )
-    bounds = _finite_bounds(domain)
+    bounds = _finite_bounds(domain, boundary, observed)
     return Problem(domain, interior, boundary, bounds, variables, has_time, observed, values)
+
+
+def in_order(X: Any, variables: Any) -> Any:
+    """A DataFrame's columns as ``variables`` names them; anything else as it is."""
+    columns = getattr(X, "columns", None)
+    if variables is None or columns is None:
+        return X
+    wanted, found = list(variables), list(columns)
+    if len(found) != len(wanted) or {*found} != {*wanted}:
+        raise ValueError(f"X must have the columns {wanted}, as variables says, got {found}.")
+    return np.asarray(X[wanted])
 
 
 def _interior(X: Any, domain: Domain | None) -> Domain:
     """Where fit was told to ask the residual; inside the solver's own domain."""
     interior = as_domain(X, None if domain is None else domain.dim)
-    if domain is not None and isinstance(interior, Points):
+    if domain is not None and domain.knows_inside and isinstance(interior, Points):
         checked_points(interior.X, domain.dim, "X", domain=domain)
     return interior
 
@@ -121,13 +133,13 @@ def _observations(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     if X is None or domain is None:
         raise ValueError("y needs X, the points that were observed, and domain= of the solver.")
-    points = checked_points(X, domain.dim, "X", domain=domain).cpu().numpy()
+    known = domain if domain.knows_inside else None
+    points = checked_points(X, domain.dim, "X", domain=known).cpu().numpy()
     values = np.asarray(y, dtype=float)
-    if values.shape not in ((len(points),), (len(points), n_outputs)):
-        raise ValueError(
-            f"y must have the shape ({len(points)},) or ({len(points)}, {n_outputs}), got "
-            f"{values.shape}."
-        )
+    shapes = [(len(points), n_outputs)] + [(len(points),)] * (n_outputs == 1)
+    if values.shape not in shapes:
+        wanted = " or ".join(map(str, shapes))
+        raise ValueError(f"y must have the shape {wanted}, got {values.shape}.")
     if not np.isfinite(values).all():
         raise ValueError("y must be finite, got NaN or infinity.")
     return points, values.reshape(len(points), n_outputs)
@@ -146,10 +158,21 @@ def _variables(variables: Any, dim: int) -> tuple[str, ...] | None:
     return names
 
 
-def _finite_bounds(domain: Domain) -> NDArray[np.float64]:
+def _finite_bounds(
+    domain: Domain, boundary: Domain, observed: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    """Those of the domain; where points alone tell of it, of all points that are known."""
     bounds = np.asarray(domain.bounds, dtype=float)
-    if not np.isfinite(bounds).all():
-        points = domain.sample(_SEEN, torch.Generator().manual_seed(0)).double().numpy()
+    is_finite = np.isfinite(bounds).all()
+    if not is_finite or not domain.knows_inside:
+        generator = torch.Generator().manual_seed(0)
+        wide: Any = {"generator": generator, "dtype": torch.float64}
+        seen = [bounds.T if is_finite else domain.sample(_SEEN, **wide)]
+        if boundary is not domain:
+            seen.append(boundary.sample_boundary(_SEEN, **wide)[0])
+        if observed is not None:
+            seen.append(observed)
+        points = np.concatenate([np.asarray(each, dtype=float) for each in seen])
         bounds = np.stack([points.min(0), points.max(0)], 1)
     flat = bounds[:, 0] == bounds[:, 1]
     bounds[flat] += [-1.0, 1.0]

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_metakan.pde._adapters import Points
 from sklearn_metakan.pde._domain import Domain
 from sklearn_metakan.pde._reading import Problem
-from sklearn_metakan.pde._spacetime import SpaceTime
 
 N_POINTS = {1: 400, 2: 120}  # along each axis
 
@@ -116,7 +114,6 @@ def _place(key: int | str, names: tuple[str, ...], parameter: str) -> int:
 
 def _inside(domain: Domain, points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Membership; everywhere for finite sets of points, which have no inside."""
-    space = domain.space if isinstance(domain, SpaceTime) else domain
-    if isinstance(space, Points):
+    if not domain.knows_inside:
         return np.ones(len(points), bool)
     return np.asarray(domain.contains(points))

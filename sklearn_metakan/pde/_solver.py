@@ -80,9 +80,10 @@ class TrainedSolver(BaseKANEstimator):
             seeds = draw_seeds(self.random_state, 3)
             self._start(problem, conditions, seeds[0])
             collocation = self._collocation(problem, seeds[1])
-            check_physics(self._physics, collocation.draw(), self.loss_weights)
+            batch = collocation.draw()
+            check_physics(self._physics, batch, self.loss_weights)
             if self.lm_iter:
-                check_least_squares(self._physics)
+                check_least_squares(self._physics, batch)
             self._solve(collocation, seeds[2])
         return self
 

@@ -1,7 +1,6 @@
 """The PDE solvers with scikit-learn's interface."""
 
-from collections.abc import Callable, Sequence
-from numbers import Integral
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from sklearn_metakan.pde._collocation import Counts
 from sklearn_metakan.pde._docs import document
 from sklearn_metakan.pde._evaluate import condition_misfits, evaluate
 from sklearn_metakan.pde._parameters import SOLVER_CONSTRAINTS
+from sklearn_metakan.pde._reading import in_order
 from sklearn_metakan.pde._solver import TEST_POINTS, TEST_SEED, TrainedSolver
 from sklearn_metakan.pde._trial import TrialFunction
 from sklearn_metakan.training import META_CONSTRAINTS, store
@@ -49,7 +49,7 @@ class _Solver(TrainedSolver):
         -------
         ndarray of shape (n,), or (n, n_outputs) for systems
         """
-        by = (wrt,) if isinstance(wrt, Integral | str) else tuple(wrt)
+        by = tuple(wrt) if isinstance(wrt, Iterable) and not isinstance(wrt, str) else (wrt,)
         return self._evaluated(X, 2 ** len(by), lambda x: self.module_.field(x).d(*by))
 
     def predict_residual(self, X: ArrayLike) -> NDArray[Any]:
@@ -105,6 +105,7 @@ class _Solver(TrainedSolver):
         self, X: ArrayLike, channels: int, quantity: Callable[[Tensor], Tensor]
     ) -> NDArray[Any]:
         check_is_fitted(self)
+        X = in_order(X, self._problem.variables)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         return evaluate(self._physics, X, self._execution, self.working_memory, channels, quantity)
 

@@ -55,6 +55,10 @@ class SpaceTime(Domain):
         return np.concatenate([self.space.bounds, [[self.t0, self.t1]]])
 
     @property
+    def knows_inside(self) -> bool:
+        return self.space.knows_inside
+
+    @property
     def _log_volume(self) -> float:
         return self.space._log_volume + log(self.t1 - self.t0)
 

@@ -217,10 +217,15 @@ class _Evaluation(Values):
         self.asked: set[Key] = set()
         self.was_called = False
         self.found: dict[Any, tuple[Tensor, int]] = {}  # key: tensor (n, K, k) and its place
+        self.versions: dict[Any, int] = {}  # of these tensors, which a change in place raises
 
     @property
     def n_space(self) -> int:
         return self.x.shape[1] - self.trial.time
+
+    @property
+    def was_changed(self) -> bool:
+        return any(self.found[name][0]._version != old for name, old in self.versions.items())
 
     @property
     def is_random(self) -> bool:
@@ -266,7 +271,9 @@ class _Evaluation(Values):
             self._keep((), 0, self.trial.columns(self.x)[:, None], 0)
 
     def _keep(self, key: Key, number: int, tensor: Tensor, place: int) -> None:
-        self.found.setdefault((key, number), (tensor, place))
+        if (key, number) not in self.found:
+            self.found[key, number] = (tensor, place)
+            self.versions[key, number] = tensor._version
 
     def _laplacian(self) -> Sum:
         return Sum(tuple(range(self.n_space)), 1.0)

@@ -120,10 +120,13 @@ class KANNet(NeuralNet):
             if not self._stopped_by_callback():
                 self.interrupted_ = True
                 warn_caller(
-                    f"Interrupted after {len(self.history)} iterations: the estimator is "
-                    "fitted with the weights so far."
+                    f"Interrupted after {self._done()}: the estimator is fitted with the weights "
+                    "so far."
                 )
         return self
+
+    def _done(self) -> str:
+        return f"{len(self.history)} iterations"
 
     def _drop_unfinished_epoch(self) -> None:
         last = "train_loss" if self.validation_ is None else "valid_loss"

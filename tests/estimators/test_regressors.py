@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.datasets import make_friedman1
 from sklearn.exceptions import ConvergenceWarning
@@ -386,6 +387,63 @@ def test_scale_of_weights_does_not_matter(regressor):
     np.testing.assert_allclose(
         regressor(**STEPS).fit(X, Y, 1000 * weight).predict(X), once, rtol=1e-6, atol=1e-6
     )
+
+
+@both
+def test_weights_as_large_as_float64_holds(regressor):
+    weight = np.full(150, 1e308)
+    model = regressor(**STEPS).fit(X, Y, weight)
+    np.testing.assert_array_equal(model.predict(X), regressor(**STEPS).fit(X, Y).predict(X))
+
+
+@both
+def test_weights_of_partial_fit_compare_its_calls(regressor):
+    """Of two streams that contradict each other, the heavier one is learned."""
+    settings = QUICK | {"batch_size": 32, "solver": "adamw"}
+
+    def learned(of_first, of_second):
+        model = regressor(**settings)
+        for _ in range(40):
+            model.partial_fit(X, Y, None if of_first is None else np.full(150, of_first))
+            model.partial_fit(X, -Y, None if of_second is None else np.full(150, of_second))
+        return model.score(X, Y)
+
+    assert learned(None, 1e-3) > 0.7
+    assert learned(1000.0, None) > 0.7
+    assert learned(1.0, 1e3) < -1
+    first, scaled = learned(1.0, 0.1), learned(64.0, 6.4)
+    assert first == pytest.approx(scaled, rel=1e-6)
+
+
+@both
+def test_predictions_keep_the_digits_of_the_target(regressor):
+    """float32 has steps of 128 at 1.7e9, and ends at 3.4e38."""
+    table = X.astype(np.float32)
+    plain = regressor(**QUICK).fit(table, Y)
+    assert plain.predict(table).dtype == np.float32
+    for y in (Y + 1.7e9, 1e40 * Y, 1e-50 * Y, np.stack([Y, Y + 1.7e9], 1)):
+        model = regressor(**QUICK).fit(table, y)
+        assert model.score(table, y) > plain.score(table, Y) - 0.1
+        predicted = model.predict(table)
+        assert predicted.dtype == np.float64
+        exported = model.to_torch()(torch.from_numpy(table))
+        assert exported.dtype == torch.float64
+        np.testing.assert_allclose(exported.detach().numpy(), predicted, rtol=1e-6)
+
+
+@both
+@pytest.mark.parametrize("value", [1e-6, -1e-30, 0.5])
+def test_a_constant_target_is_predicted_to_its_own_digits(regressor, value):
+    predicted = regressor(**SETTLED).fit(X, np.full(150, value)).predict(X)
+    np.testing.assert_allclose(predicted, value, rtol=0.1)
+
+
+@both
+def test_columns_below_the_normal_numbers_count_as_constant(regressor):
+    table = np.c_[X, 1e-310 * X[:, 0]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert np.isfinite(regressor(**STEPS).fit(table, Y).predict(table)).all()
 
 
 @both

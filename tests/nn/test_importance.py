@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_metakan.nn import KAN, feature_importances
+from sklearn_metakan.nn import KAN, MetaLearner, feature_importances
 
 N = 20_000
 MONTE_CARLO = 5 / N**0.5  # five standard deviations of a mean of numbers of order one
@@ -60,6 +60,23 @@ def test_network_with_hand_set_edges(degree):
     got = feature_importances(network, x, other)
     assert got[1] == 0
     torch.testing.assert_close(got, got.new_tensor([0.8, 0, 0.2]), rtol=0, atol=MONTE_CARLO)
+
+
+@pytest.mark.parametrize("basis", ["bspline", "rbf", "gram"])
+@pytest.mark.parametrize("sizes", [[5, 1], [5, 4, 3, 2]])
+@pytest.mark.parametrize("generated", [False, True])
+def test_a_kan_has_those_of_its_function(sizes, basis, generated, monkeypatch):
+    """Blocks of inputs through the later layers alone, against the whole network for each."""
+    monkeypatch.setattr("sklearn_metakan.nn._importance._NUMBERS", 2000)
+    functions = KAN([5, 1], basis=basis).layers[0].basis.n_functions
+    learner = MetaLearner(1, 8, functions, dtype=torch.float64) if generated else None
+    network = KAN(sizes, basis=basis, meta_learners=learner, dropout=0.5, dtype=torch.float64)
+    x, other = (2 * part for part in samples(5, n=50))  # also beyond the grid
+    calls = []
+    network.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    got = feature_importances(network, x, other)
+    assert len(calls) == 2  # however many inputs
+    torch.testing.assert_close(got, feature_importances(Function(network.eval()), x, other))
 
 
 def test_constant_network_has_none():

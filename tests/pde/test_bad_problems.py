@@ -33,6 +33,22 @@ def outside(n, generator):
     return 2 + torch.rand(n, 2, generator=generator)
 
 
+def doubled(x, u):
+    x *= 2
+    return u.laplacian()
+
+
+def tripled(x, u):
+    value = u.value
+    value *= 3
+    return u.laplacian() + value
+
+
+def long_normals(n, generator):
+    x, normals = DISC.sample_boundary(n, generator)
+    return x, 2 * normals
+
+
 class _Named:
     """A sampler that knows what is inside, and draws elsewhere."""
 
@@ -57,6 +73,10 @@ RESIDUALS = {
     "nothing": (lambda x, u: (), "at least one residual"),
     "numpy": (numpy_source, "must use torch, not numpy"),
     "not finite": (lambda x, u: u.value + x[:, 0].sqrt(), "must be finite, got nan at point"),
+    "complex": (lambda x, u: u.value * 1j, "residual(x, u) must be real, got torch.complex64"),
+    "changes x": (doubled, "residual(x, u) must not change x or u in place"),
+    "changes u": (tripled, "residual(x, u) must not change x or u in place"),
+    "another constant": (lambda x, u, nu: u.value, "residual must be a function of (x, u), x, u"),
     "no u": (lambda x, u: x[:, 0], "does not depend on u"),
     "variable": (lambda x, u: u.d("z"), "u.d takes names of variables, ('x0', 'x1')"),
     "time": (lambda x, u: u.dt(), "u.dt() needs a time"),
@@ -106,12 +126,57 @@ SETTINGS = {
     "weights": ({"loss_weights": {"edge": 2.0}}, "loss_weights must name losses"),
     "negative weight": ({"loss_weights": {"dirichlet": -1}}, "must be numbers of at least 0"),
     "variables": ({"variables": ("x",)}, "variables must be 2 different names"),
+    "value": ({"conditions": [Dirichlet(None)]}, "a number or a function of x, got None"),
+    "values": (
+        {"conditions": [Dirichlet([1, 2, 3])]},
+        "a number or a function of x, got [1, 2, 3]",
+    ),
+    "weight": ({"loss_weights": {"dirichlet": "a"}}, "must be numbers of at least 0"),
+    "name of torch": ({"pde_params": {"keys": 1.0}}, "cannot have a constant called 'keys'"),
+    "name of x": ({"pde_params": {"x": 1.0}}, "residual must be a function of (x, u, x)"),
+    "unknown constant": ({"pde_params": {"nu": 1.0}}, "a function of (x, u, nu), x, u and"),
+    "long normals": ({"boundary": long_normals}, "must be unit vectors, one for each of the 200"),
+    "complex points": ({"domain": lambda n, g: torch.ones(n, 2) * 1j}, "they are complex"),
+    **{
+        f"square of {mode}": (
+            {
+                "residual": lambda x, u: u.laplacian() ** 2 - 1,
+                "derivatives": mode,
+                "n_directions": 1,
+            },
+            f"must be linear in u.laplacian() with derivatives='{mode}'",
+        )
+        for mode in ("sdgd", "hutchinson")
+    },
+    "mean lm": (
+        {"residual": lambda x, u: u.laplacian() + u.value.mean(), "lm_iter": 5},
+        "those of residual(x, u) change with the other points",
+    ),
+    "mean on the edge lm": (
+        {
+            "conditions": [Condition(lambda x, u, n: u.value - u.value.mean())],
+            "lm_iter": 5,
+        },
+        "change with the other points",
+    ),
     "constants": ({"pde_params": {"nu": "a"}}, "pde_params must map names to numbers"),
     "sampling": ({"sampling": "random"}, "The 'sampling' parameter"),
     "radius": ({"domain": SpaceTime(LINE), "sampling": "radius"}, "SpaceTime knows"),
     "width": ({"domain": LINE, "boundary": [[0.0, 1.0]]}, "must have 1 dimensions, got 2"),
     "widths": ({"hidden_layer_sizes": (4, 0)}, "hidden_layer_sizes must hold whole numbers"),
     "rate": ({"learning_rate": "cosine"}, "learning_rate_schedule"),
+    "ansatz of few": (
+        {"ansatz": lambda x, net: net[:, 0], "n_outputs": 2, "residual": lambda x, u: u[0].d(0)},
+        "must return the shape (n, 2) for n_outputs=2",
+    ),
+    "ansatz of many": (
+        {"ansatz": lambda x, net: torch.stack([net] * 3, 1)},
+        "must return the shape (n,) for n_outputs=1",
+    ),
+    "ansatz of pairs": (
+        {"ansatz": lambda x, net: x[:, :1] * net},
+        "A term of shape (n, 1) met one of shape (n,)",
+    ),
     "ansatz": ({"ansatz": lambda x, net: net[:5]}, "ansatz(x, net) must return"),
     "device": ({"device": "cuda:99"}, "is not available here"),
     "net_params": ({"net_params": {"lr": 1.0}}, "the parameter 'learning_rate' sets it"),
@@ -155,7 +220,8 @@ FITS = {
     "outside": (([[3.0, 0.0]],), "X must lie in the domain"),
     "width": (([[0.5]],), "must have 2 dimensions, got 1"),
     "y alone": ((None, [1.0]), "y needs X"),
-    "y of another length": (([[0.5, 0.0]], [1.0, 2.0]), "y must have the shape (1,)"),
+    "y of another length": (([[0.5, 0.0]], [1.0, 2.0]), "y must have the shape (1, 1) or (1,)"),
+    "y of one output": (([[0.5, 0.0]], [[1.0, 2.0]]), "y must have the shape (1, 1) or (1,), got"),
     "y not finite": (([[0.5, 0.0]], [np.nan]), "y must be finite"),
     "X not finite": (([[np.nan, 0.0]],), "must be finite"),
 }
@@ -188,5 +254,7 @@ def test_what_predict_is_given():
             solver.predict(X)
     with pytest.raises(ValueError, match="takes names of variables"):
         solver.predict_derivative([[0.5, 0.0]], ("y",))
+    with pytest.raises(ValueError, match=r"takes names of variables, .*, got 0\.5"):
+        solver.predict_derivative([[0.5, 0.0]], 0.5)
     with pytest.raises(ValueError, match="score with y needs X"):
         solver.score(None, [1.0])

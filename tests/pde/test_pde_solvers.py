@@ -1,9 +1,11 @@
 """The PDE solvers: they solve, and behave as scikit-learn's estimators do."""
 
+import itertools
 import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -20,6 +22,7 @@ from sklearn_metakan.pde import (
     Interval,
     KANPDESolver,
     MetaKANPDESolver,
+    Points,
     SpaceTime,
     problems,
 )
@@ -214,6 +217,60 @@ def test_an_interrupt_leaves_a_solver_that_is_fitted(epoch):
         model = solved(max_iter=500, lbfgs_iter=10, callbacks=[_Interrupts(epoch)])
     assert model.n_iter_ == 100 * (epoch - 1)
     assert np.isfinite(model.predict([[0.4]])).all()
+
+
+def test_an_interrupt_between_two_reports_counts_its_steps():
+    steps = itertools.count()
+
+    class After130(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            if next(steps) == 130:
+                raise KeyboardInterrupt
+
+    with pytest.warns(ConvergenceWarning, match="Interrupted after 130 steps"):
+        model = solved(max_iter=500, callbacks=[After130()])
+    assert model.n_iter_ == 130 and model.loss_terms_["step"].tolist() == [100, 130]
+    assert np.isfinite(model.loss_)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor, Points, pd.DataFrame])
+def test_points_as_domain_leave_the_boundary_to_another_sampler(kind):
+    inside = np.random.default_rng(0).uniform(0.05, 0.95, (60, 1))
+    model = KANPDESolver(
+        bump, domain=kind(inside), boundary=Interval(0, 1), conditions=[Dirichlet()],
+        max_iter=0, lbfgs_iter=200, **QUICK,
+    ).fit()  # fmt: skip
+    X = np.linspace(0, 1, 21)[:, None]
+    np.testing.assert_allclose(model.predict(X), exact_bump(X), atol=1e-2)
+    assert model.module_.input_scale.item() == pytest.approx(0.5)  # the grid reaches the boundary
+    model.fit([[0.5]], [0.125])  # observed where no point of the domain is
+    assert "data" in model.loss_terms_
+
+
+def test_columns_of_a_frame_are_taken_by_name():
+    def slope(x, u):
+        return u.d("a") - 1
+
+    settings = {"variables": ("a", "b"), "max_iter": 5} | QUICK
+    model = KANPDESolver(
+        slope, domain=Box([0, 0], [1, 1]), conditions=[Dirichlet(lambda x: x[:, 0])], **settings
+    ).fit()
+    X = np.random.default_rng(0).random((5, 2))
+    frame = pd.DataFrame({"b": X[:, 1], "a": X[:, 0]})
+    np.testing.assert_array_equal(model.predict(frame), model.predict(X))
+    assert model.score(frame, X[:, 0]) == model.score(X, X[:, 0])
+    with pytest.raises(ValueError, match=r"must have the columns \['a', 'b'\]"):
+        model.predict(frame.rename(columns={"a": "x"}))
+
+
+def test_read_only_points_give_no_warning():
+    X = np.linspace(0, 1, 5)[:, None]
+    X.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = solved()
+        assert np.isfinite(model.predict(X)).all()
+        model.fit(X, X[:, 0])
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_warning():
