@@ -1,6 +1,7 @@
 """Plots of learned edge functions."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-Edges = Sequence[tuple[int, int]]
+Edges = Sequence[tuple[int | str, int]]
 MAX_VALUES = 2**23  # edge values held at once while the edges are ranked
 COLUMNS = 4
 
@@ -97,7 +98,8 @@ class EdgeDisplay:
         layer : int, default=0
             0 is the layer of the inputs; -1 that of the outputs.
         edges : sequence of (input, output), optional
-            Edges to show, in this order. By default the most important ones.
+            Edges to show, in this order, by number; inputs of layer 0 also by the name of their
+            column, where fit saw names. By default the most important ones.
         max_edges : int, default=12
             How many to show when ``edges`` is None.
         n_points : int, default=200
@@ -121,7 +123,8 @@ class EdgeDisplay:
             rows = None if X is None else _layer_inputs(estimator, X, layers[:index], module)
             t = _curve_points(module, rows, n_points)
             spread = _spread(module, t if rows is None else rows)
-            chosen = _ranked(spread, max_edges) if edges is None else _checked(edges, spread)
+            names = _column_names(estimator, index)
+            chosen = _ranked(spread, max_edges) if edges is None else _checked(edges, spread, names)
             values = _edge_values(module, t, chosen)
         x = t.double().cpu().numpy()
         if index == 0:
@@ -183,12 +186,12 @@ def _layers(estimator: Any) -> list[KANLinear]:
 
 
 def _layer_index(layer: int, n_layers: int) -> int:
-    if not -n_layers <= layer < n_layers:
+    if not isinstance(layer, Integral) or not -n_layers <= layer < n_layers:
         raise ValueError(
-            f"layer must be between {-n_layers} and {n_layers - 1}, the network has {n_layers} "
-            f"layer(s); got {layer!r}."
+            f"layer must be a whole number between {-n_layers} and {n_layers - 1}, the network has "
+            f"{n_layers} layer(s); got {layer!r}."
         )
-    return layer % n_layers
+    return int(layer) % n_layers
 
 
 def _layer_inputs(
@@ -243,17 +246,28 @@ def _ranked(spread: NDArray[np.float64], max_edges: int) -> list[tuple[int, int]
     return [(int(i), int(o)) for i, o in zip(*np.unravel_index(order, spread.shape), strict=True)]
 
 
-def _checked(edges: Edges, spread: NDArray[np.float64]) -> list[tuple[int, int]]:
+def _checked(edges: Edges, spread: NDArray[np.float64], names: list[Any]) -> list[tuple[int, int]]:
     n_in, n_out = spread.shape
     if not len(edges):
         raise ValueError("edges must name at least one (input, output) pair, got none.")
-    for i, o in edges:
-        if not (0 <= i < n_in and 0 <= o < n_out):
+    chosen = []
+    for edge in edges:
+        pair: Any = list(edge) if np.ndim(edge) == 1 else [edge]
+        if pair and isinstance(pair[0], str) and pair[0] in names:
+            pair[0] = names.index(pair[0])
+        whole = len(pair) == 2 and all(isinstance(each, Integral) for each in pair)
+        if not (whole and 0 <= pair[0] < n_in and 0 <= pair[1] < n_out):
             raise ValueError(
                 f"edges must be (input, output) pairs with inputs below {n_in} and outputs below "
-                f"{n_out}; the layer has no edge ({i}, {o})."
+                f"{n_out}; the layer has no edge {edge!r}."
             )
-    return [(int(i), int(o)) for i, o in edges]
+        chosen.append((int(pair[0]), int(pair[1])))
+    return chosen
+
+
+def _column_names(estimator: Any, index: int) -> list[Any]:
+    """Of the inputs of layer 0; none where fit saw no names, or of other layers."""
+    return list(getattr(estimator, "feature_names_in_", [])) if index == 0 else []
 
 
 def _raw_units(estimator: Any, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -262,12 +276,10 @@ def _raw_units(estimator: Any, x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _labels(estimator: Any, chosen: list[tuple[int, int]], index: int, n_layers: int) -> list[str]:
-    names = getattr(estimator, "feature_names_in_", None) if index == 0 else None
+    names = _column_names(estimator, index)
     source = "input" if index == 0 else "unit"
     target = "output" if index == n_layers - 1 else "unit"
-    return [
-        f"{source + ' ' + str(i) if names is None else names[i]} → {target} {o}" for i, o in chosen
-    ]
+    return [f"{source + ' ' + str(i) if not names else names[i]} → {target} {o}" for i, o in chosen]
 
 
 def _edge_axes(ax: "Axes | Iterable[Axes] | None", n_edges: int) -> "list[Axes]":

@@ -46,6 +46,12 @@ def test_curves_span_the_rows(additive):
     np.testing.assert_allclose(display.inputs[[0, -1]], [FRAME.min(), FRAME.max()])
 
 
+def test_inputs_by_the_name_of_their_column(additive):
+    display = EdgeDisplay.from_estimator(additive, edges=[("height", 0), (0, 0)])
+    assert display.edges == [(1, 0), (0, 0)]
+    assert display.labels == ["height → output 0", "age → output 0"]
+
+
 def test_most_important_edges_come_first():
     network = KAN([3, 4, 2])
     every, some = (EdgeDisplay.from_estimator(network, max_edges=n) for n in (12, 5))
@@ -76,8 +82,12 @@ def test_one_axes_is_divided(additive):
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        ({"layer": 1}, "layer must be between -1 and 0"),
+        ({"layer": 1}, "layer must be a whole number between -1 and 0"),
+        ({"layer": 0.5}, "layer must be a whole number between -1 and 0"),
         ({"edges": []}, "at least one"),
+        ({"edges": (0, 1)}, r"edges must be \(input, output\) pairs"),
+        ({"edges": [("a", 0)]}, r"no edge \('a', 0\)"),
+        ({"edges": [(0.5, 0)]}, r"no edge \(0.5, 0\)"),
         ({"edges": [(0, 5)]}, r"no edge \(0, 5\)"),
         ({"max_edges": 0}, "max_edges"),
         ({"ax": []}, "one Axes for each of the 2 edges"),
