@@ -1,8 +1,8 @@
 """B-splines of any degree on uniform or per-input knots, with the base function silu."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Self, get_args
 
 import numpy as np
 import torch
@@ -16,8 +16,15 @@ from sklearn_metakan.basis._base import (
     Located,
     check_inside,
     flat_beyond,
+    full_precision,
 )
-from sklearn_metakan.basis._knots import cell_polynomials, check_finer, extend, split_cells
+from sklearn_metakan.basis._knots import (
+    cell_polynomials,
+    check_finer,
+    extend,
+    split_cells,
+    uniform_cell,
+)
 from sklearn_metakan.basis._silu import silu
 from sklearn_metakan.basis._truncated import TruncatedPowers, spans
 
@@ -60,7 +67,7 @@ class BSplineBasis(Located[_Place], Basis):
         then silu alone; the value at the end; a ValueError.
     dtype : torch.dtype, default: torch's default
         Of the knots. Name float64 here rather than cast later: casting cannot bring back
-        digits.
+        their digits.
 
     Shape
     -----
@@ -129,12 +136,20 @@ class BSplineBasis(Located[_Place], Basis):
                 f"got {knots[row].tolist()} in row {row}."
             )
         if self.uniform:  # all cells alike: (1, k + 1, k + 1)
-            table = cell_polynomials(np.arange(2.0)[None], self.degree)[:, self.degree]
+            table = uniform_cell(self.degree)[None]
         else:
             table = cell_polynomials(knots, self.degree)
         breaks = extend(knots, self.degree)
         self.register_buffer("breaks", torch.tensor(breaks, dtype=dtype))
         self.register_buffer("polynomials", torch.tensor(table, dtype=dtype))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """In another dtype the polynomials of uniform cells, the same for all knots, are new."""
+        before = self.polynomials.dtype
+        super()._apply(fn, recurse)
+        if self.uniform and self.polynomials.dtype != before:
+            self.polynomials = self.polynomials.new_tensor(uniform_cell(self.degree)[None])
+        return self
 
     @property
     def domain(self) -> Tensor:
@@ -207,9 +222,7 @@ class BSplineBasis(Located[_Place], Basis):
     def _base(self, place: _Place, derivative: int) -> Tensor:
         """silu or its derivative, continued outside the grid like the splines."""
         x = place.x
-        if self.extrapolation == "base":
-            return silu(x, derivative)
-        if place.beyond is None:
+        if self.extrapolation == "base" or place.beyond is None:
             return silu(x, derivative)
         inside = x.clamp(place.low, place.high)
         base = silu(inside, derivative)
@@ -261,9 +274,9 @@ class BSplineBasis(Located[_Place], Basis):
         powers = self._powers(place, derivative)
         if self.uniform and place.width.numel() == 1:
             table = table[0] / place.width**derivative if derivative else table[0]
-            return table @ powers
+            return _multiply(table, powers)
         if self.uniform:
-            splines = table[0] @ powers
+            splines = _multiply(table[0], powers)
         else:
             splines = self._own_polynomials(table, place.cell, powers)
         if derivative:
@@ -318,6 +331,12 @@ class BSplineBasis(Located[_Place], Basis):
             for r in range(self.degree, 0, -1):  # downwards: the row below is still u^(r - 1)
                 rows[r].addcmul_(beyond.view(-1), rows[r - 1], value=r)
         return powers
+
+
+def _multiply(table: Tensor, powers: Tensor) -> Tensor:
+    """A product that autocast does not round: derivatives would lose their digits."""
+    with full_precision(powers):
+        return table @ powers
 
 
 def _count_below(x: Tensor, knots: Tensor) -> Tensor:

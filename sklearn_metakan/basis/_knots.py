@@ -137,3 +137,8 @@ def cell_polynomials(knots: Array, degree: int) -> Array:
                     lower[:, :, a], (t[:, i + d + 1] - origin) / span, -width / span
                 )
     return table
+
+
+def uniform_cell(degree: int) -> Array:
+    """Of uniform knots, where all cells are alike: (k + 1, k + 1), spline a and powers of u."""
+    return cell_polynomials(np.arange(2.0)[None], degree)[0, degree]

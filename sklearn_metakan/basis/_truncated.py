@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis._base import Located, check_inside, flat_beyond
-from sklearn_metakan.basis._knots import Array, cell_polynomials
+from sklearn_metakan.basis._knots import Array, uniform_cell
 from sklearn_metakan.basis._silu import silu
 
 LARGEST_POWER = 16  # v^k at the ends of the grid; in float32 splines are exact to some 1e-6
@@ -194,7 +194,7 @@ def _centre(grid_size: int) -> int:
 def _matrix(grid_size: int, degree: int, with_tails: bool) -> Array:
     """S (phi, C) with B = S^T phi, silu first on both sides; the last phi are the tails."""
     k, centre = degree, _centre(grid_size)
-    cell = cell_polynomials(np.arange(2.0)[None], k)[0, k]  # spline a of a cell, powers of u
+    cell = uniform_cell(k)  # spline a, powers of u
     leading = np.zeros((grid_size, grid_size + k))  # coefficient of u^k, cell by cell
     for c in range(grid_size):
         leading[c, c : c + k + 1] = cell[:, k]

@@ -48,8 +48,11 @@ class Layout(NamedTuple):
 
 
 def as_array(X: Any) -> Any:
-    """Nested lists and tensors of more than two axes as an array; all else as it is."""
-    if isinstance(X, Tensor) and X.ndim > 2:
+    """Tensors of two axes or more and lists of more than two as an array; all else as it is.
+
+    Validation would take the dtype of a tensor for none, and make float64 of it.
+    """
+    if isinstance(X, Tensor) and X.ndim > 1:
         return X.detach().cpu().numpy()
     if isinstance(X, list | tuple):
         with suppress(ValueError, TypeError):  # ragged; validate_data says so

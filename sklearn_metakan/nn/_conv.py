@@ -1,7 +1,9 @@
 """The one convolution of univariate functions, in one, two and three dimensions."""
 
+from collections.abc import Iterable
 from math import prod
-from typing import ClassVar, Literal
+from numbers import Integral
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +28,7 @@ class _KANConv(KANLayer):
         source: Source | None = None,
         *,
         stride: Sides = 1,
-        padding: Sides | Literal["same"] = 0,
+        padding: Sides | Literal["same", "valid"] = 0,
         dilation: Sides = 1,
         groups: int = 1,
         bias: bool = False,
@@ -37,10 +39,11 @@ class _KANConv(KANLayer):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        if not _is_whole(groups) or groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(
-                "groups must be at least 1 and divide in_channels and out_channels, got "
-                f"groups={groups} with {in_channels} and {out_channels} channels."
+                "groups must be a whole number of at least 1 that divides in_channels and "
+                f"out_channels, got groups={groups!r} with {in_channels} and {out_channels} "
+                "channels."
             )
         kernel_size = self._sides("kernel_size", kernel_size, 1)
         super().__init__(
@@ -58,21 +61,25 @@ class _KANConv(KANLayer):
         self.kernel_size = kernel_size
         self.stride = self._sides("stride", stride, 1)
         self.dilation = self._sides("dilation", dilation, 1)
-        if padding == "same":
-            padding = self._same_padding()
-        assert not isinstance(padding, str)
-        self.padding = self._sides("padding", padding, 0)
+        self.padding = self._pixels_of_padding(padding)
         if init is not None:
             self.reset_parameters(generator, init)
 
     def _sides(self, name: str, sides: Sides, least: int) -> tuple[int, ...]:
         n = self.n_dimensions
-        sides = (sides,) * n if isinstance(sides, int) else tuple(sides)
-        if len(sides) != n or min(sides) < least:
+        each = tuple(sides) if isinstance(sides, Iterable) else (sides,) * n
+        if len(each) != n or not all(map(_is_whole, each)) or min(each) < least:
             raise ValueError(
-                f"{name} must be a whole number of at least {least}, or {n} of them, got {sides}."
+                f"{name} must be a whole number of at least {least}, or {n} of them, got {sides!r}."
             )
-        return sides
+        return tuple(map(int, each))
+
+    def _pixels_of_padding(self, padding: Sides | str) -> tuple[int, ...]:
+        if not isinstance(padding, str):
+            return self._sides("padding", padding, 0)
+        if padding not in ("same", "valid"):
+            raise ValueError(f"padding must be numbers, 'same' or 'valid', got {padding!r}.")
+        return self._same_padding() if padding == "same" else (0,) * self.n_dimensions
 
     def _same_padding(self) -> tuple[int, ...]:
         reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
@@ -116,6 +123,10 @@ class _KANConv(KANLayer):
         return y if self.bias is None else y + self.bias.view(-1, *[1] * self.n_dimensions)
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 class KANConv1d(_KANConv):
     """``KANConv2d`` for sequences: (n, in_channels, length) -> (n, out_channels, length')."""
 
@@ -146,8 +157,8 @@ class KANConv2d(_KANConv):
         Of in_features ``(in_channels, *kernel_size)`` and out_features
         ``out_channels // groups``.
     stride, dilation : int or tuple of int, default=1
-    padding : int, tuple of int or "same", default=0
-        On both ends of a side; "same" keeps the size of the image.
+    padding : int, tuple of int, "same" or "valid", default=0
+        On both ends of a side; "same" keeps the size of the image, "valid" is 0.
     groups : int, default=1
         Channels are split into so many groups; an output sums over its own alone.
     bias : bool, default=False

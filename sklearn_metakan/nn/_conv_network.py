@@ -1,6 +1,6 @@
 """Networks for images: convolutions of univariate functions, pooling, a linear head."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from itertools import pairwise
 from math import prod
@@ -231,7 +231,7 @@ class ConvKAN(KANNetwork):
 
 def spread_strides(strides: int | Sequence[int], n_layers: int) -> tuple[int, ...]:
     """One stride for each layer."""
-    each = (strides,) * n_layers if isinstance(strides, int) else tuple(strides)
+    each = tuple(strides) if isinstance(strides, Iterable) else (strides,) * n_layers
     if len(each) != n_layers or min(each, default=1) < 1:
         raise ValueError(
             "strides must be a whole number of at least 1, or one for each of the "
@@ -278,10 +278,23 @@ def _check_sizes(norm: str | None, sizes: Sequence[tuple[int, ...]]) -> None:
         )
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """torch's, with another message where a batch holds a single number for each channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:
+            raise ValueError(
+                "norm='batch' needs more than one number for each channel, but a batch holds one "
+                "image, which with these strides shrinks to 1 x 1. Choose a batch_size that leaves "
+                "no single image over, smaller strides, or norm='layer'."
+            )
+        return super().forward(x)
+
+
 def _norm(norm: str | None, channels: int, dtype: torch.dtype | None) -> nn.Module:
     match norm:
         case "batch":
-            return nn.BatchNorm2d(channels, dtype=dtype)
+            return BatchNorm(channels, dtype=dtype)
         case "instance":
             return nn.InstanceNorm2d(channels, affine=True, dtype=dtype)
         case "layer":

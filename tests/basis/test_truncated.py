@@ -144,6 +144,18 @@ def test_a_grid_far_from_zero_keeps_its_digits():
     assert (got - want).abs().max() / want.abs().max() < 2e-5
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_layer_cast_to_double_computes_in_double(dtype):
+    source = MetaCoefficients(3, 4, MetaLearner(2, 0, 9, dtype=dtype), dtype=dtype)
+    layer = KANLinear(3, 4, BSplineBasis(3, dtype=dtype), source, dtype=dtype).double()
+    assert torch.equal(layer.basis.polynomials, BSplineBasis(3, dtype=torch.float64).polynomials)
+    found = []
+    for backend in ("reference", "blocked"):
+        layer.backend = backend
+        found.append(layer(draw(300, 3)))
+    torch.testing.assert_close(*found, rtol=0, atol=1e-14 * found[0].abs().max().item())
+
+
 def test_the_default_device_does_not_matter():
     layer = KANLinear(3, 2, source=MetaCoefficients(3, 2, MetaLearner(2, 0, 9)), backend="blocked")
     x = draw(4, 3).float()

@@ -216,6 +216,17 @@ def test_fitting_one_dtype_and_predicting_the_other():
         fit(early_stopping=True).fit(GREY, LABELS, X_val=floats, y_val=LABELS)
 
 
+@pytest.mark.parametrize("shape", [(24, 1, 6, 5), (24, 6, 5), (24, 30)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_tensors_keep_their_dtype(shape, dtype):
+    X = GREY.reshape(shape).astype(dtype)
+    expected = fit(X=X, image_shape=(6, 5)).predict_proba(X)
+    model = fit(X=torch.tensor(X), image_shape=(6, 5))
+    assert model._data_dtype == dtype
+    for other in (torch.tensor(X), X):
+        np.testing.assert_array_equal(model.predict_proba(other), expected)
+
+
 @pytest.mark.parametrize("kind", ["auto", "minmax", "standard", None])
 def test_every_channel_is_scaled_by_itself(kind):
     images = RNG.normal(size=(50, 2, 4, 3)) * [[[3.0]], [[0.1]]] + [[[7.0]], [[-2.0]]]
@@ -312,6 +323,13 @@ def test_norms_by_name(norm):
     model = fit(norm=norm, hidden_channels=(3, 4))
     one_by_one = np.concatenate([model.predict_proba(image[None]) for image in GREY])
     np.testing.assert_allclose(one_by_one, model.predict_proba(GREY), rtol=1e-3, atol=1e-5)
+
+
+def test_a_last_batch_of_one_image_under_batch_norm():
+    options = {"norm": "batch", "strides": 6}
+    fit(batch_size=24, **options)
+    with pytest.raises(ValueError, match=r"norm='batch'.*one image.*batch_size.*norm='layer'"):
+        fit(batch_size=23, **options)
 
 
 @pytest.mark.filterwarnings("ignore:Interrupted after 0")

@@ -4,6 +4,7 @@ from itertools import product
 from math import prod
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -385,17 +386,31 @@ def test_parameters():
     [
         ({"groups": 3}, "groups"),
         ({"groups": 0}, "groups"),
+        ({"groups": 2.0}, "groups must be a whole number.*got groups=2.0"),
+        ({"groups": True}, "got groups=True"),
         ({"kernel_size": 0}, "kernel_size"),
+        ({"kernel_size": True}, "kernel_size must be a whole number.*got True"),
+        ({"kernel_size": (3, 2.0)}, r"kernel_size must be a whole number.*got \(3, 2.0\)"),
+        ({"dilation": None}, "dilation must be a whole number.*got None"),
         ({"stride": (1, 2, 3)}, "stride"),
         ({"padding": -1}, "padding"),
         ({"padding": "same", "stride": 2}, "same"),
         ({"padding": "same", "kernel_size": 2}, "same"),
+        ({"padding": "full"}, "padding must be numbers, 'same' or 'valid', got 'full'"),
         ({"source": DirectCoefficients(36, 8, 9)}, "source"),
     ],
 )
 def test_wrong_settings(options, word):
     with pytest.raises(ValueError, match=word):
         KANConv2d(4, 8, **{"kernel_size": 3} | options)
+
+
+def test_numbers_of_numpy_and_names_of_padding():
+    layer = KANConv2d(4, 8, np.int64(3), stride=np.array([1, 2]), groups=np.int32(2))
+    assert (layer.kernel_size, layer.stride) == ((3, 3), (1, 2))
+    assert layer(torch.zeros(1, 4, 5, 5)).shape == (1, 8, 3, 2)
+    assert KANConv2d(4, 8, 3, padding="valid").padding == (0, 0)
+    assert KANConv2d(4, 8, (3, 5), padding="same").padding == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,21 @@ def test_wrong_settings(options, word):
         ConvKAN(**settings)
 
 
+@pytest.mark.parametrize("norm_order", ["after", "before"])
+def test_batch_norm_of_a_single_number(norm_order):
+    network = build((2, 4, 4), (3, 3), strides=(4, 1), norm="batch", norm_order=norm_order)
+    network.train()
+    network(draw(2, (2, 4, 4)))
+    with pytest.raises(ValueError, match=r"norm='batch'.*one image.*1 x 1.*batch_size.*'layer'"):
+        network(draw(1, (2, 4, 4)))
+    network.eval()
+    network(draw(1, (2, 4, 4)))
+
+
+def test_strides_of_numpy():
+    assert build((2, 8, 8), strides=np.int64(2)).sizes == [(8, 8), (4, 4), (2, 2)]
+
+
 # --- augmentation ---------------------------------------------------------------------
 
 

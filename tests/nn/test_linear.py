@@ -14,6 +14,9 @@ from sklearn_metakan.nn import (
     build_network,
 )
 
+each_backend = pytest.mark.parametrize("backend", ["reference", "blocked"])
+few_sources = pytest.mark.parametrize("source", ["direct", "sin_1", "linear_2"], indirect=True)
+
 
 def build(options, n_in=4, n_out=3, **more):
     network = build_network([n_in, n_out], dtype=torch.float64, **options, **more)
@@ -72,6 +75,34 @@ def test_dtype_is_kept(source, dtype):
     floats = [t for t in layer.state_dict().values() if t.is_floating_point()]
     assert {t.dtype for t in floats} == {dtype}
     assert layer(torch.zeros(2, 4, dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own, where a graph breaks
+@each_backend
+@few_sources
+def test_compiled_by_torch(source, backend):
+    layer = build(source, backend=backend)
+    x = draw(9, 4).requires_grad_()
+    found = []
+    torch._dynamo.reset()
+    for call in (torch.compile(layer, backend="aot_eager"), layer):
+        y = call(x)
+        found.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+    for got, expected in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@each_backend
+@few_sources
+def test_exported_by_torch(source, backend):
+    """Bases other than splines."""
+    layer = build(source, backend=backend, basis="rbf")
+    x = draw(9, 4)
+    exported = torch.export.export(layer, (torch.zeros_like(x),)).module()
+    torch.testing.assert_close(exported(x), layer(x))
 
 
 def test_default_is_a_direct_spline_layer_without_bias():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
+from sklearn_metakan.pde import Dirichlet, Interval, KANPDESolver
 from sklearn_metakan.training._execution import (
     Execution,
     choose_device,
@@ -117,6 +118,25 @@ def test_every_precision_fits_and_predicts_in_the_dtype_of_the_data(estimator, p
     # Training amplifies rounding; these are bounds on what a user would notice.
     assert np.abs(outputs - expected).max() < (0.3 if precision == "bf16" else 0.02)
     assert model.score(table, Y) > reference.score(X, Y) - 0.1
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "tf32", "bf16"])
+def test_derivatives_in_every_precision(precision):
+    def solve(precision):
+        return KANPDESolver(
+            lambda x, u: u.d(0, 0) + 1,
+            domain=Interval(0, 1),
+            conditions=[Dirichlet(0.0)],
+            hidden_layer_sizes=(5,),
+            max_iter=5,
+            n_interior=100,
+            random_state=0,
+            device="cpu",
+            precision=precision,
+        ).fit()
+
+    expected, got = solve("float64"), solve(precision)
+    np.testing.assert_allclose(got.loss_curve_, expected.loss_curve_, rtol=0.05)
 
 
 def test_bf16_rounds_and_full_precision_does_not():
