@@ -215,12 +215,22 @@ def _gradients(
     return [x_grad, dictionary_grad, weights_grad, *products_grad]
 
 
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """``total += a b``, of matrices or batches; inside autocast factors have other types."""
+    if a.dtype != b.dtype or a.dtype != total.dtype:
+        total.add_(a @ b)
+    elif total.ndim == 2:
+        total.addmm_(a, b)
+    else:
+        total.baddbmm_(a, b)
+
+
 def _from_value(
     grad: Tensor, features: Tensor, weights: Tensor, weights_grad: Tensor | None
 ) -> Tensor:
     """The way back of ``F V``, (b, out) -> (b, in, C); adds to the weights' gradient."""
     if weights_grad is not None:
-        weights_grad.flatten(0, 1).addmm_(features.flatten(1).T, grad)
+        _add_product(weights_grad.flatten(0, 1), features.flatten(1).T, grad)
     return (grad @ weights.flatten(0, 1).T).unflatten(1, weights.shape[:2])
 
 
@@ -230,7 +240,7 @@ def _from_few(
     """The way back of ``(F * P_k) V`` for each channel: grad (b, K, out), part (b, K, in)."""
     if weights_grad is not None:
         scaled = (features[:, None] * part[..., None]).flatten(2).flatten(0, 1)
-        weights_grad.flatten(0, 1).addmm_(scaled.T, grad.flatten(0, 1))
+        _add_product(weights_grad.flatten(0, 1), scaled.T, grad.flatten(0, 1))
     scaled_grad = (grad @ weights.flatten(0, 1).T).unflatten(2, weights.shape[:2])
     part_grad = (scaled_grad * features[:, None]).sum(-1)
     return part_grad, (scaled_grad * part[..., None]).sum(1)
@@ -243,5 +253,5 @@ def _from_many(
     part_grad = grad @ _jacobian(features, weights).transpose(1, 2)
     by_input = (part.transpose(1, 2) @ grad).transpose(0, 1)  # of Phi: (in, b, out)
     if weights_grad is not None:
-        weights_grad.baddbmm_(features.permute(1, 2, 0), by_input)
+        _add_product(weights_grad, features.permute(1, 2, 0), by_input)
     return part_grad, (by_input @ weights.transpose(1, 2)).transpose(0, 1)

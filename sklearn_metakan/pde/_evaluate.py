@@ -16,6 +16,11 @@ DEFAULT_MEMORY = 64.0  # MiB
 _COPIES = 4  # of a row's channels that are alive at a time
 
 
+def plain_tensor(array: NDArray[Any]) -> Tensor:
+    """A copy: torch takes neither arrays that run backwards nor, silently, read-only ones."""
+    return torch.from_numpy(np.array(array, order="C"))
+
+
 def evaluate(
     physics: Physics,
     x: Any,
@@ -35,7 +40,7 @@ def evaluate(
     found: dict[int, NDArray[Any]] = {}
 
     def compute(chunk: slice) -> None:
-        points = torch.tensor(x[chunk], device=execution.device, dtype=execution.dtype)
+        points = plain_tensor(x[chunk]).to(execution.device, execution.dtype)
         found[chunk.start] = quantity(points).double().cpu().numpy()
 
     with torch.no_grad(), execution.active():

@@ -54,8 +54,12 @@ class Problem:
         low, high = self.bounds.T
         half = (high - low) / 2
         generator = torch.Generator().manual_seed(0)
-        points = self.domain.sample(_SEEN, generator, method=method, dtype=torch.float64)
-        far = np.quantile(np.abs(points.cpu().numpy() - (low + high) / 2), _MOST, axis=0)
+        wide: Any = {"method": method, "dtype": torch.float64}
+        seen = [self.domain.sample(_SEEN, generator, **wide)]
+        if not self.domain.knows_inside and self.boundary is not self.domain:
+            seen.append(self.boundary.sample_boundary(_SEEN, generator, dtype=torch.float64)[0])
+        away = [np.abs(points.cpu().numpy() - (low + high) / 2) for points in seen]
+        far = np.max([np.quantile(each, _MOST, axis=0) for each in away], axis=0)
         return np.where((far > 0) & (far < _NEARLY_ALL * half), far, half)
 
     def causal(self, epsilon: float | None) -> tuple[float, float, float] | None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sklearn_metakan.pde._checks import check_conditions, check_least_squares, check_physics
 from sklearn_metakan.pde._collocation import Collocation, Counts, Steps
-from sklearn_metakan.pde._evaluate import RelativeError
+from sklearn_metakan.pde._evaluate import RelativeError, plain_tensor
 from sklearn_metakan.pde._levenberg_marquardt import LevenbergMarquardt
 from sklearn_metakan.pde._net import REPORT, PDENet, PDEProgress
 from sklearn_metakan.pde._parameters import SOLVER_CONSTRAINTS, check_settings
@@ -236,7 +236,7 @@ class TrainedSolver(BaseKANEstimator):
         return "radius" if self.sampling == "radius" else "uniform"
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
-        return torch.as_tensor(array).to(self._execution.device, self._execution.dtype)
+        return plain_tensor(array).to(self._execution.device, self._execution.dtype)
 
     def _record(self) -> None:
         """What fit leaves behind to look at."""

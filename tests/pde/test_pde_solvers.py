@@ -263,6 +263,21 @@ def test_columns_of_a_frame_are_taken_by_name():
         model.predict(frame.rename(columns={"a": "x"}))
 
 
+@both
+@pytest.mark.parametrize("precision", ["float64", "float32", "tf32", "bf16", "auto"])
+@pytest.mark.parametrize("d", [1, 2, 4])
+def test_every_precision_trains_with_derivatives(solver, precision, d):
+    def residual(x, u):
+        return u.laplacian() + 1
+
+    def loss(**more):
+        settings = QUICK | {"max_iter": 60} | more
+        model = solver(residual, domain=Ball([0.0] * d), conditions=[Dirichlet()], **settings)
+        return model.fit().loss_
+
+    assert loss(precision=precision) == pytest.approx(loss(), rel=0.1)
+
+
 def test_read_only_points_give_no_warning():
     X = np.linspace(0, 1, 5)[:, None]
     X.setflags(write=False)
