@@ -77,6 +77,7 @@ class KANNet(NeuralNet):
         """Train the initialised module for ``max_epochs`` more epochs."""
         self.validation_, self.interrupted_ = validation, False
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
+        self._check_monitors()
         self.captured_ = self._captured(data)
         remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
         try:
@@ -86,6 +87,19 @@ class KANNet(NeuralNet):
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
             self.captured_ = None
+
+    def _monitors(self) -> list[tuple[str, str]]:
+        """The names of callbacks that watch a number of the history, and of these numbers."""
+        found = [(name, getattr(callback, "monitor", None)) for name, callback in self.callbacks_]
+        return [(name, monitor) for name, monitor in found if isinstance(monitor, str)]
+
+    def _check_monitors(self) -> None:
+        for name, monitor in self._monitors():
+            if monitor.startswith("valid_") and self.validation_ is None:
+                raise ValueError(
+                    f"The callback {name!r} watches {monitor!r}, but no rows are held out. Set "
+                    "early_stopping=True, pass X_val to fit, or give it monitor='train_loss'."
+                )
 
     def _captured(self, data: Any) -> CapturedStep | None:
         """What is to capture the steps on these data, if they are captured."""
@@ -164,6 +178,10 @@ class KANNet(NeuralNet):
             found["score"] = self.score(data.y, torch.cat(outputs), data.weight)
         for name, value in found.items():  # both or, after an interrupt, none
             self.history.record(f"{prefix}_{name}", value)
+        best = f"{prefix}_loss_best"
+        if any(monitor == best for _, monitor in self._monitors()):
+            losses = [row[f"{prefix}_loss"] for row in self.history]
+            self.history.record(best, losses[-1] <= min(losses))
 
     @property
     def eager_step(self) -> Callable[[Batch], dict[str, Any]]:

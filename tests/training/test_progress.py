@@ -6,8 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, GradientNormClipping
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 
@@ -233,6 +234,25 @@ def test_skorch_s_early_stopping_may_watch_the_validation_rows():
         warnings.simplefilter("error")
         model = KANRegressor(**settings, callbacks=[stop]).fit(X, Y, X_val=X[:20], y_val=Y[:20])
     assert model.n_iter_ < 60
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_skorch_s_checkpoint_saves_the_best_parameters(tmp_path, split):
+    best = Checkpoint(dirname=tmp_path, monitor=f"{split}_loss_best", f_history=None)
+    settings = SMALL | {"max_iter": 12, "early_stopping": True, "n_iter_no_change": 100}
+    model = KANRegressor(**settings, callbacks=[best]).fit(X, Y)
+    saved = torch.load(tmp_path / "params.pt")
+    assert saved.keys() == model.module_.state_dict().keys()
+    losses = [row[f"{split}_loss"] for row in model.net_.history]
+    flags = [row[f"{split}_loss_best"] for row in model.net_.history]
+    assert flags == [loss <= min(losses[: i + 1]) for i, loss in enumerate(losses)]
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping, Checkpoint])
+def test_a_callback_that_watches_rows_which_are_not_held_out(callback):
+    model = KANRegressor(**SMALL, early_stopping=False, callbacks=[callback])
+    with pytest.raises(ValueError, match=r"'\w+' watches 'valid_loss\w*', but no rows are held"):
+        model.fit(X, Y)
 
 
 def test_callbacks_come_as_objects_classes_or_named_pairs():
