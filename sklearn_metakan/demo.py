@@ -34,6 +34,7 @@ from tqdm import tqdm
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 
 N_FOLDS = 5
+MIN_ROWS = 2 * N_FOLDS  # R2 needs two rows in each fold
 MAX_CLASSES = 10  # an integer target with at most so many values is a class label
 MAX_CATEGORIES = 20  # one-hot columns a categorical column may become
 MAX_EDGES = 12
@@ -143,6 +144,11 @@ def plain_types(X: pd.DataFrame) -> pd.DataFrame:
 
 def usable_rows(X: pd.DataFrame, y: pd.Series, classify: bool) -> tuple[pd.DataFrame, pd.Series]:
     """Leave out classes too rare for every fold to have one; refuse what cannot be learnt."""
+    if len(y) < MIN_ROWS:
+        raise SystemExit(
+            f"Target {y.name!r} has {len(y)} rows; {N_FOLDS}-fold cross-validation needs at least "
+            f"{MIN_ROWS}."
+        )
     if classify:
         y = y.astype(str).astype(object)
         rare = y.map(y.value_counts()) < N_FOLDS

@@ -1,5 +1,7 @@
 """The demo reads anybody's table and says why where it cannot."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,13 +90,35 @@ def test_missing_files_and_columns_are_named(table, capsys):
     ("target", "more", "rule"),
     [
         ("same", [], "at least two values"),
-        ("nothing", [], "at least two values"),
+        ("nothing", [], "'nothing' has 0 rows"),
         ("class", ["--task", "regression"], "regression needs numbers"),
     ],
 )
 def test_targets_that_cannot_be_learnt(table, target, more, rule):
     with pytest.raises(SystemExit, match=rule):
         run(table, target, *more)
+
+
+@pytest.mark.parametrize("target", ["y", "class"])
+@pytest.mark.parametrize("n", [5, 9])
+def test_tables_too_short_to_be_compared_on(tmp_path, target, n):
+    path = tmp_path / "short.csv"
+    FRAME.dropna(subset=["y"]).head(n).to_csv(path, index=False)
+    with pytest.raises(SystemExit, match=f"{target!r} has {n} rows.*at least 10"):
+        run(path, target)
+
+
+def test_the_shortest_table_gets_scores(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "make_models", lambda classify: {"Short": MetaKANRegressor(**SHORT)})
+    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    path = tmp_path / "short.csv"
+    FRAME[["limit", "y"]].dropna().head(10).to_csv(path, index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(path, "y")
+    said = capsys.readouterr().out
+    assert "10 rows" in said
+    assert "nan" not in said
 
 
 @pytest.mark.parametrize(

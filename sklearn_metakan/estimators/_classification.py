@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 
 from sklearn_metakan.estimators._estimator import DataEstimator
+from sklearn_metakan.estimators._rows import Rows, count_held_out
 from sklearn_metakan.estimators._to_torch import Probabilities
-from sklearn_metakan.estimators._validation import is_stochastic
+from sklearn_metakan.estimators._validation import check_classes, is_stochastic
 from sklearn_metakan.training import weighted_accuracy
 
 
@@ -68,6 +69,8 @@ class Classification(ClassifierMixin, DataEstimator):
     def _encode_target(self, y: NDArray[Any], reset: bool, classes: Any = None) -> NDArray[Any]:
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
+        if classes is not None:
+            check_classes(classes)
         declared = np.unique(y if classes is None else classes)
         if not reset and classes is not None and not np.array_equal(declared, self.classes_):
             raise ValueError(
@@ -101,13 +104,26 @@ class Classification(ClassifierMixin, DataEstimator):
                         "class_weight must hold finite numbers of at least 0, got "
                         f"{factor!r} for class {label!r}."
                     )
-        by_class = compute_sample_weight(self.class_weight, self.classes_[y])
-        return by_class if weight is None else by_class * weight
+            names = self.classes_  # all of them: these rows may lack some
+            factors = compute_class_weight(self.class_weight, classes=names, y=names)
+        else:
+            totals = np.bincount(y, weight)
+            factors = np.divide(1.0, totals, out=np.zeros(len(totals)), where=totals > 0)
+        return factors[y] if weight is None else factors[y] * weight
 
-    def _stratify_by(self, y: NDArray[Any], held_out: int) -> NDArray[Any] | None:
-        counts = np.bincount(y)
-        enough = counts[counts > 0].min() >= 2 and held_out >= np.count_nonzero(counts)
-        return y if enough else None
+    def _hold_out(self, rows: Rows, seed: int) -> tuple[Rows, Rows]:
+        """Stratified where each side has room for every class; a class of one row is trained on."""
+        counts, fraction = np.bincount(rows.y), self.validation_fraction
+        single = counts[rows.y] == 1
+        if np.count_nonzero(~single) < 2:
+            return super()._hold_out(rows, seed)
+        (alone,), (others,) = np.nonzero(single), np.nonzero(~single)
+        y, n = rows.y[others], len(others)
+        held_out = count_held_out(n, fraction)
+        enough = min(held_out, n - held_out) >= np.count_nonzero(counts > 1)
+        # Positions in place of inputs.
+        train, valid = Rows(others, y, None).hold_out(fraction, seed, y if enough else None)
+        return rows.take(np.concatenate([alone, train.X])), rows.take(valid.X)
 
     def _scale_target(self, y: NDArray[Any]) -> NDArray[Any]:
         return y[:, None].astype(np.float64) if self._n_network_outputs == 1 else y
@@ -137,7 +153,8 @@ class Classification(ClassifierMixin, DataEstimator):
         """One pass over these rows, with a constant learning rate.
 
         The first call fixes classes, scaling and knots; give it rows typical of all. Pickles
-        hold no optimiser: a loaded copy goes on with a fresh one.
+        hold no optimiser: a loaded copy goes on with a fresh one. ``class_weight`` must not be
+        "balanced", which these rows alone cannot tell.
 
         Parameters
         ----------
@@ -151,4 +168,11 @@ class Classification(ClassifierMixin, DataEstimator):
         -------
         self
         """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not supported by partial_fit, which does not know how "
+                "frequent the classes will be. Pass a dict of their weights, such as "
+                "dict(zip(classes, compute_class_weight('balanced', classes=classes, y=y))), of "
+                "all of y or a sample of it."
+            )
         return self._partial_fit(X, y, sample_weight, classes=classes)

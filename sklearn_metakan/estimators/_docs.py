@@ -122,6 +122,8 @@ TRAINING = """\
     verbose : int, default=0
         1 shows a progress bar.
     callbacks : list of skorch callbacks, default=None
+        Objects, classes or pairs (name, callback). Each training calls copies of them, which
+        are then in ``callbacks_``; what they collect is there, not in the objects given here.
     net_params : dict, default=None
         More parameters of the skorch net, also ``set_params(net__optimizer__betas=...)``.
         ``"cuda_graph"``: "auto" (default), True or False, whether training steps on CUDA are
@@ -144,6 +146,9 @@ ATTRIBUTES = """\
         Trainable numbers.
     cuda_graph_ : bool
         Whether steps of the last training were replays of a CUDA graph.
+    callbacks_ : list of skorch callbacks
+        The copies of ``callbacks``, in their order, that the last training called. They are
+        not in pickles and copies of the estimator.
     input_scaler_<target_scaler> : fitted scaling
     <of_features>"""
 

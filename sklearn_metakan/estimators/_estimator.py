@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor, nn
 
 from sklearn_metakan.estimators._inference import network_outputs
-from sklearn_metakan.estimators._rows import Rows, count_held_out, to_tensor
+from sklearn_metakan.estimators._rows import Rows, to_tensor
 from sklearn_metakan.estimators._to_torch import TorchPredictor
 from sklearn_metakan.estimators._validation import (
     check_columns_are_numbers,
@@ -24,6 +24,7 @@ from sklearn_metakan.training import (
     BaseKANEstimator,
     Monitor,
     TensorData,
+    check_working_memory,
     draw_seeds,
 )
 
@@ -252,8 +253,7 @@ class DataEstimator(BaseKANEstimator):
             return rows, validation
         if n < 2:
             raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
-        stratify = self._stratify_by(rows.y, count_held_out(n, self.validation_fraction))
-        return rows.hold_out(self.validation_fraction, seed, stratify)
+        return self._hold_out(rows, seed)
 
     def _tensors(self, rows: Rows) -> TensorData:
         execution = self._execution
@@ -273,8 +273,8 @@ class DataEstimator(BaseKANEstimator):
         X = validate_data(self, X, reset=False, **options)
         self._check_table(X, reset=False)
         check_finite(X, getattr(self, "feature_names_in_", None), name, self._of_images)
-        settings = (self._execution, self.working_memory)
-        return network_outputs(self.module_, self._inputs, X, *settings)
+        check_working_memory(self)
+        return network_outputs(self.module_, self._inputs, X, self._execution, self.working_memory)
 
     def to_torch(self) -> nn.Module:
         """The fitted model as a module of its own, for use without scikit-learn.
@@ -339,8 +339,9 @@ class DataEstimator(BaseKANEstimator):
     def _row_weights(self, y: NDArray[Any], weight: NDArray[Any] | None) -> NDArray[Any] | None:
         return weight
 
-    def _stratify_by(self, y: NDArray[Any], held_out: int) -> NDArray[Any] | None:
-        return None
+    def _hold_out(self, rows: Rows, seed: int) -> tuple[Rows, Rows]:
+        """Training and validation rows."""
+        return rows.hold_out(self.validation_fraction, seed, None)
 
     def _score_outputs(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
         raise NotImplementedError

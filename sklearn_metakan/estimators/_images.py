@@ -45,7 +45,7 @@ class ImageKAN(DataEstimator):
             raise ValueError("hidden_channels must name at least one width, got none.")
         if not isinstance(self.strides, Integral):
             check_widths("strides", self.strides)
-        spread_strides(self.strides, len(self.hidden_channels))
+        spread_strides(self._network_settings()["strides"], len(self.hidden_channels))
         if self.image_shape is not None:
             check_widths("image_shape", self.image_shape)
             if len(self.image_shape) not in (2, 3):
@@ -62,8 +62,8 @@ class ImageKAN(DataEstimator):
     def _network_settings(self) -> dict[str, Any]:
         strides = self.strides
         return super()._network_settings() | {
-            "hidden_channels": tuple(self.hidden_channels),
-            "strides": strides if isinstance(strides, Integral) else tuple(strides),
+            "hidden_channels": tuple(map(int, self.hidden_channels)),
+            "strides": int(strides) if isinstance(strides, Integral) else tuple(map(int, strides)),
             "kernel_size": self.kernel_size,
             "norm": self.norm,
             "augment": self.augment,

@@ -31,7 +31,7 @@ def network_outputs(
     weights that are kept from one chunk to the next, if all fit in; the layers need at most
     three quarters of what they are given for a training step.
     """
-    memory = (DEFAULT_MEMORY if working_memory is None else working_memory) * 2**20
+    memory = (DEFAULT_MEMORY if working_memory is None else float(working_memory)) * 2**20
     dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float32)
     outputs = np.empty((len(X), network.out_features), dtype=dtype)
     rows = rows_in(memory / 8, network)

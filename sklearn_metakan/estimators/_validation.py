@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from decimal import Decimal
+from math import isfinite
 from numbers import Real
 from typing import Any
 
@@ -41,9 +42,12 @@ def check_columns_are_numbers(X: Any, estimator_name: str) -> None:
                 "one column."
             )
         _check_names_are_unique(X.columns)
-        other = {name: x.dtype for name, x in X.items() if not _is_numeric_column(x)}
+        other = {name: x for name, x in X.items() if not _is_numeric_column(x)}
         if other:
             raise ValueError(_say_what_columns_hold(other, estimator_name))
+        for name, x in X.items():
+            if x.dtype == object:
+                _check_gaps_convert(x, repr(name), estimator_name)
     elif isinstance(X, np.ndarray) and X.dtype.kind == "c":
         raise ValueError(
             f"Complex data not supported: X has dtype {X.dtype}. Put real and imaginary parts "
@@ -63,12 +67,13 @@ def check_columns_are_numbers(X: Any, estimator_name: str) -> None:
         for column in range(X.shape[1]):
             for value in X[:, column]:
                 _check_number(value, column, estimator_name)
+            _check_gaps_convert(X[:, column], str(column), estimator_name)
 
 
-def _say_what_columns_hold(dtypes: dict[Any, Any], estimator_name: str) -> str:
-    held = ", ".join(f"{name!r} (dtype {dtype})" for name, dtype in list(dtypes.items())[:5])
-    more = f" and {len(dtypes) - 5} more" if len(dtypes) > 5 else ""
-    kinds = {name: getattr(dtype, "kind", "O") for name, dtype in dtypes.items()}
+def _say_what_columns_hold(columns: dict[Any, pd.Series], estimator_name: str) -> str:
+    held = ", ".join(f"{name!r} (dtype {x.dtype})" for name, x in list(columns.items())[:5])
+    more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+    kinds = {name: getattr(x.dtype, "kind", "O") for name, x in columns.items()}
     message = (
         f"{estimator_name} needs real numbers, but these columns of X hold something else: "
         f"{held}{more}."
@@ -77,9 +82,15 @@ def _say_what_columns_hold(dtypes: dict[Any, Any], estimator_name: str) -> str:
         message += f" {_TIMES}."
     if "c" in kinds.values():
         message += " Put real and imaginary parts into columns of their own."
-    encoded = [name for name, kind in kinds.items() if kind not in "mMc"]
+    text = [name for name, kind in kinds.items() if kind not in "mMc"]
+    written = [name for name in text if _is_numbers_as_text(columns[name])]
+    if written:
+        message += " Convert numbers that are written as text:"
+        message += f"\n    X[{written!r}] = X[{written!r}].apply(pd.to_numeric)"
+    encoded = [name for name in text if name not in written]
     if encoded:
-        message += " Encode text and categories in a pipeline:"
+        message += "\n" if written else " "
+        message += "Encode text and categories in a pipeline:"
         message += _HELP.format(columns=encoded, name=estimator_name)
     return message
 
@@ -95,11 +106,13 @@ def _check_names_are_unique(columns: pd.Index) -> None:
 
 def _check_number(value: Any, column: int, estimator_name: str) -> None:
     if isinstance(value, str):
+        is_number = _is_numbers_as_text(pd.Series([value], dtype=object))
+        remedy = "Convert it with X.astype(float), or encode" if is_number else "Encode"
         raise ValueError(
             f"{estimator_name} needs numbers, but column {column} of X holds the text {value!r}. "
-            "Encode in a pipeline:" + _HELP.format(columns=[column], name=estimator_name)
+            f"{remedy} in a pipeline:" + _HELP.format(columns=[column], name=estimator_name)
         )
-    if not isinstance(value, Real | Decimal | np.bool_ | None):
+    if not _is_number_or_gap(value):
         raise TypeError(
             f"{estimator_name} needs numbers, but column {column} of X holds {value!r}: float() "
             "argument must be a string or a real number. Convert it, put nan for what is missing, "
@@ -112,9 +125,31 @@ def _is_numeric_column(column: pd.Series) -> bool:
         return False
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return True
-    return column.dtype == object and all(
-        isinstance(value, Real | Decimal | np.bool_ | None) for value in column
-    )
+    return column.dtype == object and all(map(_is_number_or_gap, column))
+
+
+def _is_number_or_gap(value: Any) -> bool:
+    return isinstance(value, Real | Decimal | np.bool_ | None) or _is_gap_of_pandas(value)
+
+
+def _is_gap_of_pandas(value: Any) -> bool:
+    return value is pd.NA or value is pd.NaT
+
+
+def _is_numbers_as_text(column: pd.Series) -> bool:
+    """Whether a column of text, or of anything, holds numbers and numbers as text beside gaps."""
+    given = column[column.notna()]
+    if not (len(given) and pd.api.types.is_string_dtype(column.dtype)):
+        return False
+    if not all(isinstance(value, str | Real | Decimal) for value in given):
+        return False
+    return bool(pd.to_numeric(given, errors="coerce").notna().all())
+
+
+def _check_gaps_convert(column: Any, name: str, estimator_name: str) -> None:
+    """Raise for gaps among objects that do not become NaN in floats, as None does."""
+    if any(map(_is_gap_of_pandas, column)):
+        raise ValueError(_say_not_finite("NaN", name, pd.isna(column), estimator_name))
 
 
 def check_finite(
@@ -134,17 +169,22 @@ def check_finite(
         return
     column = int(np.argmin(finite.all(axis=0)))
     bad = X[:, column]
-    what, remedy = "NaN", "Put a SimpleImputer() before it in a pipeline, or drop those rows."
-    if not np.isnan(bad).any():
-        what, remedy = "infinity (inf)", "Replace such values or drop those rows."
+    what = "NaN" if np.isnan(bad).any() else "infinity (inf)"
     if of_images:
         raise ValueError(
             f"Input X contains {what} in {int((~finite).any(axis=1).sum())} of {len(X)} images; "
             f"{estimator_name} needs finite numbers. Replace such pixels or drop those images."
         )
     name = repr(columns[column]) if columns is not None else str(column)
-    raise ValueError(
-        f"Input X contains {what} in column {name} ({int((~finite[:, column]).sum())} rows); "
+    raise ValueError(_say_not_finite(what, name, ~finite[:, column], estimator_name))
+
+
+def _say_not_finite(what: str, column: str, bad: Any, estimator_name: str) -> str:
+    remedy = "Replace such values or drop those rows."
+    if what == "NaN":
+        remedy = "Put a SimpleImputer() before it in a pipeline, or drop those rows."
+    return (
+        f"Input X contains {what} in column {column} ({int(bad.sum())} rows); "
         f"{estimator_name} needs finite numbers. {remedy}"
     )
 
@@ -177,7 +217,7 @@ def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> None:
                 "For classes, use a classifier."
             )
     elif values.dtype == object:
-        _check_one_kind_of_label(values)
+        _check_one_kind_of_label(values, "y")
 
 
 def _check_gaps(y: NDArray[Any], estimator_name: str) -> None:
@@ -195,13 +235,26 @@ def _check_gaps(y: NDArray[Any], estimator_name: str) -> None:
         )
 
 
-def _check_one_kind_of_label(y: NDArray[Any]) -> None:
-    texts = [isinstance(label, str) for label in y.flat]
+def check_classes(classes: Any) -> None:
+    """Raise if the classes that partial_fit is told have gaps, or are of several kinds."""
+    labels = np.asarray(classes, dtype=object)
+    for label in labels.flat:
+        number = isinstance(label, Real)
+        if label is None or _is_gap_of_pandas(label) or (number and not isfinite(label)):
+            raise ValueError(
+                f"classes must name classes, but it holds {label!r}. Leave it out, and the rows "
+                "without a class as well."
+            )
+    _check_one_kind_of_label(labels, "classes")
+
+
+def _check_one_kind_of_label(labels: NDArray[Any], name: str) -> None:
+    texts = [isinstance(label, str) for label in labels.flat]
     if any(texts) and not all(texts):
-        text, other = y.flat[texts.index(True)], y.flat[texts.index(False)]
+        text, other = labels.flat[texts.index(True)], labels.flat[texts.index(False)]
         raise ValueError(
-            f"The classes in y must be of one kind, but it holds the text {text!r} as well as "
-            f"{other!r}. Convert them, for instance with y.astype(str)."
+            f"{name} must hold labels of one kind, but it has the text {text!r} as well as "
+            f"{other!r}. Convert them, for instance with {name}.astype(str)."
         )
 
 

@@ -107,6 +107,8 @@ ATTRIBUTES = """\
     n_features_in_ : int
         d.
     domain_ : Domain
+    callbacks_ : list of skorch callbacks
+        The copies of ``callbacks`` that the last of the solvers called; not in pickles.
     net_ : the skorch net"""
 
 _TEXTS = {

@@ -17,7 +17,7 @@ from sklearn_metakan.pde._parameters import SOLVER_CONSTRAINTS
 from sklearn_metakan.pde._reading import in_order
 from sklearn_metakan.pde._solver import TEST_POINTS, TEST_SEED, TrainedSolver
 from sklearn_metakan.pde._trial import TrialFunction
-from sklearn_metakan.training import META_CONSTRAINTS, store
+from sklearn_metakan.training import META_CONSTRAINTS, check_working_memory, store
 
 
 class _Solver(TrainedSolver):
@@ -105,6 +105,7 @@ class _Solver(TrainedSolver):
         self, X: ArrayLike, channels: int, quantity: Callable[[Tensor], Tensor]
     ) -> NDArray[Any]:
         check_is_fitted(self)
+        check_working_memory(self)
         X = in_order(X, self._problem.variables)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         return evaluate(self._physics, X, self._execution, self.working_memory, channels, quantity)

@@ -22,6 +22,7 @@ from sklearn_metakan.training._parameters import (
     SHARED_CONSTRAINTS,
     WIDTHS,
     check_widths,
+    check_working_memory,
 )
 from sklearn_metakan.training._schedules import LearningRateSchedule
 from sklearn_metakan.training._seeding import draw_seeds
@@ -46,6 +47,7 @@ __all__ = [
     "TensorData",
     "by_chunks",
     "check_widths",
+    "check_working_memory",
     "choose_execution",
     "draw_seeds",
     "fill_docstring",

@@ -6,12 +6,14 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sklearn_metakan.nn import KANNetwork, build_network, refine
 from sklearn_metakan.training import _solvers
-from sklearn_metakan.training._callbacks import Monitor, Progress, check_callbacks
+from sklearn_metakan.training._callbacks import Monitor, Progress, check_callbacks, copies_of
 from sklearn_metakan.training._data import TensorData
 from sklearn_metakan.training._execution import Execution, choose_execution, threads_for
 from sklearn_metakan.training._going_on import check_unchanged, module_options
@@ -19,7 +21,7 @@ from sklearn_metakan.training._net import KANNet, Score
 from sklearn_metakan.training._net_params import check_net_params, check_param_groups
 from sklearn_metakan.training._net_pickle import packed_net, unpack_into
 from sklearn_metakan.training._schedules import LearningRateSchedule
-from sklearn_metakan.training._undo import kept_on_error
+from sklearn_metakan.training._undo import attributes_kept_on_error, kept_on_error
 
 LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
@@ -51,6 +53,7 @@ class BaseKANEstimator(BaseEstimator):
     net_: KANNet
     loss_curve_: list[float]
     cuda_graph_: bool
+    callbacks_: list[Any]
 
     # --- parameters -------------------------------------------------------------------
 
@@ -181,7 +184,7 @@ class BaseKANEstimator(BaseEstimator):
         if self.grid_size == self._network["grid_size"]:
             return self.module_
         try:
-            return refine(self.module_, self.grid_size)
+            return refine(self.module_, int(self.grid_size))
         except ValueError as error:
             raise ValueError(f"{error} Or call fit with warm_start=False.") from error
 
@@ -236,6 +239,8 @@ class BaseKANEstimator(BaseEstimator):
 
     def _make_net(self, network: dict[str, Any], training: dict[str, Any]) -> KANNet:
         settings = {f"module__{name}": value for name, value in network.items()} | training
+        for name, value in settings.items():
+            settings[name] = value.item() if isinstance(value, np.generic) else value
         net = self._net_type(
             self._make_module, device=self._execution.device, verbose=0, **settings
         )
@@ -246,7 +251,7 @@ class BaseKANEstimator(BaseEstimator):
     def _count_iterations(self, batches: int) -> int:
         """Passes over the data; what ``max_iter="auto"`` means for so many batches a pass."""
         if self.max_iter != "auto":
-            return self.max_iter
+            return int(self.max_iter)
         if self.solver == "lbfgs":
             return LBFGS_ITERATIONS
         fewest, most = self.adamw_passes
@@ -264,7 +269,7 @@ class BaseKANEstimator(BaseEstimator):
     ) -> None:
         """Train ``net_``; without ``max_iter``, a whole run with schedule and monitor."""
         net = self.net_
-        batch_size = len(data) if self.solver == "lbfgs" else min(self.batch_size, len(data))
+        batch_size = len(data) if self.solver == "lbfgs" else min(int(self.batch_size), len(data))
         callbacks: list[Any] = []
         if max_iter is None:
             batches = -(-len(data) // batch_size)
@@ -284,15 +289,15 @@ class BaseKANEstimator(BaseEstimator):
         self, data: Any, validation: Any, callbacks: list[Any], epochs: int, numbers: int
     ) -> None:
         """So many epochs, whose steps handle so many numbers; the user's callbacks come first."""
-        net = self.net_
-        net.callbacks = [*deepcopy(list(self.callbacks or [])), *callbacks]
+        net, (own, copies) = self.net_, copies_of(self.callbacks or [])
+        net.callbacks = [*own, *callbacks]
         net.max_epochs = epochs
         threads = threads_for(self._execution.device, numbers)
         try:
             with kept_on_error(net), self._execution.active(), threads:
                 net.initialize_callbacks()
                 net.fit_on(data, validation)
-            self.cuda_graph_ = net.replayed_
+            self.cuda_graph_, self.callbacks_ = net.replayed_, copies
         finally:
             net.module_.eval()
             net.callbacks, net.callbacks_, net.validation_ = [], [], None
@@ -302,6 +307,7 @@ class BaseKANEstimator(BaseEstimator):
     @property
     def module_(self) -> KANNetwork:
         """The plain torch module: scaled inputs in, raw outputs out."""
+        check_is_fitted(self)
         return self.net_.module_
 
     @property
@@ -316,17 +322,13 @@ class BaseKANEstimator(BaseEstimator):
 
     @contextmanager
     def _state_kept_on_error(self) -> Iterator[None]:
-        """Put back every attribute if the block raises: a failed fit changes nothing."""
-        before = self.__dict__.copy()
-        try:
+        """Around a fit: one that fails changes nothing, and torch's inference mode is off."""
+        with attributes_kept_on_error(self), torch.inference_mode(False):
             yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
+        state.pop("callbacks_", None)  # they may hold anything, such as the data
         if "net_" in state:
             state["_net_state"] = packed_net(state.pop("net_"))
             state["_execution"] = self._execution.packed()

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from math import inf, isfinite
 from types import FrameType
 from typing import Any
@@ -19,10 +20,26 @@ _LIBRARIES = {"sklearn_metakan", "skorch", "sklearn", "joblib"}  # between user 
 def check_callbacks(callbacks: Iterable[Any]) -> None:
     """Raise unless all are skorch callbacks: objects, classes, or pairs (name, callback)."""
     for given in callbacks:
-        callback = given[-1] if isinstance(given, tuple) and given else given
+        callback = _without_name(given)
         is_class = isinstance(callback, type) and issubclass(callback, Callback)
         if not (is_class or isinstance(callback, Callback)):
             raise ValueError(f"callbacks must hold skorch callbacks, got {callback!r}.")
+
+
+def copies_of(callbacks: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """A user's callbacks for one training: as skorch takes them, and the objects alone."""
+    for_net, objects = [], []
+    for given in deepcopy(list(callbacks)):
+        callback = _without_name(given)
+        if isinstance(callback, type):
+            callback = callback()
+        objects.append(callback)
+        for_net.append((*given[:-1], callback) if isinstance(given, tuple) else callback)
+    return for_net, objects
+
+
+def _without_name(given: Any) -> Any:
+    return given[-1] if isinstance(given, tuple) and given else given
 
 
 class StopTraining(Exception):
@@ -83,7 +100,8 @@ class Monitor(Callback):
         if watched < self.best_:
             self.best_, self.best_score_ = watched, row.get("valid_score")
             self.best_state_ = self.start_state_ if dataset_valid is None else _copy_state(net)
-        if watched < self.reference_ - self.tol * abs(self.reference_) or self.reference_ == inf:
+        first = self.reference_ == inf
+        if first or watched < self.reference_ - float(self.tol) * abs(self.reference_):
             self.reference_, self.waited_ = watched, 0
         else:
             self.waited_ += 1

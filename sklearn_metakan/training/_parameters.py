@@ -5,7 +5,11 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 
 from sklearn_metakan.basis import BasisName
 
@@ -47,6 +51,13 @@ _LISTS = {
     "hidden_layer_sizes": " One layer of 64 is (64,), none is ().",
     "hidden_channels": " One layer of 64 is (64,).",
 }
+
+
+def check_working_memory(estimator: Any) -> None:
+    """Where a fitted estimator reads it: it may have been set after the fit."""
+    given = {"working_memory": estimator.working_memory}
+    name = type(estimator).__name__
+    validate_parameter_constraints(SHARED_CONSTRAINTS, given, caller_name=name)
 
 
 def check_widths(name: str, widths: Any) -> None:

@@ -93,7 +93,7 @@ def adamw_settings(
         (PROMPTS, prompt_learning_rate),
     ):
         if rate is not None:
-            groups += [(pattern, {"lr": rate}) for pattern in patterns]
+            groups += [(pattern, {"lr": float(rate)}) for pattern in patterns]
     return {
         "optimizer": torch.optim.AdamW,
         "lr": learning_rate,

@@ -1,8 +1,9 @@
-"""A net that trains on, and stays as it was if that fails."""
+"""What stays as it was if training fails: a net that trains on, an estimator's attributes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 from skorch import NeuralNet
 
@@ -25,4 +26,16 @@ def kept_on_error(net: NeuralNet) -> Iterator[None]:
         net.module_.load_state_dict(weights)
         net.optimizer_.load_state_dict(optimizer)
         del net.history[epochs:]
+        raise
+
+
+@contextmanager
+def attributes_kept_on_error(thing: Any) -> Iterator[None]:
+    """Put back every attribute of an object if the block raises."""
+    before = thing.__dict__.copy()
+    try:
+        yield
+    except BaseException:
+        thing.__dict__.clear()
+        thing.__dict__.update(before)
         raise

@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.utils.class_weight import compute_class_weight
 from skorch.callbacks import Callback
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
@@ -75,6 +76,24 @@ def test_missing_values_of_nullable_columns_are_named():
     assert_message(error, "NaN", "column 'visits'", "20 rows")
 
 
+@pytest.mark.parametrize("gap", [pd.NA, pd.NaT, None])
+def test_missing_values_among_objects_are_named(gap):
+    frame = FRAME.assign(member=np.array([True, gap] * 20, dtype=object))
+    for table, name in ((frame, "'member'"), (frame.to_numpy(), "3"), (frame.values.tolist(), "3")):
+        with pytest.raises(ValueError) as error:
+            KANRegressor(**SMALL).fit(table, Y)
+        assert_message(error, "NaN", f"column {name}", "20 rows", "SimpleImputer")
+
+
+def test_gaps_of_columns_put_together_are_named():
+    whole, flags = pd.array([1, None] * 10, dtype="Int64"), np.full(20, True)
+    parts = [pd.DataFrame({"visits": whole}), pd.DataFrame({"visits": flags})]
+    frame = pd.concat(parts, ignore_index=True)
+    assert frame["visits"].dtype == object
+    with pytest.raises(ValueError, match=r"NaN in column 'visits' \(10 rows\).*SimpleImputer"):
+        KANRegressor(**SMALL).fit(frame, Y)
+
+
 @pytest.mark.parametrize("kind", [sp.csr_matrix, sp.coo_matrix, sp.csr_array])
 def test_sparse_is_refused_with_the_remedy(kind):
     with pytest.raises(TypeError, match=r"[Ss]parse.*dense.*toarray.*sparse_output=False"):
@@ -99,7 +118,7 @@ def test_object_array_of_numbers_fits_as_the_numbers():
     np.testing.assert_array_equal(objects.predict(X.astype(object)), numbers)
 
 
-@pytest.mark.parametrize("value", ["red", "1.5", {}, [1, 2], 1j, object(), pd.NA])
+@pytest.mark.parametrize("value", ["red", "1.5", {}, [1, 2], 1j, object()])
 def test_object_array_with_anything_else_names_column_and_value(value):
     table = X.astype(object)
     table[3, 1] = value
@@ -137,6 +156,35 @@ def test_text_columns_are_named_with_code_that_runs(estimator):
     exec("from sklearn.preprocessing import OneHotEncoder", names)
     exec("\n".join(shown), names)
     names["model"].fit(frame, target_of(model)).predict(frame)
+
+
+@pytest.mark.parametrize("values", [["1.5", "2"], [1, "2"], ["1e3", None], ["7", pd.NA]])
+@pytest.mark.parametrize("dtype", [object, "string"])
+def test_numbers_written_as_text_are_converted_not_encoded(values, dtype):
+    frame = FRAME.assign(dose=pd.Series(values * 20, dtype=object).astype(dtype), city="Rome")
+    with pytest.raises(ValueError) as error:
+        KANRegressor(**SMALL).fit(frame, Y)
+    assert_message(error, "'dose'", "numbers that are written as text", "encoder, ['city']")
+    (shown,) = [line.strip() for line in str(error.value).splitlines() if "apply" in line]
+    names = {"X": frame, "pd": pd}
+    exec(shown, names)
+    KANRegressor(**SMALL).fit(names["X"].drop(columns="city").fillna(0), Y)
+
+
+@pytest.mark.parametrize("values", [["1.5", "red"], pd.Categorical(["1", "2"])])
+def test_text_that_is_no_number_is_encoded(values):
+    frame = FRAME.assign(dose=list(values) * 20)
+    if isinstance(values, pd.Categorical):
+        frame["dose"] = frame["dose"].astype("category")
+    with pytest.raises(ValueError) as error:
+        KANRegressor(**SMALL).fit(frame, Y)
+    assert_message(error, "encoder, ['dose']")
+    assert "written as text" not in str(error.value)
+
+
+def test_object_array_with_a_number_as_text_says_how_to_convert_it():
+    with pytest.raises(ValueError, match=r"the text '1\.5'.*astype\(float\), or encode"):
+        KANRegressor(**SMALL).fit(with_cell("1.5", X.astype(object)), Y)
 
 
 def test_text_column_in_predict_is_named():
@@ -217,8 +265,10 @@ def test_predicting_before_fitting(estimator):
         if hasattr(estimator, method):
             with pytest.raises(NotFittedError, match=estimator.__name__):
                 getattr(estimator(), method)(X)
-    assert not hasattr(estimator(), "feature_importances_")
-    assert not hasattr(estimator(), "n_parameters_")
+    for name in ("feature_importances_", "module_", "n_parameters_"):
+        assert not hasattr(estimator(), name)
+        with pytest.raises(NotFittedError, match=estimator.__name__):
+            getattr(estimator(), name)
 
 
 @pytest.mark.parametrize("scale_inputs", ["auto", "minmax", "standard", "quantile", None])
@@ -291,6 +341,27 @@ def test_labels_of_two_kinds_are_named():
     assert_message(error, "'one'", " 1.", "astype(str)")
 
 
+@pytest.mark.parametrize(
+    ("classes", "what"),
+    [
+        ([0, 1, np.nan], "nan"),
+        (np.array([0, 1, np.nan]), "nan"),
+        ([None, 0, 1], "None"),
+        ([pd.NA, 0, 1], "<NA>"),
+        (["high", "low", np.nan], "nan"),
+        ([0, 1, np.inf], "inf"),
+        ([0, 1, "two"], "'two'"),
+    ],
+    ids=str,
+)
+def test_classes_are_checked_as_y_is(classes, what):
+    model = KANClassifier(**SMALL)
+    with pytest.raises(ValueError, match=r"^classes must") as error:
+        model.partial_fit(X, (Y > 0).astype(int), classes=classes)
+    assert_message(error, what)
+    assert not hasattr(model, "classes_")
+
+
 def test_regressor_refuses_text_in_y_and_points_to_classifiers():
     with pytest.raises(ValueError, match=r"y.*'(high|low)'.*classifier"):
         KANRegressor(**SMALL).fit(X, LABELS)
@@ -356,6 +427,21 @@ def test_class_weight_names_class_and_value(factor):
 def test_class_weight_that_leaves_no_row():
     with pytest.raises(ValueError, match=r"class_weight.*zero"):
         KANClassifier(**SMALL, class_weight={"high": 0, "low": 0}).fit(X, LABELS)
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_balanced_contradicts_partial_fit_which_names_the_remedy(fitted):
+    model = KANClassifier(**SMALL, class_weight="balanced")
+    if fitted:
+        model.fit(X, LABELS)
+    with pytest.raises(ValueError) as error:
+        model.partial_fit(X, LABELS)
+    assert_message(error, "class_weight='balanced'", "partial_fit")
+    remedy = re.search(r"dict\(.*\)\)", str(error.value))[0]
+    names = {"classes": np.unique(LABELS), "y": LABELS}
+    weights = eval(remedy, names | {"compute_class_weight": compute_class_weight})
+    assert weights.keys() == {"high", "low"}
+    model.set_params(class_weight=weights).partial_fit(X, LABELS)
 
 
 @pytest.mark.parametrize(
@@ -511,6 +597,16 @@ def test_edge_scale_contradicts_a_linear_meta_learner(estimator):
     model = estimator(**SMALL, edge_scale=True, meta_hidden_dim=0)
     with pytest.raises(ValueError, match=r"edge_scale=True.*meta_hidden_dim=0"):
         model.fit(X, target_of(model))
+
+
+@pytest.mark.parametrize("value", BAD_PARAMETERS["working_memory"])
+@pytest.mark.parametrize("estimator", ALL)
+def test_working_memory_set_after_the_fit_is_checked(estimator, value):
+    model = estimator(**SMALL)
+    model.fit(X, target_of(model)).set_params(working_memory=value)
+    with pytest.raises(ValueError) as error:
+        model.predict(X)
+    assert_message(error, "working_memory", repr(value), "None")
 
 
 def test_dropout_contradicts_lbfgs():

@@ -1,5 +1,7 @@
 """KANClassifier and MetaKANClassifier: labels, probabilities, weights, stopping, going on."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_score, train_test_split
 
 from sklearn_metakan import KANClassifier, MetaKANClassifier
+from sklearn_metakan.estimators._rows import Rows
 
 CLASSIFIERS = [KANClassifier, MetaKANClassifier]
 
@@ -214,6 +217,43 @@ def test_balanced_finds_more_of_a_rare_class(classifier):
 
 
 @both
+@targets
+def test_balanced_counts_weights_like_repeated_rows(classifier, y):
+    weight = np.random.default_rng(1).integers(0, 4, size=150)
+    weight[y == y[0]] //= 2
+    rows = np.repeat(np.arange(150), weight)
+    settings = STEPS | {"class_weight": "balanced"}
+    weighted = classifier(**settings).fit(X, y, sample_weight=weight)
+    repeated = classifier(**settings).fit(X[rows], y[rows])
+    np.testing.assert_allclose(
+        weighted.decision_function(X), repeated.decision_function(X), rtol=1e-6, atol=1e-6
+    )
+
+
+@both
+def test_balanced_leaves_out_rows_of_weight_zero(classifier):
+    y = (X[:, 0] > 1).astype(int)
+    y[100:] = 1
+    model = classifier(**STEPS, class_weight="balanced")
+    expected = model.fit(X[:100], y[:100]).decision_function(X)
+    some = model.fit(X, y, np.r_[np.ones(100), np.zeros(50)]).decision_function(X)
+    np.testing.assert_allclose(some, expected, rtol=1e-9, atol=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        model.fit(X, THREE, np.where(THREE == "low", 0.0, 1.0))  # one class has none
+    assert list(model.classes_) == ["high", "low", "middle"]
+
+
+@both
+def test_class_weight_may_name_some_classes_where_others_come(classifier):
+    model = classifier(**STEPS, class_weight={"low": 2})
+    some = THREE != "low"
+    plain = classifier(**STEPS).partial_fit(X[some], THREE[some], classes=np.unique(THREE))
+    model.partial_fit(X[some], THREE[some], classes=np.unique(THREE))
+    np.testing.assert_array_equal(model.decision_function(X), plain.decision_function(X))
+
+
+@both
 def test_class_of_weight_zero_is_never_predicted(classifier):
     # ... but stays among the classes, so that columns of probabilities keep their place.
     model = classifier(**QUICK, class_weight={"low": 0, "middle": 1, "high": 1}).fit(X, THREE)
@@ -243,6 +283,16 @@ def test_best_weights_on_validation_rows_are_kept(classifier, solver):
     assert model.best_validation_score_ == model.validation_scores_[int(np.argmin(losses))]
 
 
+def classes_by_side(model, X, y):
+    """Rows of each class that were trained on, and that were held out."""
+    sizes, tensors = [], model._tensors
+    model._tensors = lambda rows: (
+        sizes.append(np.bincount(rows.y, minlength=len(np.unique(y))).tolist()) or tensors(rows)
+    )
+    model.fit(X, y)
+    return sizes
+
+
 @both
 @targets
 def test_held_out_rows_hold_every_class(classifier, y):
@@ -253,12 +303,32 @@ def test_held_out_rows_hold_every_class(classifier, y):
     settings = STOPPING | {"max_iter": 1, "validation_fraction": 0.2}
     for seed in range(5):
         model = classifier(**settings | {"random_state": seed})
-        sizes, tensors = [], model._tensors
-        model._tensors = lambda rows, sizes=sizes, tensors=tensors: (
-            sizes.append(np.bincount(rows.y)) or tensors(rows)
-        )
-        model.fit(X, rare)
-        assert [held_out[0] for held_out in sizes] == [8, 2]
+        assert [side[0] for side in classes_by_side(model, X, rare)] == [8, 2]
+
+
+@both
+def test_a_class_of_one_row_is_trained_on_and_the_others_are_stratified(classifier):
+    y = np.full(150, 2)
+    y[::15], y[[7, 8]] = 1, [0, 3]
+    weight = 3 + X[:, 0]
+    settings = STOPPING | {"max_iter": 1, "validation_fraction": 0.2}
+    for seed in range(5):
+        model = classifier(**settings | {"random_state": seed})
+        train, held_out = classes_by_side(model, X, y)
+        assert (train, held_out) == ([1, 8, 110, 1], [0, 2, 28, 0])
+        for side in model._split(Rows(X, y, weight), None, seed):
+            given = 3 + side.X[:, 0]
+            np.testing.assert_allclose(side.weight, given / given.mean())
+
+
+@both
+def test_classes_of_one_row_each_and_training_rows_fewer_than_classes(classifier):
+    few = np.array(["a", "b", "c"])
+    for X_few, y in ((X[:3], few), (X[:12], np.repeat(few, 4))):
+        model = classifier(**STOPPING | {"validation_fraction": 0.9})
+        train, held_out = classes_by_side(model, X_few, y)
+        assert sum(train) == 1
+        assert sum(held_out) == len(y) - 1
 
 
 @both

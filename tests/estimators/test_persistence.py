@@ -137,6 +137,23 @@ def test_loaded_estimator_refuses_another_network_too(estimator):
         loaded.set_params(hidden_layer_sizes=(4,)).partial_fit(X[:, :2], y)
 
 
+@every
+@copies
+def test_copies_leave_callbacks_out_that_trained(estimator, copy, tmp_path):
+    class Unpicklable(Callback):
+        def on_train_begin(self, net, X=None, **kwargs):
+            self.hook = lambda: X
+
+    y = target_of(estimator)
+    model = estimator(**SMALL, callbacks=[EpochTimer(), Unpicklable()]).fit(X, y)
+    assert len(model.callbacks_) == 2
+    other = copy(model.set_params(callbacks=[EpochTimer()]), tmp_path)
+    assert len(model.callbacks_) == 2
+    assert not hasattr(other, "callbacks_")
+    np.testing.assert_array_equal(outputs(other), outputs(model))
+    assert len(other.partial_fit(X, y).callbacks_) == 1
+
+
 class KeepsData(Callback):
     def on_train_begin(self, net, X=None, **kwargs):
         self.data = X

@@ -256,5 +256,7 @@ def test_what_predict_is_given():
         solver.predict_derivative([[0.5, 0.0]], ("y",))
     with pytest.raises(ValueError, match=r"takes names of variables, .*, got 0\.5"):
         solver.predict_derivative([[0.5, 0.0]], 0.5)
+    with pytest.raises(ValueError, match="'working_memory' parameter"):
+        solver.set_params(working_memory=-1).predict([[0.5, 0.0]])
     with pytest.raises(ValueError, match="score with y needs X"):
         solver.score(None, [1.0])

@@ -1,6 +1,7 @@
-"""Warnings of a training run point at the line that asked for it."""
+"""Warnings of a training run point at the line that asked for it; tol may be any number."""
 
 import linecache
+import warnings
 
 import numpy as np
 import pytest
@@ -35,3 +36,12 @@ def test_warning_points_at_the_line_of_the_user(message, setting):
     assert {warning.filename for warning in caught} == {__file__}
     lines = [linecache.getline(__file__, warning.lineno).strip() for warning in caught]
     assert lines == ["model.fit(X, Y)", "pipeline.fit(X, Y)"] + 5 * ["search.fit(X, Y)"]
+
+
+@pytest.mark.parametrize("tol", [0, 1e-3, np.float32(1e-3), np.float16(1e-3), np.int64(0)])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_tol_of_any_kind_is_compared_without_a_warning(tol, early_stopping):
+    settings = SMALL | {"tol": tol, "early_stopping": early_stopping, "n_iter_no_change": 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        KANRegressor(**settings).fit(X, Y).partial_fit(X, Y)

@@ -1,5 +1,8 @@
 """Device and precision; the global switches stay where they are."""
 
+import pickle
+import warnings
+
 import joblib
 import numpy as np
 import pytest
@@ -224,6 +227,32 @@ def test_default_dtype_of_the_caller_does_not_matter():
             torch.set_default_dtype(before)
 
 
+@every
+@pytest.mark.parametrize("setting", [{"solver": "adamw"}, {"solver": "lbfgs"}], ids=str)
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_modes_without_gradients_do_not_matter(estimator, setting, mode):
+    settings = SMALL | setting | {"max_iter": 2, "warm_start": True}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Training stopped at max_iter")
+        expected = estimator(**settings).fit(X, Y)
+        with mode():
+            model = estimator(**settings).fit(X, Y)
+            np.testing.assert_array_equal(model.predict(X), expected.predict(X))
+            assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+            assert not torch.is_grad_enabled()
+            loaded = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(model.predict(X), expected.predict(X))
+        expected.fit(X, Y)
+        for goes_on in (model, loaded):  # outside; inside is the same again
+            np.testing.assert_array_equal(goes_on.fit(X, Y).predict(X), expected.predict(X))
+        with mode():
+            model.fit(X, Y)
+            if setting["solver"] == "adamw":
+                for goes_on in (model, loaded):
+                    goes_on.partial_fit(X, Y).partial_fit(X, Y)
+        np.testing.assert_array_equal(model.predict(X).shape, Y.shape)
+
+
 # --- on a card ------------------------------------------------------------------------
 
 
@@ -250,8 +279,6 @@ def test_every_precision_on_a_card(precision):
 
 @pytest.mark.gpu
 def test_pickle_from_a_card_predicts_the_same():
-    import pickle
-
     model = KANRegressor(**SMALL, device="cuda").fit(X, Y)
     loaded = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))

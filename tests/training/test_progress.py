@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback, Checkpoint, EarlyStopping, GradientNormClipping
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    GradientNormClipping,
+    PrintLog,
+)
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 
@@ -266,6 +272,38 @@ def test_callbacks_come_as_objects_classes_or_named_pairs():
         Counts.batches = 0
         KANRegressor(**SMALL, callbacks=[given], early_stopping=False).fit(X, Y)
         assert Counts.batches == 7 * 4
+
+
+class Collects(Callback):
+    def initialize(self):
+        self.losses_ = []
+        return self
+
+    def on_epoch_end(self, net, **kwargs):
+        self.losses_.append(net.history[-1]["train_loss"])
+
+
+@every
+def test_what_callbacks_collect_is_in_the_fitted_copies(estimator):
+    given = [Collects(), ("second", Collects()), PrintLog(sink=str), Collects, ("last", Collects)]
+    model = estimator(**SMALL, callbacks=given, early_stopping=False).fit(X, Y)
+    assert [type(callback) for callback in model.callbacks_] == [
+        Collects, Collects, PrintLog, Collects, Collects,
+    ]  # fmt: skip
+    first, second, log, third, last = model.callbacks_
+    for callback in (first, second, third, last):
+        assert callback.losses_ == model.loss_curve_
+    assert first is not given[0]
+    assert log is not given[2]
+    assert not hasattr(given[0], "losses_")
+    model.partial_fit(X, Y)
+    assert [len(callback.losses_) for callback in (first, model.callbacks_[0])] == [7, 1]
+    before = model.callbacks_
+    with pytest.raises(ValueError):
+        model.fit(X[:, :0], Y)
+    assert model.callbacks_ is before
+    model.set_params(callbacks=None).fit(X, Y)
+    assert model.callbacks_ == []
 
 
 def test_callback_may_change_the_gradients():
