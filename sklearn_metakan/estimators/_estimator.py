@@ -36,8 +36,7 @@ class DataEstimator(BaseKANEstimator):
     """Common base of the estimators that are fitted to rows; not for use on its own.
 
     Subclasses give the inputs' side, ``_start``, ``_inputs`` and ``_torch_inputs``, and the
-    target's: ``_encode_target``, ``_score_outputs``, ``_make_criterion``,
-    ``_n_network_outputs``, ``_row_weights``.
+    target's: ``_encode_target``, ``_score_outputs``, ``_make_criterion``, ``_row_weights``, ...
     """
 
     _of_training: ClassVar[set[str]] = {"dropout", "grid_size"}
