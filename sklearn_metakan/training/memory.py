@@ -6,21 +6,48 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
-
-from sklearn_metakan.training._data import Batch
+from torch import Tensor, nn
 
 T = TypeVar("T")
+Batch = tuple[Tensor, tuple[Tensor, Tensor | None]]  # inputs, (targets, weights)
 
 LEAST = 1.0  # MiB; halving a layer's working memory ends here
 USUAL = 64.0  # MiB; from here working_memory=None, the layer's own choice, is halved
+
+
+def fit_into_memory(attempt: Callable[[], T], shrink: Callable[[], bool]) -> T:
+    """``attempt()``, again and again until the card's memory suffices.
+
+    Parameters
+    ----------
+    attempt : callable
+        Starts anew when called again.
+    shrink : callable
+        Frees what an attempt left, sees to it that the next one needs less, and tells whether
+        that was possible.
+
+    Raises
+    ------
+    torch.cuda.OutOfMemoryError
+        The attempt's own, where nothing can be made smaller.
+    """
+    while True:
+        try:
+            return attempt()
+        except torch.cuda.OutOfMemoryError as error:
+            full = error.with_traceback(None)  # the frames hold what is to be freed
+        if not shrink():
+            raise full
+        del full
+        torch.cuda.empty_cache()
 
 
 class Frugal:
     """Computes what needs too much memory in smaller pieces, from then on at once.
 
     First the layers' ``working_memory`` is halved, down to 1 MiB; then the rows of a batch
-    that go through the network together. Both leave the result as it is, to rounding.
+    that go through the network together. Both leave the result as it is, to rounding; but for
+    the second with batch norm, whose statistics are then those of the rows that go together.
 
     Attributes
     ----------
@@ -46,39 +73,48 @@ class Frugal:
             Told how many rows may go together; starts anew when called again.
         free : callable
             Drops what an attempt left, and whatever can be spared.
+
+        Raises
+        ------
+        torch.cuda.OutOfMemoryError
+            If a single row is too much for the least working memory.
         """
         lowered = False
-        while True:
-            rows = n if self.rows is None else min(n, self.rows)
-            try:
-                result = compute(rows)
-                break
-            except torch.cuda.OutOfMemoryError:
-                if rows == 1 and not _large(module):
-                    raise
-            free()  # only here, where the error no longer holds what it interrupted
-            torch.cuda.empty_cache()
-            self._lower(module, rows)
+
+        def together() -> int:
+            return n if self.rows is None else min(n, self.rows)
+
+        def shrink() -> bool:
+            nonlocal lowered
+            layers = [layer for layer in _layers(module) if _memory_of(layer) > LEAST]
+            if not layers and together() == 1:
+                return False
+            free()
             lowered = True
+            for layer in layers:
+                layer.working_memory = max(LEAST, _memory_of(layer) / 2)
+            if not layers:
+                self.rows = -(-together() // 2)
+            return True
+
+        result = fit_into_memory(lambda: compute(together()), shrink)
         if lowered and not self.warned:
             self.warned = True
             self._warn(module)
         return result
 
-    def _lower(self, module: nn.Module, rows: int) -> None:
-        layers = _large(module)
-        for layer in layers:
-            layer.working_memory = max(LEAST, _memory_of(layer) / 2)
-        if not layers:
-            self.rows = -(-rows // 2)
-
     def _warn(self, module: nn.Module) -> None:
         memory = min(map(_memory_of, _layers(module)))
-        done = f"working_memory was lowered to {memory:g}"
+        done, result = f"working_memory was lowered to {memory:g}", "The result is the same"
         if self.rows is not None:
             done += f", and gradients are summed over {self.rows} rows of a batch at a time"
+            if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
+                result = (
+                    f"norm='batch' takes its statistics over {self.rows} rows in place of a whole "
+                    "batch, which changes the result (norm='instance' would not)"
+                )
         warnings.warn(
-            f"The card's memory was full: {done}. The result is the same, but takes longer. Set "
+            f"The card's memory was full: {done}. {result}, but takes longer. Set "
             f"working_memory={memory:g} to start there, or lower batch_size or hidden_layer_sizes.",
             RuntimeWarning,
             stacklevel=2,
@@ -91,11 +127,6 @@ def _layers(module: nn.Module) -> list[Any]:
 
 def _memory_of(layer: Any) -> float:
     return USUAL if layer.working_memory is None else layer.working_memory
-
-
-def _large(module: nn.Module) -> list[Any]:
-    """Layers whose working memory can be halved."""
-    return [layer for layer in _layers(module) if _memory_of(layer) > LEAST]
 
 
 @contextmanager
@@ -119,21 +150,30 @@ def parts(batch: Batch, rows: int) -> Iterator[tuple[Batch, float]]:
 
 
 def by_chunks(n: int, rows: int, compute: Callable[[slice], None]) -> None:
-    """``compute(chunk)`` for n rows, so many at a time; fewer where that is too much."""
-    start, first = 0, rows
+    """``compute(chunk)`` for n rows, so many at a time; fewer where that is too much.
+
+    Raises
+    ------
+    torch.cuda.OutOfMemoryError
+        With advice, if a single row is too much.
+    """
+    first, chunk = rows, slice(0, 0)
+
+    def attempt() -> None:
+        nonlocal chunk
+        while chunk.stop < n:
+            following = slice(chunk.stop, min(chunk.stop + rows, n))
+            compute(following)
+            chunk = following
+
+    def shrink() -> bool:
+        nonlocal rows
+        rows = min(rows, n - chunk.stop) // 2
+        return rows > 0
+
     remedy = "Free what others hold on the card, or fit with a lower working_memory."
     with advice_when_full("predictions", remedy):
-        while start < n:
-            chunk = slice(start, min(start + rows, n))
-            try:
-                compute(chunk)
-                start = chunk.stop
-                continue
-            except torch.cuda.OutOfMemoryError:
-                if chunk.stop - start == 1:
-                    raise
-            torch.cuda.empty_cache()
-            rows = (chunk.stop - start) // 2
+        fit_into_memory(attempt, shrink)
     if rows < first:
         warnings.warn(
             f"The card's memory was full: predictions were made {rows} rows at a time. Lower "

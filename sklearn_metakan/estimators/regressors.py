@@ -1,28 +1,23 @@
-"""KANs for classification of tables."""
+"""KANs for regression of tables."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import MultiOutputMixin, RegressorMixin
 
-from sklearn_metakan.estimators._classification import Classification
-from sklearn_metakan.estimators._docs import document
-from sklearn_metakan.estimators._parameters import (
-    CLASSIFIER_CONSTRAINTS,
-    TABULAR_CONSTRAINTS,
-)
-from sklearn_metakan.estimators._tabular import TabularKAN
-from sklearn_metakan.training import META_CONSTRAINTS, store
-
-
-class _TabularClassifier(Classification, TabularKAN):
-    """Classes from columns."""
+from sklearn_metakan.estimators.estimator import KANEstimator
+from sklearn_metakan.estimators.inputs.table import TableInputs
+from sklearn_metakan.estimators.parameters import document
+from sklearn_metakan.estimators.targets.number import NumberTarget
+from sklearn_metakan.nn import build_network
+from sklearn_metakan.training import Defaults, store
 
 
 @document
-class KANClassifier(_TabularClassifier):
-    """Classification with a Kolmogorov-Arnold network.
+class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
+    """Regression with a Kolmogorov-Arnold network.
 
     ``y_o = sum_i phi_oi(x_i)`` in every layer; each phi is a sum of basis functions whose
     coefficients are trained: of silu and splines, C = grid_size + degree + 1.
@@ -31,19 +26,26 @@ class KANClassifier(_TabularClassifier):
     ----------
     {TUNE_FIRST}
     {METHOD}
-    class_weight : dict {label: weight}, "balanced" or None, default=None
-        Factor on the rows of each class; "balanced" is inverse to their frequency.
+    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
+        default="squared_error". "huber" is quadratic up to one unit of the scaled target;
+        "poisson" models log(y) and needs y >= 0.
+    quantile : float in (0, 1), default=0.5
+        The level for loss="quantile".
+    scale_target : bool, default=True
+        Whether the target is scaled inside: to mean 0 and deviation 1; for
+        "absolute_error", "huber" and "quantile" by median and quartiles, which outliers
+        do not move; for "poisson", divided by its mean.
     {TRAINING}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
+    n_outputs_ : int
     {ATTRIBUTES}
 
     See Also
     --------
-    MetaKANClassifier : Generated coefficients: fewer trainable numbers.
-    KANRegressor : For numbers.
+    MetaKANRegressor : Generated coefficients: fewer trainable numbers.
+    KANClassifier : For classes.
 
     References
     ----------
@@ -52,22 +54,21 @@ class KANClassifier(_TabularClassifier):
 
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn_metakan import KANClassifier
-    >>> X, y = load_iris(return_X_y=True)
-    >>> model = KANClassifier(random_state=0).fit(X, y)
+    >>> from sklearn.datasets import make_friedman1
+    >>> from sklearn_metakan import KANRegressor
+    >>> X, y = make_friedman1(300, random_state=0)
+    >>> model = KANRegressor(random_state=0).fit(X, y)
     >>> bool(model.score(X, y) > 0.9)
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **TABULAR_CONSTRAINTS,
-        **CLASSIFIER_CONSTRAINTS,
-    }
+    _inputs_type, _target_type = TableInputs, NumberTarget
+    _make_network = staticmethod(build_network)
+    _defaults = Defaults(weight_decay=0.03)
 
     def __init__(
         self,
-        hidden_layer_sizes: Sequence[int] = (64,),
+        hidden_layer_sizes: int | Sequence[int] = (64,),
         *,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
@@ -79,7 +80,9 @@ class KANClassifier(_TabularClassifier):
         extrapolation: str = "linear",
         dropout: float = 0.0,
         scale_inputs: str | None = "auto",
-        class_weight: dict[Any, float] | str | None = None,
+        loss: str = "squared_error",
+        quantile: float = 0.5,
+        scale_target: bool = True,
         solver: str = "adamw",
         learning_rate_schedule: str = "onecycle",
         batch_size: int = 256,
@@ -100,8 +103,8 @@ class KANClassifier(_TabularClassifier):
 
 
 @document
-class MetaKANClassifier(_TabularClassifier):
-    """Classification with a KAN whose edges a meta-learner generates from prompts.
+class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
+    """Regression with a KAN whose edges a meta-learner generates from prompts.
 
     ``y_o = sum_i phi_oi(x_i)`` in every layer; the coefficients of each phi come from a small
     meta-learner, ``w_oi = a_oi M(z_oi)``, so that an edge costs a prompt z_oi of p numbers
@@ -111,20 +114,27 @@ class MetaKANClassifier(_TabularClassifier):
     ----------
     {TUNE_FIRST}
     {METHOD}
-    class_weight : dict {label: weight}, "balanced" or None, default=None
-        Factor on the rows of each class; "balanced" is inverse to their frequency.
+    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
+        default="squared_error". "huber" is quadratic up to one unit of the scaled target;
+        "poisson" models log(y) and needs y >= 0.
+    quantile : float in (0, 1), default=0.5
+        The level for loss="quantile".
+    scale_target : bool, default=True
+        Whether the target is scaled inside: to mean 0 and deviation 1; for
+        "absolute_error", "huber" and "quantile" by median and quartiles, which outliers
+        do not move; for "poisson", divided by its mean.
     {META}
     {TRAINING}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
+    n_outputs_ : int
     {ATTRIBUTES}
 
     See Also
     --------
-    KANClassifier : Every edge with its own coefficients.
-    MetaKANRegressor : For numbers.
+    KANRegressor : Every edge with its own coefficients.
+    MetaKANClassifier : For classes.
 
     References
     ----------
@@ -133,25 +143,21 @@ class MetaKANClassifier(_TabularClassifier):
 
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn_metakan import MetaKANClassifier
-    >>> X, y = load_iris(return_X_y=True)
-    >>> model = MetaKANClassifier(random_state=0).fit(X, y)
+    >>> from sklearn.datasets import make_friedman1
+    >>> from sklearn_metakan import MetaKANRegressor
+    >>> X, y = make_friedman1(300, random_state=0)
+    >>> model = MetaKANRegressor(random_state=0).fit(X, y)
     >>> bool(model.score(X, y) > 0.9)
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **TABULAR_CONSTRAINTS,
-        **CLASSIFIER_CONSTRAINTS,
-        **META_CONSTRAINTS,
-    }
-    _is_meta = True
-    adamw_learning_rate = 0.03
+    _inputs_type, _target_type = TableInputs, NumberTarget
+    _make_network = staticmethod(build_network)
+    _defaults = Defaults(learning_rate=0.03, weight_decay=0.03)
 
     def __init__(
         self,
-        hidden_layer_sizes: Sequence[int] = (64,),
+        hidden_layer_sizes: int | Sequence[int] = (64,),
         *,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
@@ -163,7 +169,9 @@ class MetaKANClassifier(_TabularClassifier):
         extrapolation: str = "linear",
         dropout: float = 0.0,
         scale_inputs: str | None = "auto",
-        class_weight: dict[Any, float] | str | None = None,
+        loss: str = "squared_error",
+        quantile: float = 0.5,
+        scale_target: bool = True,
         prompt_dim: int = 1,
         meta_hidden_dim: int = 32,
         meta_activation: str = "sin",

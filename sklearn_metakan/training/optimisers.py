@@ -1,4 +1,4 @@
-"""Optimisers and their parameter groups, as skorch wants them."""
+"""L-BFGS that skorch can step: one iteration at a time, to the dtype's last digit."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,9 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
-
-PROMPTS = ("*.prompts", "*.edge_scale")
-META_LEARNERS = ("*.meta_learner.*",)
 
 
 class LBFGS(torch.optim.LBFGS):
@@ -75,34 +72,3 @@ def set_values(parameters: Iterable[nn.Parameter], values: Iterable[Tensor]) -> 
     """In place, so that what reads the parameters' memory, such as a graph, sees them."""
     for parameter, value in zip(parameters, values, strict=True):
         parameter.copy_(value)
-
-
-def adamw_settings(
-    learning_rate: float,
-    weight_decay: float,
-    prompt_learning_rate: float | None = None,
-    meta_learning_rate: float | None = None,
-) -> dict[str, Any]:
-    """skorch parameters of AdamW with the groups prompts, meta-learners and the rest.
-
-    The fused implementation is used: one pass over the parameters a step.
-    """
-    groups = []
-    for patterns, rate in (
-        (META_LEARNERS, meta_learning_rate),
-        (PROMPTS, prompt_learning_rate),
-    ):
-        if rate is not None:
-            groups += [(pattern, {"lr": float(rate)}) for pattern in patterns]
-    return {
-        "optimizer": torch.optim.AdamW,
-        "lr": learning_rate,
-        "optimizer__weight_decay": weight_decay,
-        "optimizer__fused": True,
-        "optimizer__param_groups": groups,
-    }
-
-
-def lbfgs_settings(learning_rate: float) -> dict[str, Any]:
-    """skorch parameters of L-BFGS; it has no groups."""
-    return {"optimizer": LBFGS, "lr": learning_rate}

@@ -1,37 +1,31 @@
-"""KANs for classification of images."""
+"""KANs for classification of tables."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from sklearn.base import ClassifierMixin
 
-from sklearn_metakan.estimators._classification import Classification
-from sklearn_metakan.estimators._docs import document
-from sklearn_metakan.estimators._images import ImageKAN
-from sklearn_metakan.estimators._parameters import (
-    CLASSIFIER_CONSTRAINTS,
-    IMAGE_CONSTRAINTS,
-)
-from sklearn_metakan.training import META_CONSTRAINTS, store
-
-
-class _ImageClassifier(Classification, ImageKAN):
-    """Classes from pixels."""
+from sklearn_metakan.estimators.estimator import KANEstimator, partial_fit_of_classes
+from sklearn_metakan.estimators.inputs.table import TableInputs
+from sklearn_metakan.estimators.parameters import document
+from sklearn_metakan.estimators.targets.labels import LabelTarget
+from sklearn_metakan.nn import build_network
+from sklearn_metakan.training import Defaults, store
 
 
 @document
-class KANImageClassifier(_ImageClassifier):
-    """Classification of images with a convolutional Kolmogorov-Arnold network.
+class KANClassifier(ClassifierMixin, KANEstimator):
+    """Classification with a Kolmogorov-Arnold network.
 
-    ``y_o(t) = sum_ik phi_oik(x_i(t + k))`` in every layer, k a position in the kernel: each
-    number of a kernel is a sum of basis functions whose coefficients are trained.
+    ``y_o = sum_i phi_oi(x_i)`` in every layer; each phi is a sum of basis functions whose
+    coefficients are trained: of silu and splines, C = grid_size + degree + 1.
 
     Parameters
     ----------
-    {TUNE_FIRST_IMAGES}
-    {METHOD_IMAGES}
+    {TUNE_FIRST}
+    {METHOD}
     class_weight : dict {label: weight}, "balanced" or None, default=None
         Factor on the rows of each class; "balanced" is inverse to their frequency.
     {TRAINING}
@@ -43,42 +37,33 @@ class KANImageClassifier(_ImageClassifier):
 
     See Also
     --------
-    MetaKANImageClassifier : Generated coefficients: fewer trainable numbers.
-    KANClassifier : For tables.
+    MetaKANClassifier : Generated coefficients: fewer trainable numbers.
+    KANRegressor : For numbers.
 
     References
     ----------
     {PAPER}
-    Drokin, "Kolmogorov-Arnold Convolutions", 2024, arXiv 2407.01092.
+    Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv 2404.19756.
 
     Examples
     --------
-    >>> from sklearn.datasets import load_digits
-    >>> from sklearn_metakan import KANImageClassifier
-    >>> X, y = load_digits(return_X_y=True)
-    >>> X, y = X[:500].reshape(-1, 8, 8), y[:500]
-    >>> model = KANImageClassifier(max_iter=20, random_state=0).fit(X, y)
-    >>> model.image_shape_
-    (1, 8, 8)
-    >>> bool(model.score(X, y) > 0.8)
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_metakan import KANClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = KANClassifier(random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **IMAGE_CONSTRAINTS,
-        **CLASSIFIER_CONSTRAINTS,
-    }
+    _inputs_type, _target_type = TableInputs, LabelTarget
+    _make_network = staticmethod(build_network)
+    _defaults = Defaults(weight_decay=0.1)
+    partial_fit = partial_fit_of_classes
 
     def __init__(
         self,
-        hidden_channels: Sequence[int] = (8, 16),
+        hidden_layer_sizes: int | Sequence[int] = (64,),
         *,
-        strides: int | tuple[int, ...] = 2,
-        kernel_size: int = 3,
-        norm: str | None = None,
-        augment: str | Callable[[Tensor], Tensor] | None = None,
-        image_shape: tuple[int, ...] | None = None,
-        channels_last: bool = False,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
@@ -110,17 +95,17 @@ class KANImageClassifier(_ImageClassifier):
 
 
 @document
-class MetaKANImageClassifier(_ImageClassifier):
-    """Classification of images with a convolutional KAN whose edges a meta-learner generates.
+class MetaKANClassifier(ClassifierMixin, KANEstimator):
+    """Classification with a KAN whose edges a meta-learner generates from prompts.
 
-    ``y_o(t) = sum_ik phi_oik(x_i(t + k))`` in every layer, k a position in the kernel; the
-    coefficients of each phi come from a small meta-learner, ``w_oik = a_oik M(z_oik)``, so that
-    an edge costs a prompt of p numbers (and a factor with edge_scale) in place of C.
+    ``y_o = sum_i phi_oi(x_i)`` in every layer; the coefficients of each phi come from a small
+    meta-learner, ``w_oi = a_oi M(z_oi)``, so that an edge costs a prompt z_oi of p numbers
+    (and a factor a_oi with edge_scale) in place of C coefficients.
 
     Parameters
     ----------
-    {TUNE_FIRST_IMAGES}
-    {METHOD_IMAGES}
+    {TUNE_FIRST}
+    {METHOD}
     class_weight : dict {label: weight}, "balanced" or None, default=None
         Factor on the rows of each class; "balanced" is inverse to their frequency.
     {META}
@@ -133,44 +118,33 @@ class MetaKANImageClassifier(_ImageClassifier):
 
     See Also
     --------
-    KANImageClassifier : Every edge with its own coefficients.
-    MetaKANClassifier : For tables.
+    KANClassifier : Every edge with its own coefficients.
+    MetaKANRegressor : For numbers.
 
     References
     ----------
     {PAPER}
-    Drokin, "Kolmogorov-Arnold Convolutions", 2024, arXiv 2407.01092.
+    Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv 2404.19756.
 
     Examples
     --------
-    >>> from sklearn.datasets import load_digits
-    >>> from sklearn_metakan import MetaKANImageClassifier
-    >>> X, y = load_digits(return_X_y=True)
-    >>> X, y = X[:500].reshape(-1, 8, 8), y[:500]
-    >>> model = MetaKANImageClassifier(max_iter=20, random_state=0).fit(X, y)
-    >>> model.image_shape_
-    (1, 8, 8)
-    >>> bool(model.score(X, y) > 0.8)
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_metakan import MetaKANClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = MetaKANClassifier(random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **IMAGE_CONSTRAINTS,
-        **CLASSIFIER_CONSTRAINTS,
-        **META_CONSTRAINTS,
-    }
-    _is_meta = True
+    _inputs_type, _target_type = TableInputs, LabelTarget
+    _make_network = staticmethod(build_network)
+    _defaults = Defaults(learning_rate=0.03, weight_decay=0.1)
+    partial_fit = partial_fit_of_classes
 
     def __init__(
         self,
-        hidden_channels: Sequence[int] = (8, 16),
+        hidden_layer_sizes: int | Sequence[int] = (64,),
         *,
-        strides: int | tuple[int, ...] = 2,
-        kernel_size: int = 3,
-        norm: str | None = None,
-        augment: str | Callable[[Tensor], Tensor] | None = None,
-        image_shape: tuple[int, ...] | None = None,
-        channels_last: bool = False,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",

@@ -1,17 +1,26 @@
-"""Watching a training run: best weights, when to stop, the progress bar."""
+"""What acts between steps and epochs: learning rate, best weights, stopping, scores, the bar."""
 
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
-from math import inf, isfinite
+from contextlib import suppress
+from copy import copy, deepcopy
+from math import cos, inf, isfinite, pi
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback
+from sklearn.metrics import check_scoring
+from sklearn.metrics._scorer import _BaseScorer
+from skorch.callbacks import BatchScoring, Callback, EpochScoring
 from torch import Tensor
+
+Schedule = Literal["constant", "cosine", "exponential", "onecycle"]
+
+_WARM_UP = 0.25  # share of a one-cycle schedule that rises
+_START = 0.04  # where its rise starts
+_DECAY_PER_EPOCH = 0.975
 
 _DIVERGED = 10.0  # at least; a constant prediction has a loss of about 1 on a scaled target
 _LIBRARIES = {"sklearn_metakan", "skorch", "sklearn", "joblib"}  # between user and warning
@@ -26,20 +35,89 @@ def check_callbacks(callbacks: Iterable[Any]) -> None:
             raise ValueError(f"callbacks must hold skorch callbacks, got {callback!r}.")
 
 
-def copies_of(callbacks: Iterable[Any]) -> tuple[list[Any], list[Any]]:
-    """A user's callbacks for one training: as skorch takes them, and the objects alone."""
-    for_net, objects = [], []
-    for given in deepcopy(list(callbacks)):
+def own_copies(callbacks: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """A user's callbacks for one training: as skorch takes them, and the objects alone.
+
+    Copies are deep, but for what cannot be copied, such as a lock or an open file: a copy
+    shares it with the object given.
+    """
+    for_net, objects, seen = [], [], {}
+    for given in callbacks:
         callback = _without_name(given)
-        if isinstance(callback, type):
-            callback = callback()
+        callback = callback() if isinstance(callback, type) else _deepest_copy(callback, seen)
         objects.append(callback)
         for_net.append((*given[:-1], callback) if isinstance(given, tuple) else callback)
     return for_net, objects
 
 
+def _deepest_copy(callback: Any, seen: dict[int, Any]) -> Any:
+    with suppress(TypeError):
+        return deepcopy(callback, seen)
+    copied = copy(callback)
+    for name, value in vars(callback).items():
+        with suppress(TypeError):
+            setattr(copied, name, deepcopy(value, seen))
+    return copied
+
+
 def _without_name(given: Any) -> Any:
     return given[-1] if isinstance(given, tuple) and given else given
+
+
+def schedule_factor(schedule: Schedule, progress: float, epoch: int) -> float:
+    """Factor on the learning rate.
+
+    Parameters
+    ----------
+    schedule : {"constant", "cosine", "exponential", "onecycle"}
+        1; half a cosine from 1 to 0; 0.975 for each epoch done; a quarter of the time up
+        from 0.04 to 1, then down to 0, both along half a cosine.
+    progress : float in [0, 1]
+        Share of the steps done.
+    epoch : int
+        Epochs done.
+    """
+    match schedule:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return _half_cosine(1.0, 0.0, progress)
+        case "exponential":
+            return _DECAY_PER_EPOCH**epoch
+        case "onecycle":
+            if progress < _WARM_UP:
+                return _half_cosine(_START, 1.0, progress / _WARM_UP)
+            return _half_cosine(1.0, 0.0, (progress - _WARM_UP) / (1 - _WARM_UP))
+    raise ValueError(f"Unknown schedule {schedule!r}.")
+
+
+def _half_cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + cos(pi * progress)) / 2
+
+
+class LearningRateSchedule(Callback):
+    """Sets every group's learning rate before each step, relative to where it started."""
+
+    def __init__(self, schedule: Schedule, total_steps: int) -> None:
+        self.schedule, self.total_steps = schedule, total_steps
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.steps_ = 0
+        self.base_ = [group["lr"] for group in net.optimizer_.param_groups]
+
+    def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+        if not training or self.schedule == "constant":
+            return
+        epoch = len(net.history) - 1
+        factor = schedule_factor(self.schedule, self.steps_ / self.total_steps, epoch)
+        for group, base in zip(net.optimizer_.param_groups, self.base_, strict=True):
+            group["lr"] = base * factor
+        self.steps_ += 1
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """What trains on with the same optimiser starts from the full rate again."""
+        for group, base in zip(net.optimizer_.param_groups, self.base_, strict=True):
+            group["lr"] = base
 
 
 class StopTraining(Exception):
@@ -193,3 +271,22 @@ class Progress(Callback):
         if "valid_score" in row:
             shown["validation"] = f"{row['valid_score']:.4f}"
         return shown
+
+
+def score_with_targets(callback: Any) -> bool:
+    """Have a scoring callback of skorch's compare in the user's units; whether it is one.
+
+    Its metric sees targets and predictions as ``predict`` gives them and, if it is one of
+    scikit-learn's, the weights of the rows.
+    """
+    if not isinstance(callback, EpochScoring | BatchScoring):
+        return False
+
+    def scored(net: Any, X: Any, y: Any) -> Any:
+        scorer = check_scoring(net, callback.scoring_)
+        weight = net.weights_of(callback) if isinstance(scorer, _BaseScorer) else None
+        weights = {} if weight is None else {"sample_weight": weight}
+        return scorer(net, X, net.target_.decode(y), **weights)
+
+    callback._scoring = scored
+    return True

@@ -11,9 +11,30 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.nn import Drawing
-from sklearn_metakan.training._capturable import WARM_UP, fixed_settings, rates_on_device
 
+WARM_UP = 3  # eager steps before the capture: kernels are tuned, the optimiser gets its state
 _SIDE_STREAM = threading.Lock()  # one fit at a time warms up or captures there
+
+
+def fixed_settings(optimizer: torch.optim.Optimizer) -> list[Any]:
+    """What a capture fixes and a callback may change between epochs."""
+    groups = optimizer.param_groups
+    trained = [p.requires_grad for group in groups for p in group["params"]]
+    free = {"params", "lr", "capturable"}
+    return [trained, *({k: v for k, v in group.items() if k not in free} for group in groups)]
+
+
+@contextmanager
+def rates_on_device(optimizer: torch.optim.Optimizer, rates: list[Tensor]) -> Iterator[None]:
+    """Within it, the optimiser reads its learning rates from these tensors."""
+    before = [(group["lr"], group["capturable"]) for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"], group["capturable"] = rate, True
+    try:
+        yield
+    finally:
+        for group, (rate, capturable) in zip(optimizer.param_groups, before, strict=True):
+            group["lr"], group["capturable"] = rate, capturable
 
 
 class CapturedStep:

@@ -1,7 +1,9 @@
 """Where and how numbers are computed: device and precision."""
 
+import threading
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,10 +57,12 @@ class Execution:
 
     @classmethod
     def unpacked(cls, names: dict[str, Any]) -> "Execution":
-        """From names; on the CPU where there is no CUDA."""
-        device = torch.device(names["device"])
-        if device.type == "cuda" and not torch.cuda.is_available():
-            device = torch.device("cpu")
+        """From names; on the device's kind where that one is missing, or on the CPU."""
+        device = torch.device("cpu")
+        for name in (names["device"], names["device"].partition(":")[0], "cpu"):
+            with suppress(ValueError):
+                device = choose_device(name)
+                break
         return cls(device, getattr(torch, names["dtype"].removeprefix("torch.")), names["products"])
 
     @contextmanager
@@ -71,19 +75,60 @@ class Execution:
         autocast = torch.autocast(
             self.device.type, torch.bfloat16, self.products == "bf16", cache_enabled=False
         )
-        if self.device.type != "cuda":
-            with autocast:
-                yield
-            return
+        on_card = self.device.type == "cuda"
+        settings = _CUDA_SETTINGS.held(self.products == "tf32") if on_card else nullcontext()
+        with settings, autocast:
+            yield
+
+
+class _CUDASettings:
+    """torch's process-wide settings for CUDA, shared by all fits at once that agree on them.
+
+    A fit that wants another value waits until the others are done, and the last one puts back
+    what was there before the first. A fit inside another one (in a callback) switches for
+    itself where no other thread fits beside it, and else keeps what there is.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.holders: Counter[int] = Counter()  # by thread
+        self.stack: list[tuple[bool, ...]] = []  # settings before the first, and before inner ones
+
+    def read(self) -> tuple[bool, ...]:
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
-        matmul.allow_tf32 = cudnn.allow_tf32 = self.products == "tf32"
-        cudnn.deterministic = True
+        return matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
+
+    def write(self, settings: tuple[bool, ...]) -> None:
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = settings
+
+    @contextmanager
+    def held(self, tf32: bool) -> Iterator[None]:
+        """Within it, products run in TF32 or not, and convolutions sum in one order."""
+        me, wanted = threading.get_ident(), (tf32, tf32, True)
+        with self.changed:
+            inner = me in self.holders
+            if not inner:  # one that waited for itself would wait for ever
+                self.changed.wait_for(
+                    lambda: not self.holders or (len(self.stack) == 1 and self.read() == wanted)
+                )
+            switches = {*self.holders} == {me} if inner else not self.holders
+            if switches:
+                self.stack.append(self.read())
+                self.write(wanted)
+            self.holders[me] += 1
         try:
-            with autocast:
-                yield
+            yield
         finally:
-            matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
+            with self.changed:
+                self.holders[me] -= 1
+                self.holders += Counter()  # without those that hold nothing
+                if (inner and switches) or not self.holders:
+                    self.write(self.stack.pop())
+                self.changed.notify_all()
+
+
+_CUDA_SETTINGS = _CUDASettings()
 
 
 def threads_for(device: torch.device, numbers: int) -> AbstractContextManager[Any]:

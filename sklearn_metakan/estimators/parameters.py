@@ -1,11 +1,51 @@
-"""The parts of the class docstrings that the estimators have in common."""
+"""Constructor parameters of the estimators: which values they may take, and their docs."""
 
 from inspect import signature
-from typing import TypeVar
+from numbers import Integral, Real
+from typing import Any, TypeVar, get_args
 
-from sklearn_metakan.training import BaseKANEstimator, fill_docstring
+from sklearn.utils._param_validation import Interval, StrOptions
 
-T = TypeVar("T", bound=type[BaseKANEstimator])
+from sklearn_metakan.nn import Augmentation, Norm
+from sklearn_metakan.training import (
+    COUNT,
+    META_CONSTRAINTS,
+    NOT_NEGATIVE,
+    SHARED_CONSTRAINTS,
+    WIDTHS,
+    fill_docstring,
+)
+
+T = TypeVar("T", bound=Any)
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    **SHARED_CONSTRAINTS,
+    **META_CONSTRAINTS,
+    "max_iter": [StrOptions({"auto"}), COUNT],
+    "knots": [StrOptions({"uniform", "quantile"})],
+    "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "solver": [StrOptions({"adamw", "lbfgs"})],
+    "batch_size": [COUNT],
+    "tol": [NOT_NEGATIVE],
+    "early_stopping": ["boolean", StrOptions({"auto"})],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [StrOptions({"auto"}), COUNT],
+    "scale_inputs": [StrOptions({"auto", "minmax", "standard", "quantile"}), None],
+    "hidden_layer_sizes": WIDTHS,
+    "hidden_channels": WIDTHS,
+    "strides": [COUNT, "array-like"],
+    "kernel_size": [Interval(Integral, 1, 10_000, closed="both")],
+    "norm": [StrOptions(set(get_args(Norm))), None],
+    "augment": [StrOptions(set(get_args(Augmentation))), callable, None],
+    "image_shape": ["array-like", None],
+    "channels_last": ["boolean"],
+    "loss": [StrOptions({"squared_error", "absolute_error", "huber", "quantile", "poisson"})],
+    "quantile": [Interval(Real, 0, 1, closed="neither")],
+    "scale_target": ["boolean"],
+    "class_weight": [dict, StrOptions({"balanced"}), None],
+}
+SCALE_PIXELS_CONSTRAINT = [StrOptions({"auto", "minmax", "standard"}), None]
 
 HIDDEN_LAYERS = """\
     hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
@@ -169,15 +209,18 @@ _TEXTS = {
 
 
 def document(cls: T) -> T:
-    """Class decorator: fill {TUNE_FIRST}, {METHOD}, ... in the docstring with the shared texts."""
+    """Class decorator: the constraints of the constructor's parameters, and their shared texts.
+
+    {TUNE_FIRST}, {METHOD}, ... in the docstring become the texts above.
+    """
     names = signature(cls).parameters
+    cls._parameter_constraints = {name: CONSTRAINTS[name] for name in names}
     is_regressor, is_image = "loss" in names, "hidden_channels" in names
+    if is_image:
+        cls._parameter_constraints["scale_inputs"] = SCALE_PIXELS_CONSTRAINT
     fill_docstring(
         cls,
         _TEXTS,
-        adamw_weight_decay=cls.adamw_weight_decay,
-        fewest=cls.adamw_passes[0],
-        most=cls.adamw_passes[1],
         score="R2" if is_regressor else "Accuracy",
         target_scaler=", target_scaler_" if is_regressor else "",
         dropped="pooled channels" if is_image else "hidden units",

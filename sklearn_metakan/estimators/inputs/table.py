@@ -1,0 +1,338 @@
+"""Columns of a table, as a network takes them."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sklearn_metakan.basis import quantile_knots
+from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
+from sklearn_metakan.training import check_widths
+
+Array = NDArray[np.float64]
+ScaleInputs = Literal["auto", "minmax", "standard", "quantile"] | None
+
+N_QUANTILES = 129
+QUANTILE_ROWS = 2**13
+_LEVELS = np.linspace(0, 1, N_QUANTILES)
+_SKEWED = 0.1  # largest gap between rank and position that still counts as even
+_ROUNDING = 1e-12  # a column that spreads less, beside its size, counts as constant
+_CHUNK = 2**20  # numbers that are scaled at a time
+# Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
+# that are not scaled, the least and largest spreads whose knots and squared slopes can be.
+_FARTHEST = {torch.float32: 1e30, torch.float64: 1e150}
+_UNSCALED = {torch.float32: 1e15, torch.float64: 1e100}
+
+
+class TableInputs(FittedModule):
+    """Maps each column onto about [-1, 1] by an increasing, piecewise linear function.
+
+    Outside the range of the data the first and last pieces go on, so that ``transform`` and
+    ``inverse_transform`` are each other's inverse everywhere. A column that is constant in
+    training says nothing: it is left out, so that the network has no edges for it.
+
+    Parameters
+    ----------
+    kind : {"auto", "minmax", "standard", "quantile", None}
+        "minmax": the range onto [-1, 1]. "standard": mean 0, standard deviation 1.
+        "quantile": ranks onto [-1, 1]. "auto": minmax for columns spread evenly over their
+        range; the mean of minmax and quantile for the others. None: unchanged.
+    strict : bool, default=False
+        Whether a constant column that moves raises a ValueError (extrapolation="error").
+
+    Attributes
+    ----------
+    kept_ : ndarray of shape (n_kept,)
+        The columns that vary, those of the network's inputs. If none does, the first stands
+        for all, as zero.
+    quantiles_ : ndarray of shape (129, n_kept)
+        Weighted quantiles of each scaled column, at evenly spaced levels; of a table of more
+        than 8,192 rows, from as many of them, drawn at random.
+    ranges_ : ndarray of shape (2, n_features)
+        Smallest and largest number of each column.
+
+    Shape
+    -----
+    (n, n_features) -> (n, n_kept), in float64
+    """
+
+    dtypes: ClassVar[list[type]] = [np.float64, np.float32]
+    of_images: ClassVar[bool] = False
+
+    columns: Tensor
+    points: Tensor
+    values: Tensor
+    slopes: Tensor
+    last_piece: Tensor
+    units: Tensor
+    silent: Tensor
+    level: Tensor
+    spread: Tensor
+
+    def __init__(self, kind: ScaleInputs = "auto", strict: bool = False) -> None:
+        super().__init__()
+        self.kind, self.strict = kind, strict
+        self.farthest = _FARTHEST[torch.float64]
+
+    def fit(self, rows: Rows, dtype: torch.dtype = torch.float64) -> Self:
+        """Find what the columns are mapped by, for a network of this dtype.
+
+        Raises
+        ------
+        ValueError
+            For columns that are too small or too large to be left unscaled.
+        """
+        n, d = len(rows), rows.X.shape[1]
+        weight = np.ones(n) if rows.weight is None else rows.weight
+        some = None  # sorting every column of a large table takes longer than training
+        if n > QUANTILE_ROWS:
+            some = np.random.default_rng(0).choice(n, QUANTILE_ROWS, replace=False)
+        self.ranges_, units = np.empty((2, d)), np.ones(d)
+        kept, pieces, quantiles = [], [], []
+        for j in range(d):
+            column = rows.column(j)
+            units[j] = _unit(column)
+            column *= units[j]
+            low, high = ends = column.min(), column.max()
+            self.ranges_[:, j] = ends / units[j]
+            if high - low <= _ROUNDING * max(abs(low), abs(high)):
+                continue
+            kept.append(j)
+            pieces.append(_fit_column(column, weight, self.kind))
+            few = (column, weight) if some is None else (column[some], weight[some])
+            quantiles.append(_quantiles(*few, _LEVELS) / units[j])
+        if not kept:  # the first column, as zero
+            level = self.ranges_[0, 0]
+            kept, quantiles = [0], [np.full(N_QUANTILES, level)]
+            pieces = [(level * units[0] + np.array([-1.0, 1.0]), np.zeros(2))]
+        self.kept_ = np.array(kept)
+        self.farthest = _FARTHEST[dtype]
+        if self.kind is None:
+            self._check_unscaled(_UNSCALED[dtype])
+            pieces = [(np.array([0.0, 1.0]) * units[j], np.array([0.0, 1.0])) for j in kept]
+        self._set_pieces(pieces, units)
+        table = np.repeat(self.ranges_[:1], N_QUANTILES, axis=0)
+        table[:, self.kept_] = np.stack(quantiles, axis=1)
+        self.quantiles_ = self.transform(table)
+        return self
+
+    def _check_unscaled(self, bound: float) -> None:
+        largest = np.abs(self.ranges_).max(axis=0)
+        spread = self.ranges_[1] / 2 - self.ranges_[0] / 2
+        for j in self.kept_:
+            if largest[j] > bound or 0 < spread[j] < 1 / bound:
+                what, number = ("large", largest[j]) if largest[j] > bound else ("small", spread[j])
+                raise ValueError(
+                    f"X[:, {j}] holds numbers as {what} as {number:.1e}, too {what} for "
+                    "scale_inputs=None; use scale_inputs='auto'."
+                )
+
+    def _set_pieces(self, pieces: list[tuple[Array, Array]], units: Array) -> None:
+        """Break points as padded tables, in units (powers of two) in which nothing overflows."""
+        shape = len(pieces), max(len(points) for points, _ in pieces)
+        points, values = np.full(shape, np.inf), np.zeros(shape)
+        slopes, last = np.zeros(shape), np.zeros((shape[0], 1), dtype=np.int64)
+        for row, (x, y) in enumerate(pieces):
+            points[row, : len(x)], values[row, : len(y)] = x, y
+            slopes[row, : len(x) - 1] = np.diff(y) / np.diff(x)
+            last[row] = len(x) - 2
+        kept, silent = self.kept_, np.ones(len(units), dtype=bool)
+        silent[kept] = False
+        self.set_buffers(points=points, values=values, slopes=slopes, last_piece=last)
+        self.set_buffers(columns=kept, units=units[kept], silent=np.flatnonzero(silent))
+        level = self.ranges_[0, silent]
+        self.set_buffers(level=level, spread=_ROUNDING * np.abs(level))
+
+    @property
+    def points_(self) -> list[Array]:
+        """Break points of each kept column, in its units."""
+        pieces = zip(self.points, self.last_piece[:, 0], self.units, strict=True)
+        return [(points[: last + 2] / unit).numpy() for points, last, unit in pieces]
+
+    @property
+    def values_(self) -> list[Array]:
+        """What the break points of each kept column are mapped to."""
+        pieces = zip(self.values, self.last_piece[:, 0], strict=True)
+        return [values[: last + 2].numpy() for values, last in pieces]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.points.dtype)
+        if self.strict and bool(((x[:, self.silent] - self.level).abs() > self.spread).any()):
+            raise ValueError(
+                'A column that was constant in training has another value, and extrapolation="'
+                'error" forbids it; use another extrapolation, or leave the column out.'
+            )
+        if len(self.columns) < x.shape[1]:
+            x = x[:, self.columns]
+        x = x * self.units
+        if self.points.shape[1] == 2:  # straight lines
+            scaled = self.values[:, 0] + (x - self.points[:, 0]) * self.slopes[:, 0]
+        else:
+            x = x.T.contiguous()
+            piece = torch.searchsorted(self.points, x, right=True) - 1
+            piece = torch.minimum(piece.clamp(min=0), self.last_piece)
+            left, value = self.points.gather(1, piece), self.values.gather(1, piece)
+            scaled = (value + (x - left) * self.slopes.gather(1, piece)).T
+        return scaled.clamp(-self.farthest, self.farthest)
+
+    def transform(self, X: NDArray[Any]) -> Array:
+        """``forward`` of an array."""
+        return self(_tensor_of(X)).numpy()
+
+    def inverse_transform(self, X: NDArray[Any]) -> Array:
+        """From network inputs (n, n_kept) to columns (n, n_features); constant ones as they were.
+
+        The inverse of ``transform``.
+        """
+        out = np.repeat(self.ranges_[:1], len(X), axis=0)
+        X = np.asarray(X, dtype=np.float64)
+        for k, (j, last) in enumerate(zip(self.kept_, self.last_piece[:, 0], strict=True)):
+            points, values = (t[k, : last + 2].numpy() for t in (self.points, self.values))
+            if values[0] < values[-1]:
+                piece = np.searchsorted(values, X[:, k], side="right") - 1
+                piece = np.clip(piece, 0, last)
+                slope = np.diff(points) / np.diff(values)
+                found = points[piece] + (X[:, k] - values[piece]) * slope[piece]
+                out[:, j] = found / self.units[k].numpy()
+        return out
+
+    def knots(self, rows: Rows, kind: str, grid_size: int) -> Any:
+        """Knots for the network's inputs: ends for all, (n_kept, 2), or (n_kept, G + 1)."""
+        if kind == "quantile":
+            return quantile_knots(self.transform(rows.chosen()), grid_size, rows.weight)
+        if self.kind in ("auto", "minmax", "quantile") or not self.slopes.any():
+            return (-1.0, 1.0)
+        return self.transform(self.ranges_).T
+
+    def network_shape(self, rows: Rows, estimator: Any, n_outputs: int) -> dict[str, Any]:
+        """What the network is told of its inputs and outputs."""
+        hidden = check_widths("hidden_layer_sizes", estimator.hidden_layer_sizes, single=True)
+        knots = self.knots(rows, estimator.knots, estimator.grid_size)
+        return {"layer_sizes": [len(self.kept_), *hidden, n_outputs], "knots": knots}
+
+    def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """The network's inputs (n, n_kept), made some rows at a time."""
+        n = len(rows)
+        table = torch.empty(n, len(self.kept_), device=device, dtype=dtype)
+        step = max(1, _CHUNK // rows.X.shape[1])
+        for start in range(0, n, step):
+            chunk = slice(start, min(start + step, n))
+            table[chunk] = self(_tensor_of(rows.chosen(chunk)))
+        return table
+
+    def beyond(self, rows: Rows) -> int | None:
+        """A column in which all of these rows lie outside the range of training, if any.
+
+        Of fewer than ten rows, by more than its width.
+        """
+        for j in self.kept_:
+            low, high = self.ranges_[:, j]
+            margin = 0.0 if len(rows) >= 10 else high - low
+            column = rows.column(j)
+            if ((column < low - margin) | (column > high + margin)).all():
+                return int(j)
+        return None
+
+    def farthest_column(self, row: NDArray[Any]) -> int:
+        """The column of a row that lies farthest out."""
+        return int(self.kept_[np.abs(self.transform(row[None])[0]).argmax()])
+
+    @classmethod
+    def of(cls, estimator: Any) -> "TableInputs":
+        """As an estimator's parameters have it."""
+        return cls(estimator.scale_inputs, estimator.extrapolation == "error")
+
+    @staticmethod
+    def layers(estimator: Any) -> tuple[tuple[int, ...], dict[str, Any]]:
+        """Widths of the hidden layers, checked, and settings of the network: none."""
+        sizes = check_widths("hidden_layer_sizes", estimator.hidden_layer_sizes, single=True)
+        return sizes, {}
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """What the estimator shows of it, beside the scaling itself."""
+        return {}
+
+    def as_table(self, X: Any, name: str, reset: bool = False) -> Any:
+        """X as validation takes it, with two axes."""
+        return X
+
+    def check_table(self, X: NDArray[Any], name: str, reset: bool = False) -> None:
+        """What the validated table must fulfil beside."""
+        if reset:
+            self.dtype = X.dtype
+
+
+def _tensor_of(X: NDArray[Any]) -> Tensor:
+    """Torch takes neither arrays that run backwards nor, silently, read-only ones."""
+    X = np.ascontiguousarray(X)
+    return torch.from_numpy(X if X.flags.writeable else X.copy())
+
+
+def _unit(values: Array) -> Any:
+    """A power of two that brings numbers of any size to order one, by column."""
+    exponent = np.frexp(np.abs(values).max(axis=0))[1]
+    return np.exp2(-np.clip(exponent, -1000, 1000))
+
+
+def _fit_column(column: Array, weight: Array, kind: ScaleInputs) -> tuple[Array, Array]:
+    """Break points of a column that varies, and what they are mapped to."""
+    low, high = ends = np.array([column.min(), column.max()])
+    onto = np.array([-1.0, 1.0])
+    if kind == "standard":
+        mean, deviation = mean_and_spread(column, weight)
+        return mean + deviation * onto, onto
+    if kind in ("minmax", None):
+        return ends, onto
+    points, ranks = _rank_curve(column, weight)
+    position = 2 * (points - low) / (high - low) - 1
+    if kind == "quantile":
+        return points, ranks
+    if np.abs(ranks - position).max() <= 2 * _SKEWED:
+        return ends, onto
+    return points, (ranks + position) / 2
+
+
+def _rank_curve(column: Array, weight: Array) -> tuple[Array, Array]:
+    """At most 129 distinct values of a column and their mid-ranks, scaled onto [-1, 1]."""
+    values, inverse = np.unique(column, return_inverse=True)
+    mass = np.bincount(inverse, weights=weight)
+    middle = np.cumsum(mass) - 0.5 * mass
+    rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1
+    if len(values) > N_QUANTILES:
+        points = np.unique(np.interp(np.linspace(-1, 1, N_QUANTILES), rank, values))
+        return points, np.interp(points, values, rank)
+    return values, rank
+
+
+def _quantiles(column: Array, weight: Array, levels: Array) -> Array:
+    """Weighted quantiles: each value holds for its share of the weights, with ramps between.
+
+    A ramp is as wide as the smaller share beside it: for distinct values of equal weight,
+    this is linear interpolation, and a value that many rows have stays a plateau.
+    """
+    values, inverse = np.unique(column, return_inverse=True)
+    mass = np.bincount(inverse, weights=weight)
+    ends = np.cumsum(mass)
+    ramp = np.r_[0.0, np.minimum(mass[1:], mass[:-1]) / 2, 0.0]
+    plateaus = np.stack([ends - mass + ramp[:-1], ends - ramp[1:]], axis=1) / ends[-1]
+    return np.interp(levels, plateaus.ravel(), np.repeat(values, 2))
+
+
+def weighted_quantiles(columns: Array, weight: Array | None, levels: Sequence[float]) -> Array:
+    """Of each column of an array (n, d): (len(levels), d)."""
+    weight = np.ones(len(columns)) if weight is None else weight
+    found = [_quantiles(column, weight, np.asarray(levels)) for column in columns.T]
+    return np.stack(found, axis=1)
+
+
+def mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
+    """Weighted mean and standard deviation by column, of numbers of any size."""
+    unit = _unit(values)
+    shares = values * unit
+    mean = np.average(shares, axis=0, weights=weight)
+    spread = np.sqrt(np.average((shares - mean) ** 2, axis=0, weights=weight))
+    return mean / unit, spread / unit
