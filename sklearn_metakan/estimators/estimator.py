@@ -405,7 +405,8 @@ class KANEstimator(BaseEstimator):
 
         At least the smallest normal number, so that their logarithms are finite.
         """
-        return self.target_(self._outputs(X)[1]).numpy()
+        _, logits = self._outputs(X)
+        return self.target_(logits).numpy()
 
     @available_if(_has_labels)
     def predict_log_proba(self, X: ArrayLike) -> NDArray[Any]:

@@ -16,9 +16,9 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 
 from sklearn_metakan import KANImageClassifier, MetaKANImageClassifier
-from sklearn_metakan.estimators._image_input import Layout, PixelScaling, find_layout
+from sklearn_metakan.estimators.inputs.images import Layout, PixelScaling, find_layout
 from sklearn_metakan.nn import Augment, build_conv_network
-from sklearn_metakan.training._capturable import obstacle
+from sklearn_metakan.training.net import obstacle
 
 TINY = {"hidden_channels": (3,), "max_iter": 2, "learning_rate": 0.03, "random_state": 0}
 TINY |= {"early_stopping": False}

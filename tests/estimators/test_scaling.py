@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_metakan.estimators import _scaling
-from sklearn_metakan.estimators._scaling import InputScaler, TargetScaler
+from sklearn_metakan.estimators.inputs.table import InputScaler, TargetScaler
 
 KINDS = ["auto", "minmax", "standard", "quantile", None]
 SCALING_KINDS = KINDS[:-1]

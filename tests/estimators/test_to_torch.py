@@ -10,8 +10,8 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
-from sklearn_metakan.estimators._scaling import InputScaler
-from sklearn_metakan.estimators._to_torch import ScaledInputs
+from sklearn_metakan.estimators.inputs.table import InputScaler
+from sklearn_metakan.estimators.inputs.table import ScaledInputs
 from sklearn_metakan.nn import MetaCoefficients
 
 REGRESSORS, CLASSIFIERS = [KANRegressor, MetaKANRegressor], [KANClassifier, MetaKANClassifier]

@@ -17,9 +17,9 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, Freezer, Gradi
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 from sklearn_metakan.nn import KANLinear
 from sklearn_metakan.training import _net
-from sklearn_metakan.training._capturable import WARM_UP, WORTH_CAPTURING, is_captured, obstacle
-from sklearn_metakan.training._cuda_graph import CapturedStep, recording
-from sklearn_metakan.training._schedules import LearningRateSchedule
+from sklearn_metakan.training.net import WARM_UP, WORTH_CAPTURING, is_captured, obstacle
+from sklearn_metakan.training.capture import CapturedStep, recording
+from sklearn_metakan.training.callbacks import LearningRateSchedule
 
 ALL = [KANRegressor, KANClassifier, MetaKANRegressor, MetaKANClassifier]
 RNG = np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sklearn_metakan.training._data import BatchIterator, TensorData
+from sklearn_metakan.training.net import BatchIterator, TensorData
 
 N = 23
 ROWS = torch.arange(N, dtype=torch.float64)

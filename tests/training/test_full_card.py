@@ -12,7 +12,7 @@ import torch
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 from sklearn_metakan.nn import KANLinear
 from sklearn_metakan.training import by_chunks
-from sklearn_metakan.training._memory import LEAST, USUAL, Frugal
+from sklearn_metakan.training.memory import LEAST, USUAL, Frugal
 
 ALL = [KANRegressor, KANClassifier, MetaKANRegressor, MetaKANClassifier]
 OutOfMemory = torch.cuda.OutOfMemoryError
