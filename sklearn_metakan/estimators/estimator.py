@@ -131,15 +131,19 @@ class KANEstimator(BaseEstimator):
             trainer = fitted._trainer()
             goes_on = self.warm_start and self.__sklearn_is_fitted__()
             rows = fitted._read(X, y, sample_weight, reset=not goes_on)
-            given = fitted._read_validation(X_val, y_val, sample_weight_val)
+            given = None
+            if not (X_val is None and y_val is None and sample_weight_val is None):
+                given = fitted._read_validation(X_val, y_val, sample_weight_val)
             seeds = draw_seeds(self.random_state, 3)
             rows, validation = fitted._split(rows, given, seeds[0])
             if goes_on:
                 net = fitted._made_anew(trainer, rows, seeds[1])
             else:
                 net = fitted._start(trainer, rows, seeds[1])
-            fitted._warn_if_beyond(given)
-            data, held_out = fitted._data(rows, net), fitted._data(validation, net)
+            if given is not None:
+                fitted._warn_if_beyond(given)
+            data = fitted._data(rows, net)
+            held_out = None if validation is None else fitted._data(validation, net)
             score = fitted.target_.score
             found = trainer.fit(net, data, held_out, score=score, seed=seeds[2])
             fitted._record(net, found)
@@ -243,9 +247,7 @@ class KANEstimator(BaseEstimator):
         self._weight_unit = rows.unit
         return rows
 
-    def _read_validation(self, X: Any, y: Any, weight: Any) -> Rows | None:
-        if X is None and y is None and weight is None:
-            return None
+    def _read_validation(self, X: Any, y: Any, weight: Any) -> Rows:
         check_validation_is_used(X, y, self.early_stopping)
         unit = self._weight_unit
         try:
@@ -258,7 +260,7 @@ class KANEstimator(BaseEstimator):
 
     def _split(self, rows: Rows, validation: Rows | None, seed: int) -> tuple[Rows, Rows | None]:
         """Set validation rows aside if early stopping asks for them."""
-        n, wanted = len(rows), self.early_stopping
+        n, wanted = len(rows.y), self.early_stopping
         if wanted == "auto":
             wanted = n > AUTO_EARLY_STOPPING_ROWS and self.solver == "adamw"
         if validation is not None or not wanted:
@@ -268,8 +270,8 @@ class KANEstimator(BaseEstimator):
         train, held_out = self.target_.hold_out(rows.y, self.validation_fraction, seed)
         return rows.take(train), rows.take(held_out)
 
-    def _warn_if_beyond(self, validation: Rows | None) -> None:
-        column = None if validation is None else self.input_scaler_.beyond(validation)
+    def _warn_if_beyond(self, validation: Rows) -> None:
+        column = self.input_scaler_.beyond(validation)
         if column is not None:
             warn_caller(
                 f"All rows of X_val lie beyond the range of training in {self._called(column)}. A "
@@ -290,15 +292,14 @@ class KANEstimator(BaseEstimator):
         inputs = self.input_scaler_.fit(rows, execution.dtype)
         target = self.target_.fit(rows)
         self._network = {
-            **inputs.network_shape(rows, self, target.n_network_outputs),
+            **inputs.network_shape(rows, self, trainer.widths, target.n_network_outputs),
             "dtype": execution.dtype,
             "working_memory": self.working_memory,
             **trainer.network,
             **trainer.options,
         }
         self._fixed, self._options = self._fixed_settings(trainer), deepcopy(trainer.options)
-        with trainer.naming_net_params():
-            module = self._make_network(**self._network, seed=seed)
+        module = trainer.module(self._make_network, self._network | {"seed": seed})
         return trainer.net(module, target.criterion(), execution, target)
 
     def _made_anew(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
@@ -320,14 +321,14 @@ class KANEstimator(BaseEstimator):
             "working_memory": self.working_memory,
             "backend": trainer.options.get("backend", "auto"),
         }
-        with trainer.naming_net_params():
-            module = self._make_network(**self._network | {"init": None, "seed": seed})
+        settings = self._network | {"init": None, "seed": seed}
+        module = trainer.module(self._make_network, settings)
         module.load_state_dict(before.state_dict())
         return trainer.net(module, self.target_.criterion(), execution, self.target_)
 
     def _fixed_settings(self, trainer: Trainer) -> dict[str, Any]:
         """What must not change as training goes on, besides options in net_params."""
-        settings = {k: v for k, v in trainer.network.items() if k not in _CHANGEABLE}
+        settings = trainer.network | dict.fromkeys(_CHANGEABLE)
         if hasattr(self, "hidden_layer_sizes"):
             settings["hidden_layer_sizes"] = trainer.widths
         for name in ("scale_inputs", "knots", "scale_target"):
@@ -353,10 +354,8 @@ class KANEstimator(BaseEstimator):
             )
         check_unchanged(pairs)
 
-    def _data(self, rows: Rows | None, net: KANNet) -> TensorData | None:
+    def _data(self, rows: Rows, net: KANNet) -> TensorData:
         """Rows as tensors on the net's device."""
-        if rows is None:
-            return None
         place = net.execution_.device, net.execution_.dtype
         weight = None if rows.weight is None else torch.from_numpy(rows.weight).to(*place)
         inputs = self.input_scaler_.tensor(rows, *place)

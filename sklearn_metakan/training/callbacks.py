@@ -13,7 +13,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.metrics._scorer import _BaseScorer
-from skorch.callbacks import BatchScoring, Callback, EpochScoring
+from skorch.callbacks import Callback
 from torch import Tensor
 
 Schedule = Literal["constant", "cosine", "exponential", "onecycle"]
@@ -273,14 +273,12 @@ class Progress(Callback):
         return shown
 
 
-def score_with_targets(callback: Any) -> bool:
-    """Have a scoring callback of skorch's compare in the user's units; whether it is one.
+def score_with_targets(callback: Any) -> None:
+    """Have a scoring callback of skorch's compare in the user's units.
 
     Its metric sees targets and predictions as ``predict`` gives them and, if it is one of
     scikit-learn's, the weights of the rows.
     """
-    if not isinstance(callback, EpochScoring | BatchScoring):
-        return False
 
     def scored(net: Any, X: Any, y: Any) -> Any:
         scorer = check_scoring(net, callback.scoring_)
@@ -289,4 +287,3 @@ def score_with_targets(callback: Any) -> bool:
         return scorer(net, X, net.target_.decode(y), **weights)
 
     callback._scoring = scored
-    return True

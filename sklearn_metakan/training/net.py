@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from inspect import signature
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from zlib import crc32
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags
 from skorch import NeuralNet
-from skorch.callbacks import BatchScoring, Callback, EarlyStopping
+from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 from skorch.dataset import Dataset
 from skorch.utils import FirstStepAccumulator
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ class BatchIterator:
         return -(-len(self.data) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        n = len(self.data)
+        n = len(self.data.X)
         if self.batch_size >= n or self.generator is None:
             for start in range(0, n, self.batch_size):
                 yield self.data[slice(start, start + self.batch_size)]
@@ -160,9 +160,7 @@ class KANNet(NeuralNet):
         self._scoring: list[Callback] = []  # callbacks that score predictions
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
 
-    @property
-    def _default_callbacks(self) -> list[tuple[str, Any]]:
-        return []
+    _default_callbacks: ClassVar[list[tuple[str, Any]]] = []
 
     def fit_on(self, data: TensorData, validation: TensorData | None = None) -> "KANNet":
         """Train the initialised module for ``max_epochs`` more epochs."""
@@ -183,7 +181,8 @@ class KANNet(NeuralNet):
         """Have those that score see the user's units; raise for those that wait for nothing."""
         self._scoring, self._best_of = [], set()
         for name, callback in self.callbacks_:
-            if score_with_targets(callback):
+            if isinstance(callback, EpochScoring | BatchScoring):
+                score_with_targets(callback)
                 self._scoring.append(callback)
             monitor = getattr(callback, "monitor", None)
             if not isinstance(monitor, str):
@@ -197,8 +196,9 @@ class KANNet(NeuralNet):
 
     def _captured(self, data: Any) -> CapturedStep | None:
         """What is to capture the steps on these data, if they are captured."""
-        rows = min(self.batch_size, len(data))
-        if not is_captured(self, len(data) // rows):
+        n = len(data.X)
+        rows = min(self.batch_size, n)
+        if not is_captured(self, n // rows):
             return None
         return CapturedStep(self, data.room_for(rows), self.eager_step)
 
@@ -212,7 +212,7 @@ class KANNet(NeuralNet):
         return X, self.validation_
 
     def get_iterator(self, dataset: TensorData, training: bool = False) -> BatchIterator:
-        batch_size = min(self.batch_size, len(dataset))
+        batch_size = min(self.batch_size, len(dataset.X))
         if not training:
             return BatchIterator(dataset, batch_size)
         room = None if self.captured_ is None else self.captured_.batch

@@ -1,11 +1,11 @@
 """The training run: what the parameters of an estimator mean for optimiser, schedule and end."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from math import nan
 from types import SimpleNamespace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from sklearn_metakan.training.parameters import (
     check_param_groups,
     module_options,
 )
+
+T = TypeVar("T")
 
 LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
@@ -122,10 +124,12 @@ class Trainer:
         self.parameters = SimpleNamespace(**{**self.fixed, **parameters})
         self.defaults, self.widths, self.net_type = defaults, widths, net_type
         self.is_meta = "prompt_dim" in parameters
+        given = vars(self.parameters)
         names = (*_NETWORK, *_META) if self.is_meta else _NETWORK
         # The network's settings that do not depend on data.
-        self.network = {name: vars(self.parameters)[name] for name in names} | (network or {})
-        self.options = module_options(self.parameters.net_params)
+        of_network = dict(zip(names, map(given.__getitem__, names), strict=True))
+        self.network = of_network | (network or {})
+        self.options = module_options(given["net_params"]) if given["net_params"] else {}
         self._check()
 
     def _check(self) -> None:
@@ -176,11 +180,16 @@ class Trainer:
         given = self.parameters
         return choose_execution(given.device, given.precision, data_dtype, given.solver)
 
-    @contextmanager
-    def naming_net_params(self) -> Iterator[None]:
-        """Within it, errors of what is made say which net_params were given."""
+    def module(self, make: Callable[..., T], settings: Mapping[str, Any]) -> T:
+        """``make(**settings)``; an error says which net_params were given.
+
+        Raises
+        ------
+        ValueError, TypeError
+            What ``make`` raises.
+        """
         try:
-            yield
+            return make(**settings)
         except (TypeError, ValueError) as error:
             if not self.parameters.net_params:
                 raise
@@ -216,7 +225,9 @@ class Trainer:
         ValueError
             For net_params that do not work, naming them.
         """
-        user = {k: v for k, v in (self.parameters.net_params or {}).items() if k[:8] != "module__"}
+        user = self.parameters.net_params or {}
+        if user:
+            user = {k: v for k, v in user.items() if not k.startswith("module__")}
         chosen = self._optimiser() if "optimizer" not in settings else {}
         chosen |= settings | deepcopy(user)
         if "optimizer__param_groups" in chosen and not isinstance(chosen["optimizer"], LBFGS):
@@ -227,11 +238,9 @@ class Trainer:
         for name, value in chosen.items():
             if isinstance(value, np.generic):
                 chosen[name] = value.item()
-        with self.naming_net_params():
-            net = self.net_type(
-                module, criterion=criterion, device=execution.device, verbose=0, **chosen
-            )
-            net.initialize()
+        fixed = {"criterion": criterion, "device": execution.device, "verbose": 0}
+        net = self.module(self.net_type, {"module": module, **fixed, **chosen})
+        self.module(net.initialize, {})
         net.module_.eval()
         if user:
             names = [name for name, _ in net.module_.named_parameters()]
@@ -242,7 +251,7 @@ class Trainer:
 
     def asked(self) -> dict[str, Any]:
         """The parameters that a net is made for."""
-        return {name: vars(self.parameters).get(name) for name in _TRAINING}
+        return dict(zip(_TRAINING, map(vars(self.parameters).get, _TRAINING), strict=True))
 
     def _optimiser(self) -> dict[str, Any]:
         """skorch's parameters of the optimiser."""
@@ -302,8 +311,9 @@ class Trainer:
             restore_best=watches,
             expects_convergence=expects,
         )
-        batch_size = len(data) if given.solver == "lbfgs" else min(given.batch_size, len(data))
-        batches = -(-len(data) // batch_size)
+        n = len(data.X)
+        batch_size = n if given.solver == "lbfgs" else min(given.batch_size, n)
+        batches = -(-n // batch_size)
         epochs = self._epochs(batches)
         callbacks: list[Any] = [Progress()] if given.verbose else []
         if given.solver == "adamw":
@@ -355,13 +365,15 @@ class Trainer:
             How many a layer handles in a step, which decides about threads; by default those
             of a batch.
         """
-        user, copies = own_copies(self.parameters.callbacks or ())
+        given = self.parameters.callbacks
+        user, copies = own_copies(given) if given else ([], [])
         net.callbacks, net.max_epochs = [*user, *callbacks], epochs
         if numbers is None:
             numbers = net.batch_size * net.module_.widest_features
         execution, monitor = net.execution_, callbacks[-1]
         try:
-            with _as_it_was_on_error(net), execution.active(), threads_for(execution.device, numbers):
+            undone = _as_it_was_on_error(net) if len(net.history) else nullcontext()
+            with undone, execution.active(), threads_for(execution.device, numbers):
                 net.initialize_callbacks()
                 net.fit_on(data, validation)
         finally:
@@ -378,14 +390,8 @@ class Trainer:
 
 @contextmanager
 def _as_it_was_on_error(net: KANNet) -> Iterator[None]:
-    """Put weights, optimiser and history back if the block raises.
-
-    A net that has no history yet is left as it is; nobody has used it.
-    """
+    """Put weights, optimiser and history of a net that others use back if the block raises."""
     epochs = len(net.history)
-    if not epochs:
-        yield
-        return
     weights = deepcopy(net.module_.state_dict())
     optimizer = deepcopy(net.optimizer_.state_dict())
     try:

@@ -293,7 +293,9 @@ class ImageInputs(FittedModule):
         self.ends = np.stack(ends, axis=1)
         return self
 
-    def network_shape(self, rows: Rows, estimator: Any, n_outputs: int) -> dict[str, Any]:
+    def network_shape(
+        self, rows: Rows, estimator: Any, widths: tuple[int, ...], n_outputs: int
+    ) -> dict[str, Any]:
         """What the network is told of its inputs and outputs."""
         knots = self.ends
         if estimator.knots == "quantile":

@@ -85,7 +85,7 @@ class TableInputs(FittedModule):
         ValueError
             For columns that are too small or too large to be left unscaled.
         """
-        n, d = len(rows), rows.X.shape[1]
+        n, d = len(rows.y), rows.X.shape[1]
         weight = np.ones(n) if rows.weight is None else rows.weight
         some = None  # sorting every column of a large table takes longer than training
         if n > QUANTILE_ROWS:
@@ -93,30 +93,30 @@ class TableInputs(FittedModule):
         self.ranges_, units = np.empty((2, d)), np.ones(d)
         kept, pieces, quantiles = [], [], []
         for j in range(d):
-            column = rows.column(j)
-            units[j] = _unit(column)
-            column *= units[j]
-            low, high = ends = column.min(), column.max()
-            self.ranges_[:, j] = ends / units[j]
-            if high - low <= _ROUNDING * max(abs(low), abs(high)):
+            column = rows.X[:, j] if rows.index is None else rows.X[rows.index, j]
+            column = column.astype(np.float64)
+            low, high = column.min(), column.max()
+            self.ranges_[:, j] = low, high
+            # A power of two, in which nothing over- or underflows.
+            largest = max(abs(low), abs(high))
+            units[j] = np.exp2(-np.clip(np.frexp(largest)[1], -1000, 1000))
+            if high * units[j] - low * units[j] <= _ROUNDING * largest * units[j]:
                 continue
             kept.append(j)
-            pieces.append(_fit_column(column, weight, self.kind))
-            few = (column, weight) if some is None else (column[some], weight[some])
-            quantiles.append(_quantiles(*few, _LEVELS) / units[j])
+            points, values, levels = _fit_column(column * units[j], weight, self.kind, some)
+            pieces.append((points, values))
+            quantiles.append(levels / units[j])
         if not kept:  # the first column, as zero
             level = self.ranges_[0, 0]
             kept, quantiles = [0], [np.full(N_QUANTILES, level)]
-            pieces = [(level * units[0] + np.array([-1.0, 1.0]), np.zeros(2))]
+            pieces = [(level + np.array([-1.0, 1.0]), np.zeros(2))]
         self.kept_ = np.array(kept)
         self.farthest = _FARTHEST[dtype]
         if self.kind is None:
             self._check_unscaled(_UNSCALED[dtype])
             pieces = [(np.array([0.0, 1.0]) * units[j], np.array([0.0, 1.0])) for j in kept]
+        self.unscaled_quantiles = np.stack(quantiles, axis=1)
         self._set_pieces(pieces, units)
-        table = np.repeat(self.ranges_[:1], N_QUANTILES, axis=0)
-        table[:, self.kept_] = np.stack(quantiles, axis=1)
-        self.quantiles_ = self.transform(table)
         return self
 
     def _check_unscaled(self, bound: float) -> None:
@@ -132,7 +132,10 @@ class TableInputs(FittedModule):
 
     def _set_pieces(self, pieces: list[tuple[Array, Array]], units: Array) -> None:
         """Break points as padded tables, in units (powers of two) in which nothing overflows."""
-        shape = len(pieces), max(len(points) for points, _ in pieces)
+        longest = 2
+        for x, _ in pieces:
+            longest = max(longest, len(x))
+        shape = len(pieces), longest
         points, values = np.full(shape, np.inf), np.zeros(shape)
         slopes, last = np.zeros(shape), np.zeros((shape[0], 1), dtype=np.int64)
         for row, (x, y) in enumerate(pieces):
@@ -141,10 +144,25 @@ class TableInputs(FittedModule):
             last[row] = len(x) - 2
         kept, silent = self.kept_, np.ones(len(units), dtype=bool)
         silent[kept] = False
-        self.set_buffers(points=points, values=values, slopes=slopes, last_piece=last)
-        self.set_buffers(columns=kept, units=units[kept], silent=np.flatnonzero(silent))
         level = self.ranges_[0, silent]
-        self.set_buffers(level=level, spread=_ROUNDING * np.abs(level))
+        self.set_buffers(
+            points=points,
+            values=values,
+            slopes=slopes,
+            last_piece=last,
+            columns=kept,
+            units=units[kept],
+            silent=np.flatnonzero(silent),
+            level=level,
+            spread=_ROUNDING * np.abs(level),
+        )
+
+    @property
+    def quantiles_(self) -> Array:
+        """Weighted quantiles of each scaled column, (129, n_kept)."""
+        table = np.repeat(self.ranges_[:1], N_QUANTILES, axis=0)
+        table[:, self.kept_] = self.unscaled_quantiles
+        return self.transform(table)
 
     @property
     def points_(self) -> list[Array]:
@@ -180,7 +198,7 @@ class TableInputs(FittedModule):
 
     def transform(self, X: NDArray[Any]) -> Array:
         """``forward`` of an array."""
-        return self(_tensor_of(X)).numpy()
+        return self(torch.tensor(np.ascontiguousarray(X))).numpy()
 
     def inverse_transform(self, X: NDArray[Any]) -> Array:
         """From network inputs (n, n_kept) to columns (n, n_features); constant ones as they were.
@@ -207,20 +225,28 @@ class TableInputs(FittedModule):
             return (-1.0, 1.0)
         return self.transform(self.ranges_).T
 
-    def network_shape(self, rows: Rows, estimator: Any, n_outputs: int) -> dict[str, Any]:
+    def network_shape(
+        self, rows: Rows, estimator: Any, widths: tuple[int, ...], n_outputs: int
+    ) -> dict[str, Any]:
         """What the network is told of its inputs and outputs."""
-        hidden = check_widths("hidden_layer_sizes", estimator.hidden_layer_sizes, single=True)
-        knots = self.knots(rows, estimator.knots, estimator.grid_size)
-        return {"layer_sizes": [len(self.kept_), *hidden, n_outputs], "knots": knots}
+        knots: Any = (-1.0, 1.0)
+        by_range = self.kind in ("auto", "minmax", "quantile") or not self.slopes.any()
+        if estimator.knots == "quantile":
+            scaled = self.transform(rows.chosen())
+            knots = quantile_knots(scaled, estimator.grid_size, rows.weight)
+        elif not by_range:
+            knots = self.transform(self.ranges_).T
+        return {"layer_sizes": [len(self.kept_), *widths, n_outputs], "knots": knots}
 
     def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The network's inputs (n, n_kept), made some rows at a time."""
-        n = len(rows)
+        X, index, n = rows.X, rows.index, len(rows.y)
         table = torch.empty(n, len(self.kept_), device=device, dtype=dtype)
-        step = max(1, _CHUNK // rows.X.shape[1])
+        step = max(1, _CHUNK // X.shape[1])
         for start in range(0, n, step):
             chunk = slice(start, min(start + step, n))
-            table[chunk] = self(_tensor_of(rows.chosen(chunk)))
+            some = np.ascontiguousarray(X[chunk] if index is None else X[index[chunk]])
+            table[chunk] = self(torch.from_numpy(some if some.flags.writeable else some.copy()))
         return table
 
     def beyond(self, rows: Rows) -> int | None:
@@ -266,46 +292,35 @@ class TableInputs(FittedModule):
             self.dtype = X.dtype
 
 
-def _tensor_of(X: NDArray[Any]) -> Tensor:
-    """Torch takes neither arrays that run backwards nor, silently, read-only ones."""
-    X = np.ascontiguousarray(X)
-    return torch.from_numpy(X if X.flags.writeable else X.copy())
+def _fit_column(
+    column: Array, weight: Array, kind: ScaleInputs, some: NDArray[np.intp] | None
+) -> tuple[Array, Array, Array]:
+    """Break points of a column that varies, what they are mapped to, and its quantiles.
 
-
-def _unit(values: Array) -> Any:
-    """A power of two that brings numbers of any size to order one, by column."""
-    exponent = np.frexp(np.abs(values).max(axis=0))[1]
-    return np.exp2(-np.clip(exponent, -1000, 1000))
-
-
-def _fit_column(column: Array, weight: Array, kind: ScaleInputs) -> tuple[Array, Array]:
-    """Break points of a column that varies, and what they are mapped to."""
+    The quantiles are those of ``some`` rows, or of all.
+    """
     low, high = ends = np.array([column.min(), column.max()])
-    onto = np.array([-1.0, 1.0])
+    points, values = ends, np.array([-1.0, 1.0])
     if kind == "standard":
         mean, deviation = mean_and_spread(column, weight)
-        return mean + deviation * onto, onto
-    if kind in ("minmax", None):
-        return ends, onto
-    points, ranks = _rank_curve(column, weight)
-    position = 2 * (points - low) / (high - low) - 1
-    if kind == "quantile":
-        return points, ranks
-    if np.abs(ranks - position).max() <= 2 * _SKEWED:
-        return ends, onto
-    return points, (ranks + position) / 2
-
-
-def _rank_curve(column: Array, weight: Array) -> tuple[Array, Array]:
-    """At most 129 distinct values of a column and their mid-ranks, scaled onto [-1, 1]."""
-    values, inverse = np.unique(column, return_inverse=True)
-    mass = np.bincount(inverse, weights=weight)
-    middle = np.cumsum(mass) - 0.5 * mass
-    rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1
-    if len(values) > N_QUANTILES:
-        points = np.unique(np.interp(np.linspace(-1, 1, N_QUANTILES), rank, values))
-        return points, np.interp(points, values, rank)
-    return values, rank
+        points = mean + deviation * values
+    elif kind in ("auto", "quantile"):
+        distinct, inverse = np.unique(column, return_inverse=True)
+        mass = np.bincount(inverse, weights=weight)
+        middle = np.cumsum(mass) - 0.5 * mass
+        rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1
+        at, ranks = distinct, rank
+        if len(distinct) > N_QUANTILES:  # at most 129 of them
+            at = np.unique(np.interp(np.linspace(-1, 1, N_QUANTILES), rank, distinct))
+            ranks = np.interp(at, distinct, rank)
+        position = 2 * (at - low) / (high - low) - 1
+        if kind == "quantile":
+            points, values = at, ranks
+        elif np.abs(ranks - position).max() > 2 * _SKEWED:
+            points, values = at, (ranks + position) / 2
+    if some is not None:
+        column, weight = column[some], weight[some]
+    return points, values, _quantiles(column, weight, _LEVELS)
 
 
 def _quantiles(column: Array, weight: Array, levels: Array) -> Array:
@@ -331,7 +346,8 @@ def weighted_quantiles(columns: Array, weight: Array | None, levels: Sequence[fl
 
 def mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
     """Weighted mean and standard deviation by column, of numbers of any size."""
-    unit = _unit(values)
+    exponent = np.frexp(np.abs(values).max(axis=0))[1]
+    unit = np.exp2(-np.clip(exponent, -1000, 1000))  # a power of two rounds nothing
     shares = values * unit
     mean = np.average(shares, axis=0, weights=weight)
     spread = np.sqrt(np.average((shares - mean) ** 2, axis=0, weights=weight))

@@ -44,6 +44,7 @@ class LabelTarget(FittedModule):
         super().__init__()
         self.name = name
         self.classes_: NDArray[Any] = np.empty(0)
+        self.n_network_outputs = 0
 
     @classmethod
     def of(cls, estimator: Any) -> "LabelTarget":
@@ -58,10 +59,6 @@ class LabelTarget(FittedModule):
     def fitted(self) -> dict[str, Any]:
         """What the estimator shows of it."""
         return {"classes_": self.classes_}
-
-    @property
-    def n_network_outputs(self) -> int:
-        return 1 if len(self.classes_) == 2 else len(self.classes_)
 
     def encode(self, y: NDArray[Any], classes: Any = None) -> NDArray[np.intp]:
         """Positions of labels in ``classes_``; ``classes`` are those that partial_fit was told.
@@ -84,6 +81,7 @@ class LabelTarget(FittedModule):
                     "name all of them in classes=."
                 )
             self.classes_ = declared
+            self.n_network_outputs = 1 if len(declared) == 2 else len(declared)
         elif classes is not None and not np.array_equal(declared, self.classes_):
             raise ValueError(
                 f"classes={declared.tolist()} differs from those of the first call, "

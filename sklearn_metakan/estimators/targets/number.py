@@ -1,6 +1,7 @@
 """Numbers to predict: losses, scaling, and predictions made of a network's outputs."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -31,12 +32,12 @@ class PinballLoss(nn.Module):
 
 # By row; and how the target is scaled for each: by mean and standard deviation; by median and
 # quartiles, which outliers do not move; by the mean.
-LOSSES: dict[str, tuple[Callable[[float], nn.Module], Literal["standard", "robust", "mean"]]] = {
-    "squared_error": (lambda quantile: nn.MSELoss(reduction="none"), "standard"),
-    "absolute_error": (lambda quantile: nn.L1Loss(reduction="none"), "robust"),
-    "huber": (lambda quantile: nn.HuberLoss(reduction="none", delta=1.0), "robust"),
+LOSSES: dict[str, tuple[Callable[..., nn.Module], Literal["standard", "robust", "mean"]]] = {
+    "squared_error": (partial(nn.MSELoss, reduction="none"), "standard"),
+    "absolute_error": (partial(nn.L1Loss, reduction="none"), "robust"),
+    "huber": (partial(nn.HuberLoss, reduction="none", delta=1.0), "robust"),
     "quantile": (PinballLoss, "robust"),
-    "poisson": (lambda quantile: nn.PoissonNLLLoss(log_input=True, reduction="none"), "mean"),
+    "poisson": (partial(nn.PoissonNLLLoss, log_input=True, reduction="none"), "mean"),
 }
 
 
@@ -88,7 +89,7 @@ class NumberTarget(FittedModule):
         super().__init__()
         self.loss, self.quantile, self.scaled = loss, quantile, scaled
         self.link: str | None = None
-        self.is_1d, self.n_outputs_ = True, 0
+        self.is_1d, self.n_outputs_, self.n_network_outputs = True, 0, 0
 
     @classmethod
     def of(cls, estimator: Any) -> "NumberTarget":
@@ -106,10 +107,6 @@ class NumberTarget(FittedModule):
     def fitted(self) -> dict[str, Any]:
         """What the estimator shows of it."""
         return {"n_outputs_": self.n_outputs_}
-
-    @property
-    def n_network_outputs(self) -> int:
-        return self.n_outputs_
 
     def encode(self, y: NDArray[Any], classes: Any = None) -> NDArray[np.float64]:
         """Validated numbers as (n, n_outputs).
@@ -133,7 +130,8 @@ class NumberTarget(FittedModule):
                 f"y has {n_outputs} outputs, but the estimator was fitted with {self.n_outputs_}."
             )
         if self.link is None:
-            self.link, self.is_1d, self.n_outputs_ = link, y.ndim == 1, n_outputs
+            self.link, self.is_1d = link, y.ndim == 1
+            self.n_outputs_ = self.n_network_outputs = n_outputs
         y = y.reshape(len(y), n_outputs).astype(np.float64)
         if self.loss == "poisson" and (y < 0).any():
             raise ValueError(
@@ -161,8 +159,8 @@ class NumberTarget(FittedModule):
             scale = np.where(spread > 1e-12 * np.abs(mean), spread, alone)
         elif kind == "mean":
             scale = np.where(mean > 0, mean, 1.0)
-        self.set_buffers(location=location, scale=scale)
-        self.set_buffers(constant=(y == y[0]).all(0), level=y[0])
+        constant = (y == y[0]).all(0)
+        self.set_buffers(location=location, scale=scale, constant=constant, level=y[0])
         limits = np.finfo(np.float32)
         fine = limits.eps * np.abs(location) <= _FINE * scale
         reaches = np.maximum(np.abs(location), scale) <= _FINE * limits.max
@@ -188,11 +186,12 @@ class NumberTarget(FittedModule):
 
     def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Targets of the loss (n, n_outputs)."""
-        return torch.from_numpy(self.transform(rows.y)).to(device, dtype)
+        return ((torch.from_numpy(rows.y) - self.location) / self.scale).to(device, dtype)
 
     def criterion(self) -> nn.Module:
         """The loss by row."""
-        return LOSSES[self.loss][0](self.quantile)
+        arguments = {"quantile": self.quantile} if self.loss == "quantile" else {}
+        return LOSSES[self.loss][0](**arguments)
 
     def weights(
         self, y: NDArray[Any], weight: NDArray[Any] | None, estimator: Any
