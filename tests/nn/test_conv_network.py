@@ -9,7 +9,6 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from sklearn_metakan.nn import (
-    Augment,
     ConvKAN,
     KANConv2d,
     MetaLearner,
@@ -17,7 +16,6 @@ from sklearn_metakan.nn import (
     frozen,
     n_frozen,
 )
-from sklearn_metakan.nn._augment import crop_padding
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 FOUR = {"hidden_channels": (32, 64, 128, 256), "strides": (1, 2, 2, 1)}
@@ -271,49 +269,6 @@ def test_batch_norm_of_a_single_number(norm_order):
 
 def test_strides_of_numpy():
     assert build((2, 8, 8), strides=np.int64(2)).sizes == [(8, 8), (4, 4), (2, 2)]
-
-
-# --- augmentation ---------------------------------------------------------------------
-
-
-def windows(image, kind):
-    """Every image that may come out of ``image`` (c, h, w)."""
-    c, h, w = image.shape
-    down, right = (crop_padding(h), crop_padding(w)) if "crop" in kind else (0, 0)
-    padded = np.zeros((c, h + 2 * down, w + 2 * right), dtype=image.dtype)
-    padded[:, down : down + h, right : right + w] = image
-    found = [
-        padded[:, i : i + h, j : j + w] for i in range(2 * down + 1) for j in range(2 * right + 1)
-    ]
-    return found + [image[:, :, ::-1] for image in found if "flip" in kind]
-
-
-@pytest.mark.parametrize("kind", ["flip", "crop", "flip_crop"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
-def test_augment_moves_pixels(kind, dtype):
-    image = torch.arange(1, 2 * 8 * 5 + 1).view(2, 8, 5).to(dtype)
-    x = image.expand(300, 2, 8, 5)
-    y = Augment(kind, seed=0)(x)
-    possible = {window.tobytes() for window in windows(image.numpy(), kind)}
-    assert y.dtype == dtype
-    assert {image.tobytes() for image in y.numpy()} == possible
-    assert torch.equal(Augment(kind, seed=0)(x), y)  # from its own seed
-    augment = Augment(kind, seed=0).eval()
-    assert augment(x) is x
-
-
-def test_both_sides_of_a_flip_come_as_often():
-    x = torch.arange(3.0).expand(4000, 1, 1, 3)
-    flipped = Augment("flip", seed=0)(x)[:, 0, 0, 0] == 2
-    assert abs(flipped.double().mean() - 0.5) < 0.04  # five standard deviations
-
-
-def test_augment_may_be_a_callable():
-    augment = Augment(lambda x: x.flip(2), seed=0)
-    x = draw()
-    assert torch.equal(augment(x), x.flip(2))
-    with pytest.raises(ValueError, match="shape"):
-        Augment(lambda x: x[:1], seed=0)(x)
 
 
 def test_augment_happens_in_training_alone():

@@ -1,7 +1,8 @@
-"""KAN: layers one after the other, whose meta-learners may be one and the same."""
+"""KAN: layers one after the other, whose meta-learners may be one and the same, by cluster."""
 
 import pickle
 from copy import deepcopy
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch.func import functional_call
 
 from sklearn_metakan.basis import quantile_knots
 from sklearn_metakan.nn import KAN, MetaLearner, build_network
+from sklearn_metakan.nn.network import cluster_widths
 
 
 def count(module):
@@ -68,8 +70,6 @@ def test_gradients_of_every_order(source):
     assert gradgradcheck(call, (x, *parameters), fast_mode=True)
 
 
-# --- how many numbers are trained -----------------------------------------------------
-
 MNIST = [784, 32, 10]
 EDGES = 784 * 32 + 32 * 10
 
@@ -108,9 +108,6 @@ def test_metakan_has_p_parameters_an_edge(prompt_dim, n_meta_learners, times):
     assert n_parameters(hidden) == EDGES * p + times * learner
     assert n_parameters(hidden, edge_scale=True) == EDGES * (p + 1) + times * learner
     assert n_parameters(0) == EDGES * p + times * p * functions
-
-
-# --- which meta-learner a layer has ---------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -153,7 +150,46 @@ def test_a_shared_meta_learner_is_trained_by_all_its_layers_at_once():
     assert all(name.startswith("layers.0.") for name in names)  # once, under the first layer
 
 
-# --- copies ---------------------------------------------------------------------------
+WIDTHS = [16, 32, 64, 128, 256, 256, 512, 512]
+LABELS = ["00000000", "00000011", "00001122", "00012233", "00123344", "01234455"]
+
+
+def spread(widths, labels):
+    widths, labels = np.asarray(widths, float), np.asarray(labels)
+    return sum(((w := widths[labels == label]) - w.mean()) @ (w - w.mean()) for label in {*labels})
+
+
+@pytest.mark.parametrize("n_clusters", [1, 2, 3, 4, 5, 6])
+def test_labels_of_the_paper(n_clusters):
+    expected = [int(label) for label in LABELS[n_clusters - 1]]
+    assert cluster_widths(WIDTHS, n_clusters) == expected
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_assignment_is_better(seed):
+    rng = np.random.default_rng(seed)
+    widths = rng.choice([1, 2, 3, 10, 16, 17, 32, 64, 100], size=6).tolist()
+    for n_clusters in range(1, min(4, len({*widths})) + 1):
+        labels = cluster_widths(widths, n_clusters)
+        assignments = product(range(n_clusters), repeat=len(widths))
+        best = min(spread(widths, a) for a in assignments if len({*a}) == n_clusters)
+        assert {*labels} == {*range(n_clusters)}
+        assert spread(widths, labels) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("n_clusters", [1, 2, 3])
+def test_labels_follow_the_width_and_not_the_order(n_clusters):
+    widths = [512, 16, 64, 16, 256]
+    labels = cluster_widths(widths, n_clusters)
+    assert sorted(labels) == [label for _, label in sorted(zip(widths, labels, strict=True))]
+    reverse = cluster_widths(widths[::-1], n_clusters)
+    assert reverse[::-1] == labels
+
+
+@pytest.mark.parametrize("n_clusters", [-1, 0, 3, 8])
+def test_more_clusters_than_distinct_widths_raise(n_clusters):
+    with pytest.raises(ValueError, match=rf"n_meta_learners.*between 1 and.*2.*got {n_clusters}"):
+        cluster_widths([8, 8, 4], n_clusters)
 
 
 def through_state(network, layer_sizes, options):
@@ -188,9 +224,6 @@ def test_state_holds_the_knots():
     copy.load_state_dict(network.state_dict())
     x = torch.tensor([[-2.0, 6.0], [0.5, 0.5]])
     torch.testing.assert_close(copy(x), network(x), rtol=0, atol=0)
-
-
-# --- knots and what is beyond them ----------------------------------------------------
 
 
 def test_every_input_has_its_own_knots():
@@ -233,9 +266,6 @@ def test_nan_in_a_row_stays_in_its_row(source, extrapolation):
     torch.testing.assert_close(y[rest], expected[rest])
 
 
-# --- dropout --------------------------------------------------------------------------
-
-
 def with_dropout(source, seed=0):
     network = build([4, 30, 2], source, dropout=0.5, seed=seed)
     plain = build([4, 30, 2], source, init=None)
@@ -276,9 +306,6 @@ def test_dropout_is_private_and_repeats_with_the_seed():
     assert torch.equal(same.train()(x), y)
     assert not torch.equal(other.train()(x), y)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-# --- contradictions -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layer_sizes", [[], [3], [3, 0], [3, -2, 1]])
