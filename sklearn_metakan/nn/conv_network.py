@@ -71,6 +71,13 @@ class ConvKAN(KANNetwork):
     -----
     (n, channels, height, width) -> (n, n_outputs)
 
+    Raises
+    ------
+    ValueError
+        For settings out of range or that contradict each other, as in ``KAN``; an instance norm
+        where strides leave one pixel; in ``forward``, a batch norm in training of a batch that
+        holds one number for each channel, and images of another number of channels.
+
     Source: Drokin, "Kolmogorov-Arnold Convolutions" (2024), arXiv 2407.01092; Zhao et al.
     (ICML 2025), section on images.
 
@@ -152,8 +159,11 @@ class ConvKAN(KANNetwork):
             self.sizes.append(layer.out_size(self.sizes[-1]))
         _check_sizes(norm, self.sizes[:-1] if before else self.sizes[1:])
         of_norms = widths[:-1] if before else widths[1:]
-        norms = [NORMS[norm](width, dtype=dtype) if norm else nn.Identity() for width in of_norms]
-        self.layers, self.norms = nn.ModuleList(layers), nn.ModuleList(norms)
+        self.layers = nn.ModuleList(layers)
+        self.norms = nn.ModuleList(NORMS[norm](width, dtype=dtype) for width in of_norms)
+        self.activations = nn.ModuleList(ACTIVATIONS[activation](dtype) for _ in layers)
+        if norm == "instance" and not before and activation is None:
+            self.activations[-1] = nn.SiLU()
         numbers = [width * prod(size) for width, size in zip(widths, self.sizes, strict=True)]
         sides = [*pairwise(numbers)]  # of an image, before and after every layer
         widest = max(sides, key=sum)
@@ -161,16 +171,9 @@ class ConvKAN(KANNetwork):
             layer.widest = widest
         self.out_features, self.widest_layer = n_outputs, sum(widest)
         self.widest_features = max(numbers[:-1]) * layers[0].basis.n_functions
-        activations: dict[str | None, Callable[[], nn.Module]] = {
-            "silu": nn.SiLU,
-            None: nn.Identity,
-        }
-        activations["prelu"] = partial(nn.PReLU, dtype=dtype)
-        self.activations = nn.ModuleList(activations[activation]() for _ in layers)
-        if norm == "instance" and norm_order == "after" and activation is None:
-            self.activations[-1] = nn.SiLU()
-        self.register_buffer("pixel_centre", _by_channel(pixel_centre, image_shape[0], dtype))
-        self.register_buffer("pixel_scale", _by_channel(pixel_scale, image_shape[0], dtype))
+        for name, value in (("pixel_centre", pixel_centre), ("pixel_scale", pixel_scale)):
+            of_channels = torch.as_tensor(value, dtype=dtype or torch.get_default_dtype()).flatten()
+            self.register_buffer(name, of_channels.expand(widths[0]).clone().view(-1, 1, 1))
         # Without its own starting values: those come from the global generator.
         self.head = nn.utils.skip_init(nn.Linear, hidden_channels[-1], n_outputs, dtype=dtype)
         with torch.no_grad():
@@ -218,7 +221,13 @@ def build_conv_network(
 
 
 def spread_strides(strides: int | Sequence[int], n_layers: int) -> tuple[int, ...]:
-    """One stride for each layer."""
+    """One stride for each layer.
+
+    Raises
+    ------
+    ValueError
+        For strides below 1, or a sequence of another length.
+    """
     each = tuple(strides) if isinstance(strides, Iterable) else (strides,) * n_layers
     if len(each) != n_layers or min(each, default=1) < 1:
         raise ValueError(
@@ -249,9 +258,9 @@ def _check(
             f"{kernel_size}: what is farther out would never meet a pixel."
         )
     for name, value, known in (
-        ("norm", norm, (*get_args(Norm), None)),
+        ("norm", norm, tuple(NORMS)),
         ("norm_order", norm_order, get_args(NormOrder)),
-        ("activation", activation, ("prelu", "silu", None)),
+        ("activation", activation, tuple(ACTIVATIONS)),
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}.")
@@ -279,13 +288,14 @@ class BatchNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-NORMS: dict[str, Callable[..., nn.Module]] = {
+NORMS: dict[str | None, Callable[..., nn.Module]] = {
     "batch": BatchNorm,
     "instance": partial(nn.InstanceNorm2d, affine=True),
     "layer": partial(nn.GroupNorm, 1),
+    None: nn.Identity,
 }
-
-
-def _by_channel(value: float | ArrayLike, channels: int, dtype: torch.dtype | None) -> Tensor:
-    numbers = torch.as_tensor(value, dtype=dtype or torch.get_default_dtype()).flatten()
-    return numbers.expand(channels).clone().view(channels, 1, 1)
+ACTIVATIONS: dict[str | None, Callable[[torch.dtype | None], nn.Module]] = {
+    "prelu": lambda dtype: nn.PReLU(dtype=dtype),
+    "silu": lambda dtype: nn.SiLU(),
+    None: nn.Identity,
+}

@@ -26,6 +26,10 @@ def frozen(network: KANNetwork, linear: bool = True) -> nn.Module:
         Whether also those of linear meta-learners, which are C / p times as many numbers as
         what they come from.
 
+    Returns
+    -------
+    Module, from and to what the network takes and gives: ConvKAN, or layers in a Sequential
+
     Examples
     --------
     >>> import torch

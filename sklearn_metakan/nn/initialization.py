@@ -51,11 +51,6 @@ def initialize(
     ``init="paper"`` uses Xavier-normal prompts and weights, zero biases and no gain, as in
     the code published with the paper; direct coefficients have no such form. Numbers are drawn
     in float64 on the CPU, so that they are the same in every dtype and on every device.
-
-    Raises
-    ------
-    ValueError
-        For an unknown init.
     """
     if init not in ("variance", "paper"):
         raise ValueError(f"init must be 'variance' or 'paper', got {init!r}.")

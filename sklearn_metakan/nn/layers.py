@@ -14,22 +14,11 @@ from sklearn_metakan.ops import edge_sum
 class KANLayer(nn.Module, ABC):
     """Base of ``KANLinear`` and ``KANConv1d`` to ``KANConv3d``.
 
-    Parameters
-    ----------
-    in_shape : tuple of int
-        (in_features,), or (in_channels, *kernel) of a convolution.
-    out_features : int
-        Outputs of the source.
-    fan_in : int
-        Edges that are summed into one output.
-
-    Attributes
-    ----------
-    widest : (int, int) or None
-        Inputs and outputs of the widest layer of its network; see ``edge_sum``.
+    ``in_shape`` is (in_features,), or (in_channels, *kernel) of a convolution; ``out_features``
+    are those of the source, and ``fan_in`` edges are summed into one output.
     """
 
-    widest: tuple[int, int] | None = None
+    widest: tuple[int, int] | None = None  # inputs and outputs of its network's widest layer
 
     def __init__(
         self,

@@ -294,22 +294,6 @@ def cluster_widths(widths: Sequence[int], n_clusters: int) -> list[int]:
     The sum of squared distances to the cluster means is minimised over all ways to cut
     the sorted widths, by dynamic programming; equal widths stay together.
 
-    Parameters
-    ----------
-    widths : sequence of int
-        Output width of every layer.
-    n_clusters : int
-        At most the number of distinct widths.
-
-    Returns
-    -------
-    list of int, one label for each layer
-
-    Raises
-    ------
-    ValueError
-        For more clusters than there are distinct widths, or none.
-
     Source: Zhao et al. (ICML 2025), Algorithm 2; Wang and Song, "Ckmeans.1d.dp" (2011).
 
     Examples
