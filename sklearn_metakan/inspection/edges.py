@@ -143,12 +143,13 @@ class EdgeDisplay:
                 n_columns = len(columns) if scaler is None else estimator.n_features_in_
                 inputs, outputs = _checked(edges, columns, n_columns, spread.shape[1], names)
             values = torch.cat([block[:, inputs, outputs] for block in _blocks(module, t)])
-            x = t.double().cpu() if scaler is None else scaler.inverse(t.double().cpu())
+        x = t.double().cpu().numpy()
+        x = x if scaler is None else scaler.inverse_transform(x)  # all columns
         chosen = [(columns[i], o) for i, o in zip(inputs, outputs, strict=True)]
         source = "input" if index == 0 else "unit"
         target = "output" if index == len(layers) - 1 else "unit"
         display = cls(
-            inputs=x[:, inputs].numpy(),
+            inputs=x[:, [column for column, _ in chosen]],
             values=values.cpu().numpy(),
             labels=[f"{names[i] if names else f'{source} {i}'} → {target} {o}" for i, o in chosen],
             edges=chosen,
@@ -241,7 +242,7 @@ def _layer_inputs(
     if not isinstance(estimator, torch.nn.Module):
         X = validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32])
         scaler = getattr(estimator, "input_scaler_", None)
-        X = X if scaler is None else scaler(torch.tensor(X, dtype=torch.float64))
+        X = X if scaler is None else scaler.transform(X)
     domain = module.basis.domain
     rows = torch.as_tensor(X, dtype=domain.dtype, device=domain.device)
     for layer in before:

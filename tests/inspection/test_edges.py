@@ -185,11 +185,11 @@ class Scaler:
 
     kept_ = np.array([0, 2])
 
-    def __call__(self, X):
+    def transform(self, X):
         return X[:, self.kept_] * 10 + 5
 
-    def inverse(self, values):
-        return (values - 5) / 10
+    def inverse_transform(self, X):
+        return np.insert((X - 5) / 10, 1, 7.0, axis=1)
 
 
 class WithoutConstants(RegressorMixin, BaseEstimator):
