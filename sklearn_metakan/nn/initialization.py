@@ -55,7 +55,10 @@ def initialize(
     if init not in ("variance", "paper"):
         raise ValueError(f"init must be 'variance' or 'paper', got {init!r}.")
     normal = partial(torch.randn, generator=generator, dtype=torch.float64)
-    known: list[tuple[Layer, Moments]] = []
+    needed = layers
+    if init == "paper":
+        needed = [layer for layer in layers if isinstance(layer.source, DirectCoefficients)]
+    moments = _moments(needed)
     users: dict[MetaLearner, list[Moments]] = {}
     for layer in layers:
         source = layer.source
@@ -63,14 +66,14 @@ def initialize(
             layer.bias.zero_()
         if isinstance(source, DirectCoefficients):
             weight = source.weight
-            factor = _prior_factor(*_moments(layer, known)).to(weight)
+            factor = _prior_factor(*moments[layer]).to(weight)
             weight.copy_(factor @ normal(weight.shape).to(weight) / layer.fan_in**0.5)
         elif isinstance(source, MetaCoefficients):
             prompts, scale = source.prompts, source.edge_scale
             prompts.copy_(normal(prompts.mT.shape).mT)  # edge by edge
             its_users = users.setdefault(source.meta_learner, [])
             if init == "variance":
-                its_users.append(_moments(layer, known))
+                its_users.append(moments[layer])
                 source.gain.fill_(layer.fan_in**-0.5)
             else:
                 n_edges = source.in_features * source.out_features
@@ -90,29 +93,32 @@ def initialize(
                 parameter.copy_(normal(parameter.shape).to(parameter) * xavier)
 
 
-def _moments(layer: Layer, known: list[tuple[Layer, Moments]]) -> Moments:
-    """M and a m m' + s K, averaged over inputs; ``known`` has those of other layers."""
-    basis, law = layer.basis, layer.input_law
-    for other, its in known:
-        same = other.input_law == law and repr(other.basis) == repr(basis)
-        if same and all(map(torch.equal, other.basis.buffers(), basis.buffers())):
-            return its
-    count = min(basis.in_features, _MAX_INPUTS)
-    low, high = basis.domain[:count].double().unbind(1)
-    levels = torch.arange(_N_POINTS, dtype=torch.float64, device=low.device)[:, None] + 0.5
-    levels = levels / _N_POINTS
-    points = low.new_empty(_N_POINTS, basis.in_features)
-    uniform = law == "uniform"
-    points[:, :count] = low + levels * (high - low) if uniform else torch.special.ndtri(levels)
-    values = basis.evaluate(points, 0, count).double()
-    curvatures = basis.evaluate(points, 0, count, derivative=2).double()
-    means, values = values.mean(0), values.flatten(0, 1)
-    curvatures = (curvatures * ((high - low) / 2)[:, None] ** 2).flatten(0, 1)
-    moment = (values.T @ values / len(values)).cpu()
-    penalty = MEAN_PENALTY * (means.T @ means / len(means)).cpu()
-    penalty = penalty + SMOOTHNESS * (curvatures.T @ curvatures / len(curvatures)).cpu()
-    known.append((layer, (moment, penalty)))
-    return moment, penalty
+def _moments(layers: Sequence[Layer]) -> dict[Layer, Moments]:
+    """M and a m m' + s K, averaged over inputs; once for layers that are alike."""
+    found: dict[Layer, Moments] = {}
+    for layer in layers:
+        basis, law = layer.basis, layer.input_law
+        for other, its in found.items():
+            same = other.input_law == law and repr(other.basis) == repr(basis)
+            if same and all(map(torch.equal, other.basis.buffers(), basis.buffers())):
+                found[layer] = its
+                break
+        else:
+            count = min(basis.in_features, _MAX_INPUTS)
+            low, high = basis.domain[:count].double().unbind(1)
+            levels = torch.arange(_N_POINTS, dtype=torch.float64, device=low.device)[:, None]
+            levels = (levels + 0.5) / _N_POINTS
+            points = low.new_empty(_N_POINTS, basis.in_features)
+            uniform, normal = low + levels * (high - low), torch.special.ndtri(levels)
+            points[:, :count] = uniform if law == "uniform" else normal
+            values = basis.evaluate(points, 0, count).double()
+            curvatures = basis.evaluate(points, 0, count, derivative=2).double()
+            means, values = values.mean(0), values.flatten(0, 1)
+            curvatures = (curvatures * ((high - low) / 2)[:, None] ** 2).flatten(0, 1)
+            penalty = MEAN_PENALTY * (means.T @ means / len(means)).cpu()
+            penalty = penalty + SMOOTHNESS * (curvatures.T @ curvatures / len(curvatures)).cpu()
+            found[layer] = (values.T @ values / len(values)).cpu(), penalty
+    return found
 
 
 def _prior_factor(moment: Tensor, penalty: Tensor) -> Tensor:

@@ -42,7 +42,8 @@ class KANLayer(nn.Module, ABC):
             source = DirectCoefficients(in_shape, out_features, n_functions, dtype=dtype)
         self.source = source
         expected = (in_shape[0], in_shape, out_features, n_functions)
-        got = (self.basis.in_features, source.in_shape, source.out_features, source.n_functions)
+        functions = getattr(source, "meta_learner", source).n_functions
+        got = (self.basis.in_features, source.in_shape, source.out_features, functions)
         if got != expected:
             shown = [(a, b[0] if len(b) == 1 else b, *rest) for a, b, *rest in (expected, got)]
             raise ValueError(

@@ -108,6 +108,12 @@ class KAN(KANNetwork):
         number of layers or functions, an edge scale without meta-learners or with linear ones;
         in ``forward``, for an x of another width, or beyond the grid if extrapolation="error".
 
+    Notes
+    -----
+    A meta-learner of several layers is one module under several names. Pass
+    ``tie_weights=False`` to ``torch.func.functional_call``: with its default torch leaves the
+    values of the call in such a module.
+
     Source: Liu et al., "KAN" (2024); Zhao et al., "Improving Memory Efficiency for
     Training KANs via Meta Learning" (ICML 2025).
 
@@ -252,12 +258,6 @@ def build_network(layer_sizes: list[int], **settings: Any) -> KAN:
     ------
     ValueError
         As for ``KAN`` and ``MetaLearner``; and for more clusters than output widths.
-
-    Examples
-    --------
-    >>> network = build_network([4, 8, 1], n_meta_learners="layer", meta_hidden_dim=16, seed=1)
-    >>> network.layers[0].source.meta_learner is network.layers[1].source.meta_learner
-    False
     """
     return build(KAN, layer_sizes, **settings)
 

@@ -1,6 +1,9 @@
 """Networks for images: the paper's sizes, scaling, norms, augmentation, reproducibility."""
 
+import pickle
+from copy import deepcopy
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 import pytest
@@ -162,6 +165,39 @@ def test_starting_values_repeat_and_leave_the_global_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
     first, again, other = [nn.utils.parameters_to_vector(at.parameters()) for at in networks]
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", "state_dict"])
+def test_copies_are_equal_and_apart(way):
+    options = {"norm": "batch", "activation": "prelu", "pixel_scale": [2.0, 3.0], **META}
+    network = build(dropout=0.5, augment="crop", **options).eval()
+    copy = {
+        "deepcopy": deepcopy,
+        "pickle": lambda network: pickle.loads(pickle.dumps(network)),
+        "state_dict": lambda _: build(init=None, **options).eval(),
+    }[way](network)
+    copy.load_state_dict(network.state_dict())
+    before = network(draw())
+    assert torch.equal(copy(draw()), before)
+    assert count(copy) == count(network)
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            parameter.add_(1)
+    assert torch.equal(network(draw()), before)
+
+
+@pytest.mark.parametrize("strides", [1, (2, 1)])
+def test_sizes_of_the_widest_layer(strides):
+    network = build((2, 6, 5), (4, 3), strides=strides)
+    pairs, shapes = [], [(2, 6, 5)]
+    x = draw()
+    for layer in network.kan_layers():
+        x = layer(x)
+        shapes.append(tuple(x.shape[1:]))
+        pairs.append(prod(shapes[-2]) + prod(shapes[-1]))
+    assert network.widest_layer == max(pairs)
+    assert network.widest_features == 9 * max(map(prod, shapes[:-1]))
+    assert network.out_features == 3
 
 
 def plain(image_shape, hidden_channels, n_outputs):

@@ -110,6 +110,17 @@ def test_order_of_the_draws_of_generated_edges():
     assert torch.equal(learner.hidden_bias, -(learner.hidden_weight * draw(32, 2)).sum(1)[:, None])
 
 
+@torch.no_grad()
+def test_layers_that_are_alike_start_as_alone():
+    """What they share, the moments of a basis, does not depend on who else is there."""
+    network = build_network([5, 6, 6, 6], seed=7, basis="morlet", dtype=torch.float64)
+    generator = torch.Generator().manual_seed(7)
+    for layer in network.layers:
+        started = layer.source.weight.clone()
+        layer.reset_parameters(generator)
+        assert torch.equal(layer.source.weight, started)
+
+
 def test_seed_decides_the_parameters(source):
     one, same, other = (build_network([4, 3, 2], seed=s, **source) for s in (1, 1, 2))
     assert all(parameters_equal(one, same))

@@ -7,11 +7,12 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
 from sklearn_metakan.basis import quantile_knots
-from sklearn_metakan.nn import KAN, MetaLearner, build_network
+from sklearn_metakan.nn import KAN, MetaLearner, build_network, refine
 from sklearn_metakan.nn.network import cluster_widths
 
 
@@ -128,8 +129,32 @@ def test_a_meta_learner_a_layer():
 
 def test_one_for_all_is_the_same_as_a_list_of_it():
     shared = MetaLearner(1, 8, 9)
-    assert {*meta_learners(KAN([4, 3, 2], meta_learners=shared))} == {shared}
-    assert {*meta_learners(KAN([4, 3, 2], meta_learners=[shared, shared]))} == {shared}
+    for given in (shared, [shared, shared], nn.ModuleList([shared, shared])):
+        assert {*meta_learners(KAN([4, 3, 2], meta_learners=given))} == {shared}
+
+
+def test_a_callable_makes_them_for_the_widths_and_functions():
+    made = []
+
+    def make(widths, n_functions):
+        made.extend(MetaLearner(1, width, n_functions) for width in widths)
+        return made
+
+    network = KAN([4, 3, 2], meta_learners=make, grid_size=7)
+    assert meta_learners(network) == made
+    assert [(m.hidden_dim, m.n_functions) for m in made] == [(3, 11), (2, 11)]
+
+
+@pytest.mark.parametrize("sizes", [[3, 8, 2], [9, 4, 20, 1], [5, 1]])
+@pytest.mark.parametrize("basis", ["bspline", "morlet"])
+def test_sizes_of_the_widest_layer(sizes, basis):
+    network = build_network(sizes, basis=basis, grid_size=4)
+    for each in (network, refine(network, 6)):
+        layers = [*each.kan_layers()]
+        features = [layer.in_features * layer.basis.n_functions for layer in layers]
+        assert each.widest_features == max(features)
+        assert each.widest_layer == max(m.in_features + m.out_features for m in layers)
+        assert each.out_features == layers[-1].out_features
 
 
 def test_a_shared_meta_learner_is_trained_by_all_its_layers_at_once():
@@ -216,6 +241,21 @@ def test_copies_are_equal_and_apart(source, way, init):
         for parameter in copy.parameters():
             parameter.add_(1)
     torch.testing.assert_close(network(x), before, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_casts_to_other_dtypes(source):
+    network = build([4, 3, 2], source)
+    x, expected = draw(9, 4), network(draw(9, 4))
+    for cast, dtype in (("float", torch.float32), ("half", torch.float16)):
+        copy = getattr(deepcopy(network), cast)()
+        y = copy(x.to(dtype))
+        assert y.dtype == dtype
+        error = (y - expected).norm() / expected.norm()
+        assert error < 100 * torch.finfo(dtype).eps
+        back = copy.double()(x)
+        assert back.dtype == torch.float64
+        assert (back - expected).norm() / expected.norm() < 100 * torch.finfo(dtype).eps
 
 
 def test_state_holds_the_knots():
