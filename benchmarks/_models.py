@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sklearn_metakan.basis import make_basis
-from sklearn_metakan.nn._build import build_network
+from sklearn_metakan.nn import build_network
 
 DEGREE = 3
 

@@ -123,7 +123,7 @@ def draw(space: dict[str, list[Any]], rng: np.random.Generator) -> dict[str, Any
 
 def estimator(config: dict[str, Any], task: str, seed: int) -> Any:
     import sklearn_metakan
-    from sklearn_metakan.nn import _initialization, _network
+    from sklearn_metakan.nn import initialization, network
     from sklearn_metakan.training import _base
 
     settings = dict(config)
@@ -132,8 +132,8 @@ def estimator(config: dict[str, Any], task: str, seed: int) -> Any:
         _base.STEPS, _base.BaseKANEstimator.adamw_passes = 6000, (40, 400)
     else:
         _base.STEPS, _base.BaseKANEstimator.adamw_passes = 3000, (20, 200)
-    _network.HIDDEN_RANGE = settings.pop("hidden_range", _network.HIDDEN_RANGE)
-    _initialization.SMOOTHNESS = settings.pop("smoothness", _initialization.SMOOTHNESS)
+    network.HIDDEN_RANGE = settings.pop("hidden_range", network.HIDDEN_RANGE)
+    initialization.SMOOTHNESS = settings.pop("smoothness", initialization.SMOOTHNESS)
     prompt_decay = settings.pop("prompt_decay", True)
     source = SOURCES[settings.pop("source")]
     name = ("KAN" if source is None else "MetaKAN") + (

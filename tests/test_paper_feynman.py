@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_metakan.nn._build import build_network
+from sklearn_metakan.nn import build_network
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp
 
-from sklearn_metakan.nn import KAN, KANLinear
-from sklearn_metakan.nn._dropout import Dropout
+from sklearn_metakan.nn import KAN, Dropout, KANLinear
 from sklearn_metakan.pde._channels import Channels, bell
 from sklearn_metakan.pde._constants import indices
 from sklearn_metakan.pde._edge_jet import combined, edge_jet

@@ -1,20 +1,79 @@
-"""Random flips and crops of images, on their device and from a private generator."""
+"""Modules that draw random numbers from a generator of their own: dropout, and changed images."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
-
-from sklearn_metakan.nn._drawing import Drawing
 
 Augmentation = Literal["flip", "crop", "flip_crop"]
 
 
-def crop_padding(side: int) -> int:
-    """Pixels of padding on either end of a side: an eighth of it, rounded; 4 of 28 or 32."""
-    return (side + 4) // 8
+class Drawing(nn.Module):
+    """Base of modules that are random in training, so that the global generator stays untouched.
+
+    The private generator is seeded with ``seed`` on first use and kept for each device; a copy
+    starts its sequence again.
+
+    Parameters
+    ----------
+    seed : int
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+        self.generator: torch.Generator | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"generator": None}
+
+    def generator_on(self, device: torch.device) -> torch.Generator:
+        """The private generator, on this device."""
+        if self.generator is None or self.generator.device != device:
+            self.generator = torch.Generator(device).manual_seed(self.seed)
+        return self.generator
+
+
+def draw_seed(generator: torch.Generator | None) -> int:
+    """A seed for a ``Drawing``."""
+    return int(torch.randint(2**62, (), generator=generator))
+
+
+class Dropout(Drawing):
+    """Zero each number with probability p in training, scale the others by ``1 / (1 - p)``.
+
+    Parameters
+    ----------
+    p : float in [0, 1)
+    seed : int
+
+    Shape
+    -----
+    Any, which stays.
+
+    Raises
+    ------
+    ValueError
+        For p out of range.
+    """
+
+    def __init__(self, p: float, seed: int) -> None:
+        super().__init__(seed)
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {p}.")
+        self.p = p
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        generator = self.generator_on(x.device)
+        stays = torch.rand(x.shape, generator=generator, device=x.device) >= self.p
+        return x * stays / (1 - self.p)
 
 
 class Augment(Drawing):
@@ -34,6 +93,12 @@ class Augment(Drawing):
     Shape
     -----
     (n, c, h, w) -> (n, c, h, w)
+
+    Raises
+    ------
+    ValueError
+        For an unknown augmentation; in ``forward``, if a callable returns anything but a
+        tensor of the shape that it was given.
 
     Source: He et al., "Deep residual learning" (2016), section 4.2, for CIFAR-10.
 
@@ -69,7 +134,7 @@ class Augment(Drawing):
         if "flip" in self.augmentation:
             columns = torch.where(self._below(2, x) == 0, columns, columns.flip(1))
         if "crop" in self.augmentation:
-            down, right = crop_padding(h), crop_padding(w)
+            down, right = (h + 4) // 8, (w + 4) // 8  # an eighth, rounded; 4 of 28 or 32
             x = pad(x, (right, right, down, down))
             rows = rows + self._below(2 * down + 1, x)
             columns = columns + self._below(2 * right + 1, x)

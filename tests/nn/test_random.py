@@ -1,12 +1,13 @@
-"""Dropout acts in training only and draws from a generator of its own."""
+"""Dropout and augmentation act in training alone and draw from generators of their own."""
 
 import pickle
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 
-from sklearn_metakan.nn._dropout import Dropout
+from sklearn_metakan.nn import Augment, Dropout
 
 ONES = torch.ones(200, 50)
 
@@ -61,3 +62,43 @@ def test_copies_start_the_sequence_again(copy):
 def test_share_out_of_range_raises(p):
     with pytest.raises(ValueError, match=rf"dropout must be at least 0 and below 1, got {p}"):
         Dropout(p, seed=0)
+
+
+def windows(image, kind):
+    """Every image that may come out of ``image`` (c, h, w)."""
+    c, h, w = image.shape
+    down, right = ((h + 4) // 8, (w + 4) // 8) if "crop" in kind else (0, 0)
+    padded = np.zeros((c, h + 2 * down, w + 2 * right), dtype=image.dtype)
+    padded[:, down : down + h, right : right + w] = image
+    found = [
+        padded[:, i : i + h, j : j + w] for i in range(2 * down + 1) for j in range(2 * right + 1)
+    ]
+    return found + [image[:, :, ::-1] for image in found if "flip" in kind]
+
+
+@pytest.mark.parametrize("kind", ["flip", "crop", "flip_crop"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_augment_moves_pixels(kind, dtype):
+    image = torch.arange(1, 2 * 8 * 5 + 1).view(2, 8, 5).to(dtype)
+    x = image.expand(300, 2, 8, 5)
+    y = Augment(kind, seed=0)(x)
+    possible = {window.tobytes() for window in windows(image.numpy(), kind)}
+    assert y.dtype == dtype
+    assert {image.tobytes() for image in y.numpy()} == possible
+    assert torch.equal(Augment(kind, seed=0)(x), y)  # from its own seed
+    augment = Augment(kind, seed=0).eval()
+    assert augment(x) is x
+
+
+def test_both_sides_of_a_flip_come_as_often():
+    x = torch.arange(3.0).expand(4000, 1, 1, 3)
+    flipped = Augment("flip", seed=0)(x)[:, 0, 0, 0] == 2
+    assert abs(flipped.double().mean() - 0.5) < 0.04  # five standard deviations
+
+
+def test_augment_may_be_a_callable():
+    augment = Augment(lambda x: x.flip(2), seed=0)
+    x = torch.rand(4, 2, 6, 5)
+    assert torch.equal(augment(x), x.flip(2))
+    with pytest.raises(ValueError, match="shape"):
+        Augment(lambda x: x[:1], seed=0)(x)

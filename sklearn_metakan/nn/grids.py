@@ -1,25 +1,19 @@
 """Networks on other grids: finer ones, and ones that follow the data between layers."""
 
-from collections.abc import Iterable
 from copy import deepcopy
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis, refit_matrix
-from sklearn_metakan.nn._coefficients import MetaCoefficients
-from sklearn_metakan.nn._layer import KANLayer
-from sklearn_metakan.nn._meta_learner import MetaLearner
-from sklearn_metakan.nn._network import KANNetwork
-
-Network = TypeVar("Network", bound=KANNetwork)
+from sklearn_metakan.nn.network import AnyNetwork, KANNetwork
+from sklearn_metakan.nn.sources import DirectCoefficients, MetaLearner
 
 NARROW = 0.01  # of the present grid: inputs that spread less count as constant
 _SAME = 1e-6  # relative difference of matrices, by rounding
 
 
-def refine(network: Network, grid_size: int) -> Network:
+def refine(network: AnyNetwork, grid_size: int) -> AnyNetwork:
     """The same function on a finer grid.
 
     Coefficients become those of the closest functions on the new grid (``refit_matrix``);
@@ -57,12 +51,10 @@ def refine(network: Network, grid_size: int) -> Network:
     >>> bool(torch.allclose(refine(network, 8)(x), network(x)))
     True
     """
-    network = deepcopy(network)
-    _change([(layer, layer.basis.refined(grid_size)) for layer in network.kan_layers()])
-    return network
+    return _on(network, [layer.basis.refined(grid_size) for layer in network.kan_layers()])
 
 
-def update_grids(network: Network, X: Tensor, margin: float = 0.05) -> Network:
+def update_grids(network: AnyNetwork, X: Tensor, margin: float = 0.05) -> AnyNetwork:
     """The closest function on grids that cover what hidden layers receive on this data.
 
     Each hidden layer has one uniform grid for all its inputs, from the smallest to the largest
@@ -105,8 +97,7 @@ def update_grids(network: Network, X: Tensor, margin: float = 0.05) -> Network:
     if len(X) == 0:
         raise ValueError("X must have at least one row, got none.")
     ranges = _ranges(deepcopy(network).eval(), X)
-    network = deepcopy(network)
-    changes = []
+    bases = []
     for index, (layer, reached) in enumerate(zip(network.kan_layers(), ranges, strict=True)):
         if not reached.isfinite().all():
             raise ValueError(
@@ -114,9 +105,8 @@ def update_grids(network: Network, X: Tensor, margin: float = 0.05) -> Network:
                 f"receives numbers from {reached[0]:g} to {reached[1]:g}."
             )
         hidden = layer.input_law == "normal"  # "uniform": the inputs of the network
-        changes.append((layer, _moved(layer.basis, reached, margin) if hidden else layer.basis))
-    _change(changes)
-    return network
+        bases.append(_moved(layer.basis, reached, margin) if hidden else layer.basis)
+    return _on(network, bases)
 
 
 @torch.no_grad()
@@ -143,20 +133,24 @@ def _moved(basis: Basis, reached: Tensor, margin: float) -> Basis:
     return basis.with_grid(knots=torch.stack([centre - half, centre + half]))
 
 
-def _change(changes: Iterable[tuple[KANLayer, Basis]]) -> None:
-    """Give layers these bases, and coefficients the values that go with them."""
+def _on(network: AnyNetwork, bases: list[Basis]) -> AnyNetwork:
+    """A copy with these bases, one for each layer, and the coefficients that go with them."""
+    changed = deepcopy(network)
     shared: dict[MetaLearner, list[Tensor]] = {}
-    for layer, basis in changes:
-        moves = basis is not layer.basis
-        identity = torch.eye(basis.n_functions, dtype=torch.float64)[None]
-        matrices = refit_matrix(layer.basis, basis) if moves else identity
-        layer.basis = basis
-        if isinstance(layer.source, MetaCoefficients):
-            shared.setdefault(layer.source.meta_learner, []).append(matrices)
-        else:
+    for old, layer, basis in zip(network.kan_layers(), changed.kan_layers(), bases, strict=True):
+        matrices = torch.eye(basis.n_functions, dtype=torch.float64)[None]
+        if basis is not old.basis:
+            matrices = refit_matrix(old.basis, basis)
+            layer.basis = basis
+        if isinstance(layer.source, DirectCoefficients):
             layer.source.change_basis(matrices)
+        else:
+            shared.setdefault(layer.source.meta_learner, []).append(matrices)
     for meta_learner, its_matrices in shared.items():
         meta_learner.change_basis(_common(torch.cat(its_matrices)))
+    inputs = network.widest_features // next(network.kan_layers()).basis.n_functions
+    changed.widest_features = inputs * bases[0].n_functions
+    return changed
 
 
 def _common(matrices: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
-from sklearn_metakan.nn._initialization import Init, InputLaw
-from sklearn_metakan.nn._layer import KANLayer, Source
+from sklearn_metakan.nn.initialization import Init, InputLaw
+from sklearn_metakan.nn.layers import KANLayer
+from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients
 from sklearn_metakan.ops import edge_conv, size_after
 
 Sides = int | tuple[int, ...]
@@ -25,7 +26,7 @@ class _KANConv(KANLayer):
         out_channels: int,
         kernel_size: Sides,
         basis: Basis | None = None,
-        source: Source | None = None,
+        source: DirectCoefficients | MetaCoefficients | None = None,
         *,
         stride: Sides = 1,
         padding: Sides | Literal["same", "valid"] = 0,
@@ -46,24 +47,16 @@ class _KANConv(KANLayer):
                 "channels."
             )
         kernel_size = self._sides("kernel_size", kernel_size, 1)
-        super().__init__(
-            (in_channels, *kernel_size),
-            out_channels // groups,
-            basis,
-            source,
-            n_biases=out_channels if bias else 0,
-            backend=backend,
-            working_memory=working_memory,
-            input_law=input_law,
-            dtype=dtype,
-        )
+        out_features, n_biases = out_channels // groups, out_channels if bias else 0
+        fan_in = in_channels // groups * prod(kernel_size)
+        how = backend, working_memory, input_law, init, generator, dtype
+        shape = (in_channels, *kernel_size)
+        super().__init__(shape, out_features, basis, source, fan_in, n_biases, *how)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = kernel_size
         self.stride = self._sides("stride", stride, 1)
         self.dilation = self._sides("dilation", dilation, 1)
-        self.padding = self._pixels_of_padding(padding)
-        if init is not None:
-            self.reset_parameters(generator, init)
+        self.padding = self._padding(padding)
 
     def _sides(self, name: str, sides: Sides, least: int) -> tuple[int, ...]:
         n = self.n_dimensions
@@ -74,14 +67,14 @@ class _KANConv(KANLayer):
             )
         return tuple(map(int, each))
 
-    def _pixels_of_padding(self, padding: Sides | str) -> tuple[int, ...]:
+    def _padding(self, padding: Sides | str) -> tuple[int, ...]:
+        """In pixels."""
         if not isinstance(padding, str):
             return self._sides("padding", padding, 0)
         if padding not in ("same", "valid"):
             raise ValueError(f"padding must be numbers, 'same' or 'valid', got {padding!r}.")
-        return self._same_padding() if padding == "same" else (0,) * self.n_dimensions
-
-    def _same_padding(self) -> tuple[int, ...]:
+        if padding == "valid":
+            return (0,) * self.n_dimensions
         reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
         if max(self.stride) > 1 or any(r % 2 for r in reach):
             raise ValueError(
@@ -90,10 +83,6 @@ class _KANConv(KANLayer):
                 f"dilation={self.dilation}. Give padding as numbers."
             )
         return tuple(r // 2 for r in reach)
-
-    @property
-    def fan_in(self) -> int:
-        return self.in_channels // self.groups * prod(self.kernel_size)
 
     def extra_repr(self) -> str:
         return (
@@ -107,19 +96,9 @@ class _KANConv(KANLayer):
         return size_after(size, self.kernel_size, self.stride, self.padding, self.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = edge_conv(
-            x,
-            self.basis,
-            self.source,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            backend=self.backend,
-            working_memory=self.working_memory,
-            widest=self.widest,
-        )
+        geometry = self.kernel_size, self.stride, self.padding, self.dilation, self.groups
+        how = self.backend, self.working_memory, self.widest
+        y = edge_conv(x, self.basis, self.source, *geometry, *how)
         return y if self.bias is None else y + self.bias.view(-1, *[1] * self.n_dimensions)
 
 
@@ -168,6 +147,12 @@ class KANConv2d(_KANConv):
     -----
     (n, in_channels, h, w) -> (n, out_channels, h', w'), channels last in memory;
     ``h' = (h + 2 p - d (k - 1) - 1) // s + 1``.
+
+    Raises
+    ------
+    ValueError
+        For settings out of range, and parts that do not fit the layer; in ``forward``, for
+        images of another number of channels or dimensions, or smaller than the kernel.
 
     Source: Drokin, "Kolmogorov-Arnold Convolutions" (2024), arXiv 2407.01092; Zhao et al.
     (ICML 2025); a prompt for each edge is ours.

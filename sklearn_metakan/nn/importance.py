@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from sklearn_metakan.nn._network import KAN
+from sklearn_metakan.nn.network import KAN
 
 _NUMBERS = 2**22  # of the widest tensor, for several inputs at a time
 
@@ -54,9 +54,9 @@ def _exchanged(network: nn.Module, x: Tensor, other: Tensor) -> Iterator[Tensor]
 
 def _exchanged_in_kan(network: KAN, x: Tensor, other: Tensor) -> Iterator[Tensor]:
     """The same for blocks of inputs, (n, inputs, out)."""
-    first, *later = network.kan_layers()
+    first, *later = layers = [*network.kan_layers()]
     sums = first(x)
-    widest = max(first.basis.n_functions, *(layer.out_features for layer in network.kan_layers()))
+    widest = max(first.basis.n_functions, *(layer.source.out_features for layer in layers))
     size = max(1, _NUMBERS // (len(x) * widest))
     for start in range(0, x.shape[1], size):
         stop = min(start + size, x.shape[1])

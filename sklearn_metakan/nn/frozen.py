@@ -1,11 +1,13 @@
 """Networks with their weights made once and for all."""
 
-import torch
-from torch import Tensor, nn
+from copy import copy
 
-from sklearn_metakan.nn._coefficients import DirectCoefficients, MetaCoefficients
-from sklearn_metakan.nn._layer import KANLayer
-from sklearn_metakan.nn._network import KANNetwork
+import torch
+from torch import nn
+
+from sklearn_metakan.nn.layers import KANLayer
+from sklearn_metakan.nn.network import KANNetwork
+from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients
 
 _BLOCK = 8.0  # MiB, unless the layer has a working memory of its own
 
@@ -24,6 +26,10 @@ def frozen(network: KANNetwork, linear: bool = True) -> nn.Module:
         Whether also those of linear meta-learners, which are C / p times as many numbers as
         what they come from.
 
+    Returns
+    -------
+    Module, from and to what the network takes and gives: ConvKAN, or layers in a Sequential
+
     Examples
     --------
     >>> import torch
@@ -34,15 +40,13 @@ def frozen(network: KANNetwork, linear: bool = True) -> nn.Module:
     True
     """
     layers = network.kan_layers()
-    return network.with_layers(
-        [_frozen_layer(at) if _generates(at, linear) else at for at in layers]
-    )
+    return network.with_layers([_frozen(at) if _generates(at, linear) else at for at in layers])
 
 
 def n_frozen(network: KANNetwork, linear: bool = True) -> int:
     """How many weights ``frozen`` makes."""
-    layers = (layer for layer in network.kan_layers() if _generates(layer, linear))
-    return sum(layer.n_coefficients for layer in layers)
+    sources = [layer.source for layer in network.kan_layers() if _generates(layer, linear)]
+    return sum(each.in_features * each.n_functions * each.out_features for each in sources)
 
 
 def _generates(layer: KANLayer, linear: bool) -> bool:
@@ -50,24 +54,22 @@ def _generates(layer: KANLayer, linear: bool) -> bool:
     return isinstance(source, MetaCoefficients) and (linear or not source.meta_learner.is_linear)
 
 
-def _frozen_layer(layer: KANLayer) -> KANLayer:
-    shape, n_out = layer.source.in_shape, layer.source.out_features
-    with torch.device("meta"):  # no memory for what is replaced at once
-        source = DirectCoefficients(shape, n_out, layer.basis.n_functions)
-    source.weight = nn.Parameter(_weights(layer).unflatten(0, shape))
-    return layer.with_source(source)
-
-
 @torch.no_grad()
-def _weights(layer: KANLayer) -> Tensor:
-    """(in, C, out), a few inputs at a time: generating takes more memory than the result."""
-    source = layer.source
-    parameter = next(source.parameters())
-    shape = (source.in_features, source.n_functions, source.out_features)
-    weights = parameter.new_empty(shape)
+def _frozen(layer: KANLayer) -> KANLayer:
+    """The same layer, basis and bias shared, with its weights (in, C, out) as parameters.
+
+    They are made for a few inputs at a time: generating takes more memory than the result.
+    """
+    source, parameter = layer.source, next(layer.source.parameters())
+    weights = parameter.new_empty(source.in_features, source.n_functions, source.out_features)
     memory = _BLOCK if layer.working_memory is None else layer.working_memory
     step = max(1, int(memory * 2**20 / (parameter.element_size() * source.numbers_per_input)))
     for start in range(0, len(weights), step):
         stop = min(start + step, len(weights))
         weights[start:stop] = source.block(start, stop)
-    return weights
+    with torch.device("meta"):  # no memory for what is replaced at once
+        direct = DirectCoefficients(source.in_shape, source.out_features, source.n_functions)
+    direct.weight = nn.Parameter(weights.unflatten(0, source.in_shape))
+    layer = copy(layer)
+    layer._modules = layer._modules | {"source": direct}
+    return layer

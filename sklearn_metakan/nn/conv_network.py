@@ -1,24 +1,28 @@
 """Networks for images: convolutions of univariate functions, pooling, a linear head."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
+from functools import partial
 from itertools import pairwise
 from math import prod
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from sklearn_metakan.basis import BasisName, Extrapolation, make_basis
-from sklearn_metakan.nn._augment import Augment, Augmentation
-from sklearn_metakan.nn._conv import KANConv2d
-from sklearn_metakan.nn._drawing import draw_seed
-from sklearn_metakan.nn._dropout import Dropout
-from sklearn_metakan.nn._initialization import Init, initialize
-from sklearn_metakan.nn._layer import KANLayer
-from sklearn_metakan.nn._meta_learner import MetaLearner
-from sklearn_metakan.nn._network import HIDDEN_RANGE, KANNetwork, assign, make_source
+from sklearn_metakan.nn.conv import KANConv2d
+from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
+from sklearn_metakan.nn.layers import KANLayer
+from sklearn_metakan.nn.network import (
+    HIDDEN_RANGE,
+    KANNetwork,
+    MetaLearners,
+    build,
+    make_layers,
+)
+from sklearn_metakan.nn.random import Augment, Augmentation, Dropout, draw_seed
 
 Norm = Literal["batch", "instance", "layer"]
 NormOrder = Literal["after", "before"]
@@ -67,6 +71,13 @@ class ConvKAN(KANNetwork):
     -----
     (n, channels, height, width) -> (n, n_outputs)
 
+    Raises
+    ------
+    ValueError
+        For settings out of range or that contradict each other, as in ``KAN``; an instance norm
+        where strides leave one pixel; in ``forward``, a batch norm in training of a batch that
+        holds one number for each channel, and images of another number of channels.
+
     Source: Drokin, "Kolmogorov-Arnold Convolutions" (2024), arXiv 2407.01092; Zhao et al.
     (ICML 2025), section on images.
 
@@ -107,7 +118,7 @@ class ConvKAN(KANNetwork):
         augment: Augmentation | Callable[[Tensor], Tensor] | None = None,
         dropout: float = 0.0,
         hidden_range: float = HIDDEN_RANGE,
-        meta_learners: MetaLearner | Sequence[MetaLearner] | None = None,
+        meta_learners: MetaLearners | None = None,
         edge_scale: bool = False,
         basis: BasisName = "bspline",
         grid_size: int = 5,
@@ -123,54 +134,46 @@ class ConvKAN(KANNetwork):
         super().__init__()
         _check(image_shape, hidden_channels, kernel_size, norm, norm_order, activation)
         self.image_shape, self.norm_order = tuple(image_shape), norm_order
-        n_layers = len(hidden_channels)
-        assigned = assign(meta_learners, n_layers, edge_scale)
-        every_stride = spread_strides(strides, n_layers)
-        layers, norms = [], []
-        size = self.image_shape[1:]
-        self.sizes = [size]  # of the image before and after every layer
-        for index, (n_in, n_out) in enumerate(pairwise((image_shape[0], *hidden_channels))):
-            raw = index == 0 and not (norm and norm_order == "before")
-            functions = make_basis(
-                basis,
-                n_in,
-                grid_size=grid_size,
-                degree=degree,
-                knots=knots if raw else (-hidden_range, hidden_range),
-                extrapolation=extrapolation if raw or extrapolation != "error" else "linear",
-                dtype=dtype,
-            )
-            shape = (n_in, kernel_size, kernel_size)
-            source = make_source(
-                shape, n_out, functions.n_functions, assigned[index], edge_scale, dtype
-            )
-            layer = KANConv2d(
-                n_in,
-                n_out,
-                kernel_size,
-                functions,
-                source,
-                stride=every_stride[index],
-                padding=kernel_size // 2,
-                backend=backend,
-                working_memory=working_memory,
-                input_law="uniform" if raw else "normal",
-                init=None,
-                dtype=dtype,
-            )
-            layers.append(layer)
+        widths = (image_shape[0], *hidden_channels)
+        every_stride = spread_strides(strides, len(hidden_channels))
+        before = norm_order == "before"
+        first: tuple[Any, Extrapolation, InputLaw] = knots, extrapolation, "uniform"
+        if norm and before:  # the first convolution too sees what was normalised
+            inner: Extrapolation = "linear" if extrapolation == "error" else extrapolation
+            first = (-hidden_range, hidden_range), inner, "normal"
+        how: dict[str, Any] = {"backend": backend, "working_memory": working_memory}
+        conv = partial(KANConv2d, padding=kernel_size // 2, init=None, dtype=dtype, **how)
+        layers = make_layers(
+            [partial(conv, kernel_size=kernel_size, stride=stride) for stride in every_stride],
+            widths,
+            (kernel_size, kernel_size),
+            partial(make_basis, basis, grid_size=grid_size, degree=degree, dtype=dtype),
+            first,
+            hidden_range,
+            meta_learners,
+            edge_scale,
+            dtype,
+        )
+        self.sizes = [self.image_shape[1:]]  # of the image before and after every layer
+        for layer in layers:
             self.sizes.append(layer.out_size(self.sizes[-1]))
-            norms.append(_norm(norm, n_out if norm_order == "after" else n_in, dtype))
-        _check_sizes(norm, self.sizes[1:] if norm_order == "after" else self.sizes[:-1])
-        self.layers, self.norms = nn.ModuleList(layers), nn.ModuleList(norms)
-        widest = max(self._numbers_of_images(), key=sum)
+        _check_sizes(norm, self.sizes[:-1] if before else self.sizes[1:])
+        of_norms = widths[:-1] if before else widths[1:]
+        self.layers = nn.ModuleList(layers)
+        self.norms = nn.ModuleList(NORMS[norm](width, dtype=dtype) for width in of_norms)
+        self.activations = nn.ModuleList(ACTIVATIONS[activation](dtype) for _ in layers)
+        if norm == "instance" and not before and activation is None:
+            self.activations[-1] = nn.SiLU()
+        numbers = [width * prod(size) for width, size in zip(widths, self.sizes, strict=True)]
+        sides = [*pairwise(numbers)]  # of an image, before and after every layer
+        widest = max(sides, key=sum)
         for layer in layers:
             layer.widest = widest
-        self.activations = nn.ModuleList(_activation(activation, dtype) for _ in layers)
-        if norm == "instance" and norm_order == "after" and activation is None:
-            self.activations[-1] = nn.SiLU()
-        self.register_buffer("pixel_centre", _by_channel(pixel_centre, image_shape[0], dtype))
-        self.register_buffer("pixel_scale", _by_channel(pixel_scale, image_shape[0], dtype))
+        self.out_features, self.widest_layer = n_outputs, sum(widest)
+        self.widest_features = max(numbers[:-1]) * layers[0].basis.n_functions
+        for name, value in (("pixel_centre", pixel_centre), ("pixel_scale", pixel_scale)):
+            of_channels = torch.as_tensor(value, dtype=dtype or torch.get_default_dtype()).flatten()
+            self.register_buffer(name, of_channels.expand(widths[0]).clone().view(-1, 1, 1))
         # Without its own starting values: those come from the global generator.
         self.head = nn.utils.skip_init(nn.Linear, hidden_channels[-1], n_outputs, dtype=dtype)
         with torch.no_grad():
@@ -184,31 +187,6 @@ class ConvKAN(KANNetwork):
         # Their seeds come last: starting values do not depend on them.
         self.augment = nn.Identity() if augment is None else Augment(augment, draw_seed(generator))
         self.dropout = Dropout(dropout, draw_seed(generator)) if dropout else nn.Identity()
-
-    @property
-    def out_features(self) -> int:
-        return self.head.out_features
-
-    @property
-    def widest_features(self) -> int:
-        return max(
-            layer.in_channels * layer.basis.n_functions * prod(size)
-            for layer, size in zip(self.kan_layers(), self.sizes, strict=False)
-        )
-
-    @property
-    def widest_layer(self) -> int:
-        return max(map(sum, self._numbers_of_images()))
-
-    def _numbers_of_images(self) -> Iterator[tuple[int, int]]:
-        """Of an image, before and after every layer, in all channels."""
-        for layer, (before, after) in zip(self.kan_layers(), pairwise(self.sizes), strict=True):
-            yield layer.in_channels * prod(before), layer.out_channels * prod(after)
-
-    def kan_layers(self) -> Iterator[KANConv2d]:
-        for layer in self.layers:
-            assert isinstance(layer, KANConv2d)
-            yield layer
 
     def with_layers(self, layers: Sequence[KANLayer]) -> "ConvKAN":
         network = copy(self)
@@ -229,8 +207,27 @@ class ConvKAN(KANNetwork):
         return self.head(self.dropout(x.mean((2, 3)))).to(self.pixel_scale.dtype)
 
 
+def build_conv_network(
+    image_shape: tuple[int, int, int], hidden_channels: list[int], n_outputs: int, **settings: Any
+) -> ConvKAN:
+    """``build_network`` for images: its settings, and those of ``ConvKAN``.
+
+    Raises
+    ------
+    ValueError
+        As for ``ConvKAN`` and ``build_network``.
+    """
+    return build(ConvKAN, image_shape, hidden_channels, n_outputs, **settings)
+
+
 def spread_strides(strides: int | Sequence[int], n_layers: int) -> tuple[int, ...]:
-    """One stride for each layer."""
+    """One stride for each layer.
+
+    Raises
+    ------
+    ValueError
+        For strides below 1, or a sequence of another length.
+    """
     each = tuple(strides) if isinstance(strides, Iterable) else (strides,) * n_layers
     if len(each) != n_layers or min(each, default=1) < 1:
         raise ValueError(
@@ -261,9 +258,9 @@ def _check(
             f"{kernel_size}: what is farther out would never meet a pixel."
         )
     for name, value, known in (
-        ("norm", norm, (*get_args(Norm), None)),
+        ("norm", norm, tuple(NORMS)),
         ("norm_order", norm_order, get_args(NormOrder)),
-        ("activation", activation, ("prelu", "silu", None)),
+        ("activation", activation, tuple(ACTIVATIONS)),
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}.")
@@ -291,26 +288,14 @@ class BatchNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-def _norm(norm: str | None, channels: int, dtype: torch.dtype | None) -> nn.Module:
-    match norm:
-        case "batch":
-            return BatchNorm(channels, dtype=dtype)
-        case "instance":
-            return nn.InstanceNorm2d(channels, affine=True, dtype=dtype)
-        case "layer":
-            return nn.GroupNorm(1, channels, dtype=dtype)
-    return nn.Identity()
-
-
-def _activation(activation: str | None, dtype: torch.dtype | None) -> nn.Module:
-    match activation:
-        case "prelu":
-            return nn.PReLU(dtype=dtype)
-        case "silu":
-            return nn.SiLU()
-    return nn.Identity()
-
-
-def _by_channel(value: float | ArrayLike, channels: int, dtype: torch.dtype | None) -> Tensor:
-    numbers = torch.as_tensor(value, dtype=dtype or torch.get_default_dtype()).flatten()
-    return numbers.expand(channels).clone().view(channels, 1, 1)
+NORMS: dict[str | None, Callable[..., nn.Module]] = {
+    "batch": BatchNorm,
+    "instance": partial(nn.InstanceNorm2d, affine=True),
+    "layer": partial(nn.GroupNorm, 1),
+    None: nn.Identity,
+}
+ACTIVATIONS: dict[str | None, Callable[[torch.dtype | None], nn.Module]] = {
+    "prelu": lambda dtype: nn.PReLU(dtype=dtype),
+    "silu": lambda dtype: nn.SiLU(),
+    None: nn.Identity,
+}
