@@ -35,6 +35,7 @@ from sklearn_metakan.training import (
     Trainer,
     by_chunks,
     check_unchanged,
+    choose_execution,
     draw_seeds,
     packed_net,
     suggestion,
@@ -207,7 +208,6 @@ class KANEstimator(BaseEstimator):
 
     def _trainer(self) -> Trainer:
         """A trainer by the present parameters, which are checked."""
-        self._validate_params()
         widths, network = self._inputs_type.layers(self)
         return Trainer(self.get_params(deep=False), self._defaults, widths, network)
 
@@ -224,17 +224,22 @@ class KANEstimator(BaseEstimator):
     ) -> Rows:
         """Validate a training table; with ``reset``, inputs and target begin with it."""
         if reset:
-            self.input_scaler_ = self._inputs_type.of(self)
-            self.target_ = self._target_type.of(self)
+            of_inputs, of_target = self._inputs_type.parameters, self._target_type.parameters
+            self.input_scaler_ = self._inputs_type(*map(vars(self).get, of_inputs))
+            self.target_ = self._target_type(*map(vars(self).get, of_target))
         else:
             self.target_ = self.target_.follow(self)
         inputs, target, name = self.input_scaler_, self.target_, type(self).__name__
-        X = inputs.as_table(X, name, reset)
+        if inputs.of_images:
+            X = inputs.as_table(X, name, reset)
         check_columns_are_numbers(X, name)
         check_target(X, y, target.is_numeric, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False, **target.validation}
         X, y = validate_data(self, X, y, reset=reset, **options)
-        inputs.check_table(X, name, reset)
+        if reset:
+            inputs.dtype = X.dtype
+        if inputs.of_images:
+            inputs.check_table(X, name, reset)
         check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
         y = target.encode(y, classes)
         weight = None
@@ -288,7 +293,7 @@ class KANEstimator(BaseEstimator):
 
     def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """Fit scaling and knots to these rows, and make a network and its net."""
-        execution = trainer.execution(rows.X.dtype)
+        execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
         inputs = self.input_scaler_.fit(rows, execution.dtype)
         target = self.target_.fit(rows)
         self._network = {
@@ -305,7 +310,10 @@ class KANEstimator(BaseEstimator):
     def _made_anew(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """A new net for the same function: present settings, fresh optimiser."""
         self._check_same_network(trainer, rows.X.dtype)
-        execution, before = trainer.execution(rows.X.dtype), self.net_.module_
+        execution, before = (
+            choose_execution(self.device, self.precision, rows.X.dtype, self.solver),
+            self.net_.module_,
+        )
         if self.grid_size != self._network["grid_size"]:
             try:
                 before = refine(before, int(self.grid_size))
@@ -437,11 +445,13 @@ class KANEstimator(BaseEstimator):
         """
         check_is_fitted(self)
         inputs, net, name = self.input_scaler_, self.net_, type(self).__name__
-        X = inputs.as_table(X, name)
+        if inputs.of_images:
+            X = inputs.as_table(X, name)
         check_columns_are_numbers(X, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
         X = validate_data(self, X, reset=False, **options)
-        inputs.check_table(X, name)
+        if inputs.of_images:
+            inputs.check_table(X, name)
         check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
         given = self.working_memory
         if given is not None and not given > 0:

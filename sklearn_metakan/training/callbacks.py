@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from copy import copy, deepcopy
 from math import cos, inf, isfinite, pi
+from operator import itemgetter
 from types import FrameType
 from typing import Any, Literal
 
@@ -77,22 +78,18 @@ def schedule_factor(schedule: Schedule, progress: float, epoch: int) -> float:
     epoch : int
         Epochs done.
     """
-    match schedule:
-        case "constant":
-            return 1.0
-        case "cosine":
-            return _half_cosine(1.0, 0.0, progress)
-        case "exponential":
-            return _DECAY_PER_EPOCH**epoch
-        case "onecycle":
-            if progress < _WARM_UP:
-                return _half_cosine(_START, 1.0, progress / _WARM_UP)
-            return _half_cosine(1.0, 0.0, (progress - _WARM_UP) / (1 - _WARM_UP))
-    raise ValueError(f"Unknown schedule {schedule!r}.")
-
-
-def _half_cosine(start: float, end: float, progress: float) -> float:
-    return end + (start - end) * (1 + cos(pi * progress)) / 2
+    if schedule == "constant":
+        return 1.0
+    if schedule == "exponential":
+        return _DECAY_PER_EPOCH**epoch
+    start, end, share = 1.0, 0.0, progress  # half a cosine from start to end
+    if schedule == "onecycle" and progress < _WARM_UP:
+        start, end, share = _START, 1.0, progress / _WARM_UP
+    elif schedule == "onecycle":
+        share = (progress - _WARM_UP) / (1 - _WARM_UP)
+    elif schedule != "cosine":
+        raise ValueError(f"Unknown schedule {schedule!r}.")
+    return end + (start - end) * (1 + cos(pi * share)) / 2
 
 
 class LearningRateSchedule(Callback):
@@ -103,7 +100,7 @@ class LearningRateSchedule(Callback):
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.steps_ = 0
-        self.base_ = [group["lr"] for group in net.optimizer_.param_groups]
+        self.base_ = [*map(itemgetter("lr"), net.optimizer_.param_groups)]
 
     def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
         if not training or self.schedule == "constant":
@@ -239,8 +236,10 @@ def _is_finite(net: Any, data: Any) -> bool:
 
 def _copy_state(net: Any) -> dict[str, Tensor]:
     """The module's state on the CPU, so that the card holds the weights once."""
-    state = net.module_.state_dict()
-    return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+    state = dict(net.module_.state_dict())
+    for name, value in state.items():
+        state[name] = value.detach().to("cpu", copy=True)
+    return state
 
 
 class Progress(Callback):

@@ -81,23 +81,24 @@ class Frugal:
         """
         lowered = False
 
-        def together() -> int:
-            return n if self.rows is None else min(n, self.rows)
+        def attempt() -> T:
+            return compute(n if self.rows is None else min(n, self.rows))
 
         def shrink() -> bool:
             nonlocal lowered
             layers = [layer for layer in _layers(module) if _memory_of(layer) > LEAST]
-            if not layers and together() == 1:
+            together = n if self.rows is None else min(n, self.rows)
+            if not layers and together == 1:
                 return False
             free()
             lowered = True
             for layer in layers:
                 layer.working_memory = max(LEAST, _memory_of(layer) / 2)
             if not layers:
-                self.rows = -(-together() // 2)
+                self.rows = -(-together // 2)
             return True
 
-        result = fit_into_memory(lambda: compute(together()), shrink)
+        result = fit_into_memory(attempt, shrink)
         if lowered and not self.warned:
             self.warned = True
             self._warn(module)

@@ -18,7 +18,7 @@ from sklearn_metakan.training.callbacks import (
     check_callbacks,
     own_copies,
 )
-from sklearn_metakan.training.execution import Execution, choose_execution, threads_for
+from sklearn_metakan.training.execution import Execution, threads_for
 from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, TensorData, check_cuda_graph
 from sklearn_metakan.training.optimisers import LBFGS
 from sklearn_metakan.training.parameters import (
@@ -175,11 +175,6 @@ class Trainer:
             check_net_params(given.net_params, {**self.network, "knots": None}, NET_PARAMETERS)
             check_cuda_graph(given.net_params.get("cuda_graph", "auto"))
 
-    def execution(self, data_dtype: np.dtype) -> Execution:
-        """Device and precision for data of this dtype."""
-        given = self.parameters
-        return choose_execution(given.device, given.precision, data_dtype, given.solver)
-
     def module(self, make: Callable[..., T], settings: Mapping[str, Any]) -> T:
         """``make(**settings)``; an error says which net_params were given.
 
@@ -229,12 +224,12 @@ class Trainer:
         if user:
             user = {k: v for k, v in user.items() if not k.startswith("module__")}
         chosen = self._optimiser() if "optimizer" not in settings else {}
-        chosen |= settings | deepcopy(user)
-        if "optimizer__param_groups" in chosen and not isinstance(chosen["optimizer"], LBFGS):
-            own = user.get("optimizer__param_groups", [])
-            generated = [] if "optimizer" in settings else self._groups()
+        by_group = chosen.get("optimizer__param_groups")
+        chosen |= settings | (deepcopy(user) if user else {})
+        if by_group is not None:
             # The user's come first, and a parameter joins the first that fits.
-            chosen["optimizer__param_groups"] = [*own, *generated, *groups]
+            own = user.get("optimizer__param_groups", [])
+            chosen["optimizer__param_groups"] = [*own, *by_group, *groups]
         for name, value in chosen.items():
             if isinstance(value, np.generic):
                 chosen[name] = value.item()
@@ -254,34 +249,29 @@ class Trainer:
         return dict(zip(_TRAINING, map(vars(self.parameters).get, _TRAINING), strict=True))
 
     def _optimiser(self) -> dict[str, Any]:
-        """skorch's parameters of the optimiser."""
+        """skorch's parameters of the optimiser; meta-learners and prompts may have own rates."""
         given, defaults = self.parameters, self.defaults
         rate, decay = given.learning_rate, given.weight_decay
         if given.solver == "lbfgs":
             rate = LBFGS_LEARNING_RATE if rate == "auto" else rate
             decay = LBFGS_WEIGHT_DECAY if decay == "auto" else decay
             return {"optimizer": LBFGS, "lr": rate, "penalty": decay}
+        groups: list[tuple[str, dict[str, float]]] = []
+        if self.is_meta:
+            of_prompts = given.prompt_learning_rate
+            if of_prompts is None and rate == "auto" and not given.meta_hidden_dim:
+                of_prompts = defaults.prompt_learning_rate
+            of_learners = given.meta_learning_rate
+            for patterns, own in ((META_LEARNERS, of_learners), (PROMPTS, of_prompts)):
+                for pattern in patterns if own is not None else ():
+                    groups.append((pattern, {"lr": float(own)}))
         return {
             "optimizer": torch.optim.AdamW,
             "lr": defaults.learning_rate if rate == "auto" else rate,
             "optimizer__weight_decay": defaults.weight_decay if decay == "auto" else decay,
             "optimizer__fused": True,  # one pass over the parameters a step
-            "optimizer__param_groups": [],
+            "optimizer__param_groups": groups,
         }
-
-    def _groups(self) -> list[tuple[str, dict[str, float]]]:
-        """Parameters of AdamW with a rate of their own: meta-learners, prompts."""
-        given = self.parameters
-        if not self.is_meta:
-            return []
-        of_prompts = given.prompt_learning_rate
-        if of_prompts is None and given.learning_rate == "auto" and not given.meta_hidden_dim:
-            of_prompts = self.defaults.prompt_learning_rate
-        groups: list[tuple[str, dict[str, float]]] = []
-        for patterns, rate in ((META_LEARNERS, given.meta_learning_rate), (PROMPTS, of_prompts)):
-            if rate is not None:
-                groups += [(pattern, {"lr": float(rate)}) for pattern in patterns]
-        return groups
 
     def fit(
         self,

@@ -154,6 +154,7 @@ class ImageInputs(FittedModule):
 
     dtypes: ClassVar[list[type]] = [np.float64, np.float32, np.uint8]
     of_images: ClassVar[bool] = True
+    parameters: ClassVar[tuple[str, ...]] = ("scale_inputs", "image_shape", "channels_last")
 
     def __init__(
         self, kind: str | None, image_shape: tuple[int, ...] | None, channels_last: bool
@@ -162,11 +163,6 @@ class ImageInputs(FittedModule):
         self.kind, self.image_shape, self.channels_last = kind, image_shape, channels_last
         self.layout: Any = None
         self.all_kept = True
-
-    @classmethod
-    def of(cls, estimator: Any) -> "ImageInputs":
-        """As an estimator's parameters have it."""
-        return cls(estimator.scale_inputs, estimator.image_shape, estimator.channels_last)
 
     @staticmethod
     def layers(estimator: Any) -> tuple[tuple[int, ...], dict[str, Any]]:
@@ -251,7 +247,6 @@ class ImageInputs(FittedModule):
     def check_table(self, X: NDArray[Any], name: str, reset: bool = False) -> None:
         """Fix shape and dtype, or raise a ValueError for bytes in place of numbers or back."""
         if reset:
-            self.dtype = X.dtype
             if self.layout is None:
                 self.layout = find_layout(X.shape, self.image_shape, self.channels_last)
         elif (X.dtype == np.uint8) != (self.dtype == np.uint8):

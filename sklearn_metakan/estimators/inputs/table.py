@@ -1,6 +1,6 @@
 """Columns of a table, as a network takes them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -40,8 +40,8 @@ class TableInputs(FittedModule):
         "minmax": the range onto [-1, 1]. "standard": mean 0, standard deviation 1.
         "quantile": ranks onto [-1, 1]. "auto": minmax for columns spread evenly over their
         range; the mean of minmax and quantile for the others. None: unchanged.
-    strict : bool, default=False
-        Whether a constant column that moves raises a ValueError (extrapolation="error").
+    extrapolation : str, default="linear"
+        With "error", a constant column that moves raises a ValueError.
 
     Attributes
     ----------
@@ -61,6 +61,7 @@ class TableInputs(FittedModule):
 
     dtypes: ClassVar[list[type]] = [np.float64, np.float32]
     of_images: ClassVar[bool] = False
+    parameters: ClassVar[tuple[str, ...]] = ("scale_inputs", "extrapolation")
 
     columns: Tensor
     points: Tensor
@@ -72,9 +73,9 @@ class TableInputs(FittedModule):
     level: Tensor
     spread: Tensor
 
-    def __init__(self, kind: ScaleInputs = "auto", strict: bool = False) -> None:
+    def __init__(self, kind: ScaleInputs = "auto", extrapolation: str = "linear") -> None:
         super().__init__()
-        self.kind, self.strict = kind, strict
+        self.kind, self.strict = kind, extrapolation == "error"
         self.farthest = _FARTHEST[torch.float64]
 
     def fit(self, rows: Rows, dtype: torch.dtype = torch.float64) -> Self:
@@ -91,7 +92,7 @@ class TableInputs(FittedModule):
         if n > QUANTILE_ROWS:
             some = np.random.default_rng(0).choice(n, QUANTILE_ROWS, replace=False)
         self.ranges_, units = np.empty((2, d)), np.ones(d)
-        kept, pieces, quantiles = [], [], []
+        kept, pieces, few = [], [], []
         for j in range(d):
             column = rows.X[:, j] if rows.index is None else rows.X[rows.index, j]
             column = column.astype(np.float64)
@@ -103,19 +104,21 @@ class TableInputs(FittedModule):
             if high * units[j] - low * units[j] <= _ROUNDING * largest * units[j]:
                 continue
             kept.append(j)
-            points, values, levels = _fit_column(column * units[j], weight, self.kind, some)
-            pieces.append((points, values))
-            quantiles.append(levels / units[j])
+            column *= units[j]
+            pieces.append(_fit_column(column, weight, self.kind))
+            few.append(column if some is None else column[some])
         if not kept:  # the first column, as zero
             level = self.ranges_[0, 0]
-            kept, quantiles = [0], [np.full(N_QUANTILES, level)]
+            kept, few = [0], [np.full(n if some is None else len(some), level)]
             pieces = [(level + np.array([-1.0, 1.0]), np.zeros(2))]
         self.kept_ = np.array(kept)
         self.farthest = _FARTHEST[dtype]
         if self.kind is None:
             self._check_unscaled(_UNSCALED[dtype])
             pieces = [(np.array([0.0, 1.0]) * units[j], np.array([0.0, 1.0])) for j in kept]
-        self.unscaled_quantiles = np.stack(quantiles, axis=1)
+        some_weights = weight if some is None else weight[some]
+        quantiles = weighted_quantiles(few, some_weights, _LEVELS)
+        self.unscaled_quantiles = quantiles / units[self.kept_]
         self._set_pieces(pieces, units)
         return self
 
@@ -266,11 +269,6 @@ class TableInputs(FittedModule):
         """The column of a row that lies farthest out."""
         return int(self.kept_[np.abs(self.transform(row[None])[0]).argmax()])
 
-    @classmethod
-    def of(cls, estimator: Any) -> "TableInputs":
-        """As an estimator's parameters have it."""
-        return cls(estimator.scale_inputs, estimator.extrapolation == "error")
-
     @staticmethod
     def layers(estimator: Any) -> tuple[tuple[int, ...], dict[str, Any]]:
         """Widths of the hidden layers, checked, and settings of the network: none."""
@@ -282,65 +280,47 @@ class TableInputs(FittedModule):
         """What the estimator shows of it, beside the scaling itself."""
         return {}
 
-    def as_table(self, X: Any, name: str, reset: bool = False) -> Any:
-        """X as validation takes it, with two axes."""
-        return X
 
-    def check_table(self, X: NDArray[Any], name: str, reset: bool = False) -> None:
-        """What the validated table must fulfil beside."""
-        if reset:
-            self.dtype = X.dtype
-
-
-def _fit_column(
-    column: Array, weight: Array, kind: ScaleInputs, some: NDArray[np.intp] | None
-) -> tuple[Array, Array, Array]:
-    """Break points of a column that varies, what they are mapped to, and its quantiles.
-
-    The quantiles are those of ``some`` rows, or of all.
-    """
+def _fit_column(column: Array, weight: Array, kind: ScaleInputs) -> tuple[Array, Array]:
+    """Break points of a column that varies, and what they are mapped to."""
     low, high = ends = np.array([column.min(), column.max()])
-    points, values = ends, np.array([-1.0, 1.0])
+    onto = np.array([-1.0, 1.0])
+    if kind in ("minmax", None):
+        return ends, onto
     if kind == "standard":
         mean, deviation = mean_and_spread(column, weight)
-        points = mean + deviation * values
-    elif kind in ("auto", "quantile"):
-        distinct, inverse = np.unique(column, return_inverse=True)
-        mass = np.bincount(inverse, weights=weight)
-        middle = np.cumsum(mass) - 0.5 * mass
-        rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1
-        at, ranks = distinct, rank
-        if len(distinct) > N_QUANTILES:  # at most 129 of them
-            at = np.unique(np.interp(np.linspace(-1, 1, N_QUANTILES), rank, distinct))
-            ranks = np.interp(at, distinct, rank)
-        position = 2 * (at - low) / (high - low) - 1
-        if kind == "quantile":
-            points, values = at, ranks
-        elif np.abs(ranks - position).max() > 2 * _SKEWED:
-            points, values = at, (ranks + position) / 2
-    if some is not None:
-        column, weight = column[some], weight[some]
-    return points, values, _quantiles(column, weight, _LEVELS)
-
-
-def _quantiles(column: Array, weight: Array, levels: Array) -> Array:
-    """Weighted quantiles: each value holds for its share of the weights, with ramps between.
-
-    A ramp is as wide as the smaller share beside it: for distinct values of equal weight,
-    this is linear interpolation, and a value that many rows have stays a plateau.
-    """
+        return mean + deviation * onto, onto
     values, inverse = np.unique(column, return_inverse=True)
     mass = np.bincount(inverse, weights=weight)
-    ends = np.cumsum(mass)
-    ramp = np.r_[0.0, np.minimum(mass[1:], mass[:-1]) / 2, 0.0]
-    plateaus = np.stack([ends - mass + ramp[:-1], ends - ramp[1:]], axis=1) / ends[-1]
-    return np.interp(levels, plateaus.ravel(), np.repeat(values, 2))
+    middle = np.cumsum(mass) - 0.5 * mass
+    rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1  # mid-ranks, on [-1, 1]
+    points, ranks = values, rank
+    if len(values) > N_QUANTILES:  # at most 129 of them
+        points = np.unique(np.interp(np.linspace(-1, 1, N_QUANTILES), rank, values))
+        ranks = np.interp(points, values, rank)
+    if kind == "quantile":
+        return points, ranks
+    position = 2 * (points - low) / (high - low) - 1
+    if np.abs(ranks - position).max() <= 2 * _SKEWED:
+        return ends, onto
+    return points, (ranks + position) / 2
 
 
-def weighted_quantiles(columns: Array, weight: Array | None, levels: Sequence[float]) -> Array:
-    """Of each column of an array (n, d): (len(levels), d)."""
-    weight = np.ones(len(columns)) if weight is None else weight
-    found = [_quantiles(column, weight, np.asarray(levels)) for column in columns.T]
+def weighted_quantiles(columns: Iterable[Array], weight: Array | None, levels: Any) -> Array:
+    """Of each column (n,): (len(levels), n_columns).
+
+    Each value holds for its share of the weights, with ramps between. A ramp is as wide as the
+    smaller share beside it: for distinct values of equal weight, this is linear interpolation,
+    and a value that many rows have stays a plateau.
+    """
+    found = []
+    for column in columns:
+        values, inverse = np.unique(column, return_inverse=True)
+        mass = np.bincount(inverse, weights=weight).astype(np.float64)
+        ends = np.cumsum(mass)
+        ramp = np.r_[0.0, np.minimum(mass[1:], mass[:-1]) / 2, 0.0]
+        plateaus = np.stack([ends - mass + ramp[:-1], ends - ramp[1:]], axis=1) / ends[-1]
+        found.append(np.interp(levels, plateaus.ravel(), np.repeat(values, 2)))
     return np.stack(found, axis=1)
 
 

@@ -37,19 +37,14 @@ class LabelTarget(FittedModule):
     """
 
     is_numeric: ClassVar[bool] = False
+    parameters: ClassVar[tuple[str, ...]] = ()
     validation: ClassVar[dict[str, Any]] = {}
     wide = False
 
-    def __init__(self, name: str = "A classifier") -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.name = name
         self.classes_: NDArray[Any] = np.empty(0)
         self.n_network_outputs = 0
-
-    @classmethod
-    def of(cls, estimator: Any) -> "LabelTarget":
-        """As an estimator's parameters have it."""
-        return cls(type(estimator).__name__)
 
     def follow(self, estimator: Any) -> "LabelTarget":
         """The same for training that goes on."""
@@ -76,7 +71,7 @@ class LabelTarget(FittedModule):
         if not len(self.classes_):
             if len(declared) < 2:
                 raise ValueError(
-                    f"{self.name} needs at least 2 classes in y, got only one class: "
+                    f"A classifier needs at least 2 classes in y, got only one class: "
                     f"{declared.tolist()[0]!r}. Where others come in later calls of partial_fit, "
                     "name all of them in classes=."
                 )

@@ -76,6 +76,7 @@ class NumberTarget(FittedModule):
     """
 
     is_numeric: ClassVar[bool] = True
+    parameters: ClassVar[tuple[str, ...]] = ("loss", "quantile", "scale_target")
     validation: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
 
     location: Tensor
@@ -90,11 +91,6 @@ class NumberTarget(FittedModule):
         self.loss, self.quantile, self.scaled = loss, quantile, scaled
         self.link: str | None = None
         self.is_1d, self.n_outputs_, self.n_network_outputs = True, 0, 0
-
-    @classmethod
-    def of(cls, estimator: Any) -> "NumberTarget":
-        """As an estimator's parameters have it."""
-        return cls(estimator.loss, estimator.quantile, estimator.scale_target)
 
     def follow(self, estimator: Any) -> "NumberTarget":
         """The same for training that goes on: loss and quantile may change."""
@@ -148,7 +144,7 @@ class NumberTarget(FittedModule):
         mean, spread = mean_and_spread(y, rows.weight)
         location, scale = np.zeros_like(mean), np.ones_like(mean)
         if kind == "robust":
-            low, location, high = weighted_quantiles(y, rows.weight, [0.25, 0.5, 0.75])
+            low, location, high = weighted_quantiles(y.T, rows.weight, [0.25, 0.5, 0.75])
             middle = (high - low) / _NORMAL_MIDDLE
             spread = np.where(middle > 1e-12 * np.abs(location), middle, spread)
         elif kind == "standard":
