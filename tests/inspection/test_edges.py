@@ -70,12 +70,12 @@ def test_most_important_edges_come_first():
 
 def test_the_estimator_stays_as_it_was():
     model = KANClassifier((3,), **SHORT).fit(FRAME, FRAME["age"] > 50)
-    before = copy.deepcopy(model.__getstate__())
+    before, attributes = copy.deepcopy(model.module_.state_dict()), set(vars(model))
     EdgeDisplay.from_estimator(model, FRAME, layer=1)
-    after = model.__getstate__()
+    assert set(vars(model)) == attributes
+    after = model.module_.state_dict()
     assert before.keys() == after.keys()
-    for name, value in before["_net_state"]["parameters"].items():
-        np.testing.assert_array_equal(value, after["_net_state"]["parameters"][name])
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_one_axes_is_divided(additive):
