@@ -66,9 +66,10 @@ class KANEstimator(BaseEstimator):
     _make_network: ClassVar[Callable[..., KANNetwork]]
     _defaults: ClassVar[Defaults]
 
-    input_scaler_: TableInputs | ImageInputs
-    target_: NumberTarget | LabelTarget
+    input_scaler_: Any  # of _inputs_type
+    target_: Any  # of _target_type
     net_: KANNet
+    net_params: dict[str, Any] | None
 
     def __new__(cls, *args: Any, **params: Any) -> Self:
         known = signature(cls).parameters
@@ -224,9 +225,11 @@ class KANEstimator(BaseEstimator):
     ) -> Rows:
         """Validate a training table; with ``reset``, inputs and target begin with it."""
         if reset:
-            of_inputs, of_target = self._inputs_type.parameters, self._target_type.parameters
-            self.input_scaler_ = self._inputs_type(*map(vars(self).get, of_inputs))
-            self.target_ = self._target_type(*map(vars(self).get, of_target))
+            of_inputs, of_target = self._inputs_type.arguments, self._target_type.arguments
+            make_inputs: Any = self._inputs_type
+            self.input_scaler_ = make_inputs(*map(vars(self).get, of_inputs))
+            make_target: Any = self._target_type
+            self.target_ = make_target(*map(vars(self).get, of_target))
         else:
             self.target_ = self.target_.follow(self)
         inputs, target, name = self.input_scaler_, self.target_, type(self).__name__
@@ -352,7 +355,9 @@ class KANEstimator(BaseEstimator):
                 f"X.astype({str(then)!r})."
             )
         settings = self._fixed_settings(trainer)
-        pairs = {name: (self._fixed[name], value) for name, value in settings.items()}
+        pairs: dict[str, tuple[Any, Any]] = {}
+        for name, value in settings.items():
+            pairs[name] = self._fixed[name], value
         known = signature(type(self.net_.module_)).parameters
         given = self._options, trainer.options
         for name in sorted({*given[0], *given[1]} - {"backend", "init"}):

@@ -42,7 +42,8 @@ def own_copies(callbacks: Iterable[Any]) -> tuple[list[Any], list[Any]]:
     Copies are deep, but for what cannot be copied, such as a lock or an open file: a copy
     shares it with the object given.
     """
-    for_net, objects, seen = [], [], {}
+    for_net, objects = [], []
+    seen: dict[int, Any] = {}
     for given in callbacks:
         callback = _without_name(given)
         callback = callback() if isinstance(callback, type) else _deepest_copy(callback, seen)

@@ -266,9 +266,8 @@ class KANNet(NeuralNet):
             total = total + step["loss"].detach() * len(batch[0])
             if not training:
                 outputs.append(step["y_pred"])
-            if self._scoring:
-                batch = self._shown(batch, training, prefix)
-            self.notify("on_batch_end", batch=batch, training=training, **step)
+            shown = self._shown(batch, training, prefix) if self._scoring else batch
+            self.notify("on_batch_end", batch=shown, training=training, **step)
         data = iterator.data
         found = {"loss": float(total) / len(data)}
         if not training and self.score is not None:

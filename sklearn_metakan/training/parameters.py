@@ -119,7 +119,7 @@ def check_widths(name: str, widths: Any, single: bool = False) -> tuple[int, ...
             raise ValueError(
                 f"{name} must hold whole numbers of at least 1, got {width!r} in {widths!r}."
             )
-        if width > LARGEST_WIDTH:
+        if int(width) > LARGEST_WIDTH:
             raise ValueError(
                 f"{name} must hold whole numbers of at most {LARGEST_WIDTH:,}, got {width!r}."
             )

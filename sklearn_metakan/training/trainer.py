@@ -118,7 +118,7 @@ class Trainer:
         parameters: Mapping[str, Any],
         defaults: Defaults,
         widths: tuple[int, ...],
-        network: Mapping[str, Any] | None = None,
+        network: dict[str, Any] | None = None,
         net_type: type[KANNet] = KANNet,
     ) -> None:
         self.parameters = SimpleNamespace(**{**self.fixed, **parameters})
@@ -220,10 +220,10 @@ class Trainer:
         ValueError
             For net_params that do not work, naming them.
         """
-        user = self.parameters.net_params or {}
+        user: dict[str, Any] = self.parameters.net_params or {}
         if user:
             user = {k: v for k, v in user.items() if not k.startswith("module__")}
-        chosen = self._optimiser() if "optimizer" not in settings else {}
+        chosen: dict[str, Any] = {} if "optimizer" in settings else self._optimiser()
         by_group = chosen.get("optimizer__param_groups")
         chosen |= settings | (deepcopy(user) if user else {})
         if by_group is not None:

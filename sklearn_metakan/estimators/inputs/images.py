@@ -154,7 +154,7 @@ class ImageInputs(FittedModule):
 
     dtypes: ClassVar[list[type]] = [np.float64, np.float32, np.uint8]
     of_images: ClassVar[bool] = True
-    parameters: ClassVar[tuple[str, ...]] = ("scale_inputs", "image_shape", "channels_last")
+    arguments: ClassVar[tuple[str, ...]] = ("scale_inputs", "image_shape", "channels_last")
 
     def __init__(
         self, kind: str | None, image_shape: tuple[int, ...] | None, channels_last: bool

@@ -26,7 +26,7 @@ class Rows(NamedTuple):
     """
 
     X: NDArray[Any]
-    index: NDArray[np.intp] | None
+    index: NDArray[np.intp] | None  # type: ignore[assignment]
     y: NDArray[Any]
     weight: NDArray[np.float64] | None
     unit: float = 1.0
@@ -89,7 +89,7 @@ class FittedModule(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         own = {k: v for k, v in vars(self).items() if k not in vars(nn.Module())}
-        return own | {"buffers": {k: v.cpu().numpy() for k, v in self._buffers.items()}}
+        return own | {"buffers": {k: v.cpu().numpy() for k, v in self.named_buffers()}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         nn.Module.__init__(self)

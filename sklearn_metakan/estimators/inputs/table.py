@@ -61,7 +61,7 @@ class TableInputs(FittedModule):
 
     dtypes: ClassVar[list[type]] = [np.float64, np.float32]
     of_images: ClassVar[bool] = False
-    parameters: ClassVar[tuple[str, ...]] = ("scale_inputs", "extrapolation")
+    arguments: ClassVar[tuple[str, ...]] = ("scale_inputs", "extrapolation")
 
     columns: Tensor
     points: Tensor

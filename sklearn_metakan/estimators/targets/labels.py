@@ -37,7 +37,7 @@ class LabelTarget(FittedModule):
     """
 
     is_numeric: ClassVar[bool] = False
-    parameters: ClassVar[tuple[str, ...]] = ()
+    arguments: ClassVar[tuple[str, ...]] = ()
     validation: ClassVar[dict[str, Any]] = {}
     wide = False
 

@@ -76,7 +76,7 @@ class NumberTarget(FittedModule):
     """
 
     is_numeric: ClassVar[bool] = True
-    parameters: ClassVar[tuple[str, ...]] = ("loss", "quantile", "scale_target")
+    arguments: ClassVar[tuple[str, ...]] = ("loss", "quantile", "scale_target")
     validation: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
 
     location: Tensor
