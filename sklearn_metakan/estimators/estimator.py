@@ -347,24 +347,23 @@ class KANEstimator(BaseEstimator):
                 settings[name] = getattr(self, name)
         return settings
 
-    def _check_same_network(self, trainer: Trainer, now: np.dtype[Any]) -> None:
-        then = self.input_scaler_.dtype
-        if now != then:
+    def _check_same_network(self, trainer: Trainer, dtype: np.dtype[Any]) -> None:
+        known = self.input_scaler_.dtype
+        if dtype != known:
             raise ValueError(
-                f"X has dtype {now}, but the fit that goes on had {then}; convert it with "
-                f"X.astype({str(then)!r})."
+                f"X has dtype {dtype}, but the fit that goes on had {known}; convert it with "
+                f"X.astype({str(known)!r})."
             )
         settings = self._fixed_settings(trainer)
         pairs: dict[str, tuple[Any, Any]] = {}
         for name, value in settings.items():
             pairs[name] = self._fixed[name], value
-        known = signature(type(self.net_.module_)).parameters
+        options = signature(type(self.net_.module_)).parameters
         given = self._options, trainer.options
         for name in sorted({*given[0], *given[1]} - {"backend", "init"}):
-            default = known[name].default if name in known else None
-            pairs[f"net_params['module__{name}']"] = tuple(
-                each.get(name, default) for each in given
-            )
+            default = options[name].default if name in options else None
+            then, now = given[0].get(name, default), given[1].get(name, default)
+            pairs[f"net_params['module__{name}']"] = then, now
         check_unchanged(pairs)
 
     def _data(self, rows: Rows, net: KANNet) -> TensorData:

@@ -241,7 +241,7 @@ class Trainer:
             names = [name for name, _ in net.module_.named_parameters()]
             check_param_groups(user, names)
         net.execution_, net.asked_ = execution, self.asked()
-        vars(net)["target_"] = target  # no module of the net's own, in skorch's sense
+        net.__dict__["target_"] = target  # no module of the net's own, in skorch's sense
         return net
 
     def asked(self) -> dict[str, Any]:
