@@ -1,0 +1,74 @@
+"""The Python of every page of docs/ runs without a warning and prints what stands beside it.
+
+A page is one session: its blocks run in order and share their names. What a line prints is the
+comment at its end. Whole numbers are to be equal, those with a point to be near.
+"""
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+from matplotlib import pyplot as plt
+
+from sklearn_metakan.pde import problems
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {
+    str(path.relative_to(DOCS)): path.read_text(encoding="utf-8")
+    for path in sorted(DOCS.rglob("*.md"))
+}
+BLOCKS = {
+    name: blocks
+    for name, page in PAGES.items()
+    if (blocks := re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+}
+NEAR = 0.03
+
+
+def assert_prints(printed, stated):
+    number = r"(-?\d+(?:\.\d+)?)"
+    assert len(printed) == len(stated), (printed, stated)
+    for line, said in zip(printed, stated, strict=True):
+        for got, meant in zip(re.split(number, line), re.split(number, said), strict=True):
+            if "." in meant and re.fullmatch(number, meant):
+                assert float(got) == pytest.approx(float(meant), abs=NEAR), (line, said)
+            else:
+                assert got == meant, (line, said)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_code_runs_and_prints_what_it_says(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    for block in BLOCKS[name]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            exec(compile(block, name, "exec"), names)
+        stated = re.findall(r"^ *print\(.*\)  # (.+)$", block, re.MULTILINE)
+        assert_prints(capsys.readouterr().out.splitlines(), stated)
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("printed", "stated"),
+    [
+        ("score 0.90", "score 0.95"),
+        ("score 0.90", "loss 0.90"),
+        ("101 parameters", "100 parameters"),
+        ("one", "one two"),
+    ],
+)
+def test_other_output_is_noticed(printed, stated):
+    with pytest.raises((AssertionError, ValueError)):
+        assert_prints([printed], [stated])
+
+
+def test_every_page_of_the_guide_has_code():
+    assert {name for name in PAGES if name.startswith("guide/")} <= {*BLOCKS}
+
+
+def test_every_problem_is_named():
+    table = PAGES["guide/equations.md"].partition("## Problems to try")[2]
+    named = {*re.findall(r"`(\w+)\([^`]*\)`(?:,| \|)", table)}
+    assert {*problems.__all__} == named | {"Problem"}
