@@ -1,15 +1,20 @@
-"""Samples of the equations of the Feynman Lectures on Physics."""
+"""The equations of the Feynman Lectures on Physics, as a table and as data to learn from."""
 
+import ast
+import operator
+import re
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
 from math import inf
 from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from sklearn_metakan.datasets._equations import Equation, equations
 
 Ranges = Literal["table", "paper"] | Mapping[str, tuple[float, float]]
 RandomState = int | np.random.RandomState | np.random.Generator | None
@@ -20,6 +25,110 @@ _PAPER = (
     *("I.16.6", "I.18.4", "I.26.2", "I.27.6", "I.29.16", "I.30.3", "I.37.4", "I.40.1"),
     *("I.44.4", "I.50.26"),
 )
+
+_NAMES = ("arcsin", "cos", "cosh", "exp", "expm1", "hypot", "log", "sin", "sinc", "sqrt", "tanh")
+_FUNCTIONS = {name: getattr(np, name) for name in _NAMES}  # sinc(x) is sin(pi x) / (pi x)
+_OPERATORS: dict[type[ast.AST], Any] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+    ast.USub: operator.neg,
+}
+# name [unit], low and high of the table, (low and high of the papers)
+_SYMBOL = re.compile(r"(\w+) \[([^]]*)\](?: (\S+ [^\s,]+)(?: \((\S+ \S+)\))?)?")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A symbol, its SI unit ("kg m s-2"; "" has none), and where it lies.
+
+    ``limits`` (low, high) are those of the table, ``paper_limits`` those of the KAN papers,
+    where they fit this equation.
+    """
+
+    name: str
+    unit: str
+    limits: tuple[float, float]
+    paper_limits: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Equation:
+    """A row of the Feynman table: ``output = formula(*variables)``.
+
+    Calling it with an array of shape (n_samples, len(variables)), columns in the order of
+    ``variables``, gives the values, shape (n_samples,). It raises ValueError for a formula
+    that is no arithmetic.
+
+    Parameters
+    ----------
+    name : str
+        Volume, chapter and number in the Feynman Lectures, as the table spells it.
+    aliases : tuple of str
+        Other names, of the papers and of the Lectures.
+    output, unit : str
+        What the formula gives, and its SI unit.
+    formula : str
+        Arithmetic as Python writes it: numbers, pi, variables, + - * / **, and numpy's
+        arcsin, cos, cosh, exp, expm1, hypot, log, sin, sinc, sqrt and tanh.
+    variables : tuple of Variable
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    output: str
+    unit: str
+    formula: str
+    variables: tuple[Variable, ...]
+
+    def __call__(self, X: NDArray[Any]) -> NDArray[Any]:
+        known = {"pi": np.pi} | {v.name: X[:, i] for i, v in enumerate(self.variables)}
+        try:
+            tree = ast.parse(self.formula.strip(), mode="eval")
+        except SyntaxError as error:
+            raise ValueError(f"{self.formula!r} is no arithmetic: {error}.") from error
+        return np.asarray(_value(tree.body, known))
+
+
+def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
+    """Of a syntax tree of arithmetic, the only code that is ever run."""
+    match node:
+        case ast.Constant(value=int() | float() as number):
+            return float(number)
+        case ast.Name(id=name) if name in known:
+            return known[name]
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_value(operand, known))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_value(left, known), _value(right, known))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
+            return _FUNCTIONS[name](*[_value(argument, known) for argument in args])
+    raise ValueError(f"A formula may not hold {ast.unparse(node)!r}; it knows {sorted(known)}.")
+
+
+@cache
+def equations() -> tuple[Equation, ...]:
+    """All rows of the table, in its order."""
+    text = files("sklearn_metakan.datasets").joinpath("feynman_equations.txt").read_text("utf-8")
+    return tuple(_equation(line) for line in text.splitlines() if not line.startswith("#"))
+
+
+def _equation(line: str) -> Equation:
+    name, aliases, output, formula, symbols = map(str.strip, line.split("|"))
+    variables = tuple(
+        Variable(symbol, unit, _limits(table), _limits(paper) if paper else None)
+        for symbol, unit, table, paper in _SYMBOL.findall(symbols)
+    )
+    ((symbol, unit, *_),) = _SYMBOL.findall(output)
+    return Equation(name, tuple(aliases.split()), symbol, unit, formula, variables)
+
+
+def _limits(text: str) -> tuple[float, float]:
+    """Low and high; also multiples of pi, such as 2pi."""
+    low, high = (np.pi * float(n[:-2]) if n.endswith("pi") else float(n) for n in text.split())
+    return low, high
 
 
 def feynman_names(ranges: Literal["table", "paper"] = "table") -> list[str]:
@@ -34,6 +143,11 @@ def feynman_names(ranges: Literal["table", "paper"] = "table") -> list[str]:
     Returns
     -------
     list of str
+
+    Raises
+    ------
+    ValueError
+        For other ranges.
 
     Examples
     --------
@@ -137,8 +251,11 @@ def make_feynman(
     ((500, 2), True)
     """
     equation = feynman_equation(name)
-    _check(n_samples, noise)
-    low, high = np.transpose(_limits(equation, ranges))
+    if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
+        raise ValueError(f"n_samples must be a whole number of at least 1, got {n_samples!r}.")
+    if not isinstance(noise, Real) or not 0 <= float(noise) < inf:
+        raise ValueError(f"noise must be a finite number of at least 0, got {noise!r}.")
+    low, high = np.transpose(_ranges_of(equation, ranges))
     generator = _generator(random_state)
     X = generator.uniform(low, high, size=(n_samples, len(low)))
     with np.errstate(all="ignore"):
@@ -149,14 +266,12 @@ def make_feynman(
             f"ranges={ranges!r} leaves the domain of {equation.formula}. Narrow the ranges."
         )
     y = y + noise * generator.standard_normal(n_samples)
-    return _framed(equation, X, y) if as_frame else (X, y)
+    if not as_frame:
+        return X, y
+    import pandas as pd
 
-
-def _check(n_samples: Any, noise: Any) -> None:
-    if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
-        raise ValueError(f"n_samples must be a whole number of at least 1, got {n_samples!r}.")
-    if not isinstance(noise, Real) or not 0 <= float(noise) < inf:
-        raise ValueError(f"noise must be a finite number of at least 0, got {noise!r}.")
+    columns = [variable.name for variable in equation.variables]
+    return pd.DataFrame(X, columns=columns), pd.Series(y, name=equation.output)
 
 
 def _generator(random_state: RandomState) -> np.random.RandomState | np.random.Generator:
@@ -170,7 +285,7 @@ def _generator(random_state: RandomState) -> np.random.RandomState | np.random.G
     )
 
 
-def _limits(equation: Equation, ranges: Ranges) -> list[tuple[float, float]]:
+def _ranges_of(equation: Equation, ranges: Ranges) -> list[tuple[float, float]]:
     """Low and high of each variable."""
     if ranges == "table":
         return [variable.limits for variable in equation.variables]
@@ -188,22 +303,9 @@ def _limits(equation: Equation, ranges: Ranges) -> list[tuple[float, float]]:
     for name, pair in ranges.items():
         if name not in names:
             raise ValueError(f"{equation.name} has no variable {name!r}; it has {names}.")
-        _check_pair(name, pair)
-    return [ranges.get(variable.name, variable.limits) for variable in equation.variables]
-
-
-def _check_pair(name: str, pair: Any) -> None:
-    try:
-        low, high = map(float, pair)
-        valid = -inf < low < high < inf
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
+        with suppress(TypeError, ValueError):
+            low, high = map(float, pair)
+            if -inf < low < high < inf:
+                continue
         raise ValueError(f"ranges[{name!r}] must be (low, high) with low < high, got {pair!r}.")
-
-
-def _framed(equation: Equation, X: NDArray[Any], y: NDArray[Any]) -> tuple[Any, Any]:
-    import pandas as pd
-
-    columns = [variable.name for variable in equation.variables]
-    return pd.DataFrame(X, columns=columns), pd.Series(y, name=equation.output)
+    return [ranges.get(variable.name, variable.limits) for variable in equation.variables]
