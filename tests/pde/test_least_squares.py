@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn_metakan.pde.solve.least_squares import LeastSquares, LevenbergMarquardt
 
 from sklearn_metakan.pde import (
     Box,
@@ -14,8 +15,6 @@ from sklearn_metakan.pde import (
     Periodic,
     problems,
 )
-from sklearn_metakan.pde._least_squares import LeastSquares
-from sklearn_metakan.pde._levenberg_marquardt import LevenbergMarquardt
 
 SMALL = {"hidden_layer_sizes": (3, 2), "max_iter": 1, "n_interior": 7, "n_boundary": 6}
 SMALL |= {"n_initial": 5, "precision": "float64", "device": "cpu", "random_state": 0}
@@ -60,7 +59,8 @@ def normal_equations_by_rows(solver, problem):
 
 
 def least_squares(solver, memory=None, factor=lambda name: 1.0 + len(name)):
-    collocation = solver._collocation(solver._problem, 3)
+    counts = {"interior": 7, "boundary": 6, "initial": 5}
+    collocation = solver._collocation(counts, 3)
     trained = [*solver._physics.parameters()]
     return LeastSquares(solver._physics, collocation.draw(), factor, trained, memory)
 
