@@ -5,10 +5,10 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from sklearn_metakan.pde.physics import Physics
 from torch import nn
 
 from sklearn_metakan.pde import KANPDESolver, MetaKANPDESolver, TrialFunction
+from sklearn_metakan.pde.physics import Physics
 
 MODELS = ("mlp", "kan", "metakan")
 # Where a MetaKAN's coefficients come from; "paper" has the learning rates of the paper's code.

@@ -5,8 +5,6 @@ import re
 
 import pytest
 import torch
-from sklearn_metakan.pde.solve.collocation import Collocation
-from sklearn_metakan.pde.solve.problem import Problem
 from torch import nn
 
 from sklearn_metakan.pde import (
@@ -23,6 +21,8 @@ from sklearn_metakan.pde import (
     SpaceTime,
     TrialFunction,
 )
+from sklearn_metakan.pde.solve.collocation import Collocation
+from sklearn_metakan.pde.solve.problem import Problem
 
 
 class Known(nn.Module):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from sklearn_metakan.pde.physics.physics import CHUNKS, EQUATION, Physics
-from sklearn_metakan.pde.solve.collocation import Collocation, Steps
-from sklearn_metakan.pde.solve.problem import Problem
 
 from sklearn_metakan.nn import KAN
 from sklearn_metakan.pde import Box, Dirichlet, Interval, SpaceTime, TrialFunction
+from sklearn_metakan.pde.physics.physics import CHUNKS, EQUATION, Physics
+from sklearn_metakan.pde.solve.collocation import Collocation, Steps
+from sklearn_metakan.pde.solve.problem import Problem
 
 
 def problem(domain):

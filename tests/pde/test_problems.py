@@ -9,13 +9,13 @@ import pytest
 import torch
 from scipy.io import loadmat
 from sklearn.base import clone
-from sklearn_metakan.pde.solve.collocation import Collocation
-from sklearn_metakan.pde.physics.physics import Physics
-from sklearn_metakan.pde.solve.problem import read_problem
 from torch import nn
 
 from sklearn_metakan.pde import KANPDESolver, SpaceTime, TrialFunction, problems
+from sklearn_metakan.pde.physics.physics import Physics
 from sklearn_metakan.pde.problems import allen_cahn as numerics
+from sklearn_metakan.pde.solve.collocation import Collocation
+from sklearn_metakan.pde.solve.problem import read_problem
 
 ALLEN_CAHN = Path(__file__).parents[3] / "shared" / "data" / "pde" / "Allen_Cahn.mat"
 

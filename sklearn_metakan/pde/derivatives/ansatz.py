@@ -59,7 +59,7 @@ def push_ansatz(
 
     for m in range(1, plan.order + 1):
         for number, (axes, weight) in enumerate(plan.sums if m == 2 else ()):
-            several = [(k,) for k in axes]
+            several: list[Index] = [(k,) for k in axes]
             lines, slopes = pick(directions, several, 0), pick(values, several, 0)
             # g is linear in the second derivatives of N: their weighted sum may stand in one row.
             second = values[:, plan.sum_position(number)][:, None] / weight

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +39,8 @@ class Draw:
         hypercubes from ``scipy.stats.qmc``, scrambled by a seed that the generator gives.
         """
         if self.method not in ("sobol", "latin_hypercube"):
-            options = {"generator": self.generator, "device": self.device, "dtype": torch.float64}
-            return lambda n: torch.rand(n, dim, **options)  # type: ignore[call-overload]
+            own: Any = {"generator": self.generator, "device": self.device}
+            return lambda n: torch.rand(n, dim, dtype=torch.float64, **own)
         make = qmc.Sobol if self.method == "sobol" else qmc.LatinHypercube
         engine = make(dim, rng=self.seed())
 

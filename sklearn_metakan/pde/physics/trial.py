@@ -113,7 +113,7 @@ class TrialFunction(nn.Module):
             ("output_shift", output_shift, like.dtype),
             ("output_scale", output_scale, like.dtype),
         ):
-            stored = torch.as_tensor(value).detach().clone().to(like.device, dtype)
+            stored = torch.as_tensor(value, dtype=dtype, device=like.device).detach().clone()
             fine = not stored.isnan().any() if name == "input_scale" else stored.isfinite().all()
             if not fine or (name.endswith("scale") and (stored == 0).any()):
                 raise ValueError(f"{name} must be finite, and scales not zero, got {value}.")

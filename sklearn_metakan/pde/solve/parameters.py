@@ -68,6 +68,7 @@ def check_settings(solver: Any) -> None:
         raise ValueError(
             "max_iter=0, lbfgs_iter=0 and lm_iter=0 leave nothing to train; raise one of them."
         )
+    value: Any
     for name, value in (solver.pde_params or {}).items():
         if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, Real):
             raise ValueError(f"pde_params must map names to numbers, got {name!r}: {value!r}.")
