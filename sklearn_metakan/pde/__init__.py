@@ -1,32 +1,22 @@
 """Partial differential equations: solvers, domains, conditions, fields, problems, plots."""
 
 from sklearn_metakan.pde import problems
-from sklearn_metakan.pde.domains import (
-    Ball,
-    Box,
-    DeepXDEGeometry,
-    Domain,
-    Interval,
-    Points,
-    Sampler,
-    SpaceTime,
-    Sphere,
-    as_domain,
-)
-from sklearn_metakan.pde.physics import (
+from sklearn_metakan.pde.domains.adapters import DeepXDEGeometry, Points, Sampler, as_domain
+from sklearn_metakan.pde.domains.domain import Domain
+from sklearn_metakan.pde.domains.shapes import Ball, Box, Interval, Sphere
+from sklearn_metakan.pde.domains.spacetime import SpaceTime
+from sklearn_metakan.pde.physics.conditions import (
     Condition,
     Dirichlet,
-    Field,
     Initial,
     Neumann,
     Periodic,
     Robin,
-    TrialFunction,
-    check_degree,
-    order_of,
 )
-from sklearn_metakan.pde.plot import SolutionDisplay
-from sklearn_metakan.pde.solve import KANPDESolver, MetaKANPDESolver
+from sklearn_metakan.pde.physics.field import Field
+from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree, order_of
+from sklearn_metakan.pde.plot.display import SolutionDisplay
+from sklearn_metakan.pde.solve.kan import KANPDESolver, MetaKANPDESolver
 
 __all__ = [
     "Ball",

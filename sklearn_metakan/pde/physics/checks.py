@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklearn_metakan.pde.derivatives import CROSSED
+from sklearn_metakan.pde.derivatives.ansatz import CROSSED
 from sklearn_metakan.pde.physics.conditions import BaseCondition
 from sklearn_metakan.pde.physics.physics import DATA, EQUATION, Batch, Physics, named_residuals
 from sklearn_metakan.pde.physics.trial import check_degree, order_of

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_metakan.pde.domains import MOST_TRIES, Domain, SpaceTime
+from sklearn_metakan.pde.domains.domain import MOST_TRIES, Domain
+from sklearn_metakan.pde.domains.spacetime import SpaceTime
 from sklearn_metakan.pde.physics.field import Field
 
 Place = Literal["boundary", "initial", "interior"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sklearn_metakan.pde.derivatives import MAX_ORDER, Sum, channels, picked
+from sklearn_metakan.pde.derivatives.channels import MAX_ORDER, Sum, channels, picked
 
 Key = tuple[int, ...] | str  # coordinates, sorted; "laplacian"; "normal"
 Request = frozenset[Key]

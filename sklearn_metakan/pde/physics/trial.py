@@ -6,15 +6,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from sklearn_metakan.pde.derivatives import (
-    Ansatz,
-    Channels,
-    apply_ansatz,
+from sklearn_metakan.pde.derivatives.ansatz import Ansatz, apply_ansatz, push_ansatz
+from sklearn_metakan.pde.derivatives.channels import Channels, picked
+from sklearn_metakan.pde.derivatives.push import (
     modules_in_order,
     nested_derivatives,
-    picked,
     push,
-    push_ansatz,
     push_coordinates,
 )
 from sklearn_metakan.pde.physics.field import Evaluation, Field, Request

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_metakan.pde.plot.slice import Slice, cut
-from sklearn_metakan.pde.solve import PDESolver
+from sklearn_metakan.pde.solve.solver import PDESolver
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

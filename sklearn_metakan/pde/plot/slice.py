@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_metakan.pde.physics import default_names
-from sklearn_metakan.pde.solve import Problem
+from sklearn_metakan.pde.physics.trial import default_names
+from sklearn_metakan.pde.solve.problem import Problem
 
 N_POINTS = {1: 400, 2: 120}  # along each axis
 

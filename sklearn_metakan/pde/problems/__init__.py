@@ -11,12 +11,15 @@ Each problem is a value (immutable, comparable, picklable) with
 - ``settings``, all of these as parameters of a solver: ``KANPDESolver(**problem.settings)``.
 """
 
-from sklearn_metakan.pde.problems.allen_cahn import AllenCahn1D
-from sklearn_metakan.pde.problems.ball import AllenCahnBall, PoissonBall
-from sklearn_metakan.pde.problems.cube import HeatCube, PoissonCube
-from sklearn_metakan.pde.problems.evolution import Burgers, Wave
-from sklearn_metakan.pde.problems.plane import Helmholtz, Kovasznay
+from sklearn_metakan.pde.problems.evolution import AllenCahn1D, Burgers, HeatCube, Wave
 from sklearn_metakan.pde.problems.problem import Problem
+from sklearn_metakan.pde.problems.steady import (
+    AllenCahnBall,
+    Helmholtz,
+    Kovasznay,
+    PoissonBall,
+    PoissonCube,
+)
 
 __all__ = [
     "AllenCahn1D",

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from sklearn_metakan.pde.domains import Domain
-from sklearn_metakan.pde.physics import BaseCondition, Field
+from sklearn_metakan.pde.domains.domain import Domain
+from sklearn_metakan.pde.physics.conditions import BaseCondition
+from sklearn_metakan.pde.physics.field import Field
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Problem(ABC):
 
 @dataclass(frozen=True)
 class InDimensions(Problem):
-    """A problem of any dimension from ``least`` on."""
+    """A problem of any dimension from ``least`` on; a ValueError for another."""
 
     dim: int = 2
     least: ClassVar[int] = 1

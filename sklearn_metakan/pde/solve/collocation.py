@@ -5,15 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sklearn_metakan.pde.domains import Domain, SpaceTime, points_inside
-from sklearn_metakan.pde.physics import (
-    DATA,
-    EQUATION,
-    BaseCondition,
-    Batch,
-    DrawPoints,
-    PointSet,
-)
+from sklearn_metakan.pde.domains.domain import Domain, points_inside
+from sklearn_metakan.pde.domains.spacetime import SpaceTime
+from sklearn_metakan.pde.physics.conditions import BaseCondition, DrawPoints, PointSet
+from sklearn_metakan.pde.physics.physics import DATA, EQUATION, Batch
 from sklearn_metakan.pde.solve.problem import Problem
 
 POOL = 10  # proposals for each point that is chosen by residual

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_metakan.ops._products import slices
-from sklearn_metakan.pde.derivatives import PerSample, modules_in_order, per_sample
-from sklearn_metakan.pde.physics import EQUATION, Batch, Physics, PointSet
+from sklearn_metakan.pde.derivatives.per_sample import PerSample, per_sample
+from sklearn_metakan.pde.derivatives.push import modules_in_order
+from sklearn_metakan.pde.physics.conditions import PointSet
+from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
 from sklearn_metakan.training import set_values
 
 # MiB that the gradients of a block of rows may take.

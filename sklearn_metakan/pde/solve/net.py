@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklearn_metakan.pde.physics import Batch
+from sklearn_metakan.pde.physics.physics import Batch
 from sklearn_metakan.pde.solve.collocation import Steps
 from sklearn_metakan.pde.solve.least_squares import LeastSquares, LevenbergMarquardt
 from sklearn_metakan.training import CapturedStep, KANNet, Progress, is_captured

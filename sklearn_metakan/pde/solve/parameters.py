@@ -9,8 +9,8 @@ from typing import Any, get_args
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from sklearn_metakan.pde.domains import METHODS
-from sklearn_metakan.pde.physics import Derivatives
+from sklearn_metakan.pde.domains.draws import METHODS
+from sklearn_metakan.pde.physics.trial import Derivatives
 from sklearn_metakan.training import (
     COUNT,
     NOT_NEGATIVE,

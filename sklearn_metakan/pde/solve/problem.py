@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_metakan.pde.domains import Domain, Points, Sampler, SpaceTime, as_domain, points_inside
-from sklearn_metakan.pde.physics import BaseCondition
+from sklearn_metakan.pde.domains.adapters import Points, Sampler, as_domain
+from sklearn_metakan.pde.domains.domain import Domain, points_inside
+from sklearn_metakan.pde.domains.spacetime import SpaceTime
+from sklearn_metakan.pde.physics.conditions import BaseCondition
 
 _SEEN = 4096  # points that stand for the law of a domain, and for bounds that are not known
 _MOST, _NEARLY_ALL = 0.99, 0.9

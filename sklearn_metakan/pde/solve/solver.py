@@ -14,14 +14,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from sklearn_metakan.nn import build_network
-from sklearn_metakan.pde.physics import (
-    BaseCondition,
-    Condition,
-    Physics,
-    TrialFunction,
-    check_conditions,
-    check_physics,
-)
+from sklearn_metakan.pde.physics.checks import check_conditions, check_physics
+from sklearn_metakan.pde.physics.conditions import BaseCondition, Condition
+from sklearn_metakan.pde.physics.physics import Physics
+from sklearn_metakan.pde.physics.trial import TrialFunction
 from sklearn_metakan.pde.solve.collocation import Collocation, Steps
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
 from sklearn_metakan.pde.solve.net import REPORT, PDENet, PDEProgress
