@@ -5,14 +5,59 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import ClassifierMixin
+from numpy.typing import ArrayLike
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils.metaestimators import available_if
 
-from sklearn_metakan.estimators.estimator import KANEstimator, partial_fit_of_classes
+from sklearn_metakan.estimators.estimator import KANEstimator
+from sklearn_metakan.estimators.inputs.checks import is_stochastic
 from sklearn_metakan.estimators.inputs.table import TableInputs
 from sklearn_metakan.estimators.parameters import document
 from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.nn import build_network
 from sklearn_metakan.training import Defaults, store
+
+
+@available_if(is_stochastic)
+@_fit_context(prefer_skip_nested_validation=True)
+def partial_fit_of_classes(
+    self: KANEstimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> KANEstimator:
+    """One pass over these rows, with a constant learning rate; the method of classifiers.
+
+    The first call fixes classes, scaling and knots, and which columns vary; give it rows typical
+    of all. Pickles hold no optimiser: a loaded copy goes on with a fresh one. ``class_weight``
+    must not be "balanced", which these rows alone cannot tell.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,)
+    classes : array-like of shape (n_classes,), optional
+        All classes that will come; the first call needs it unless y holds them all.
+    sample_weight : array-like of shape (n_samples,), optional
+
+    Returns
+    -------
+    self
+
+    Raises
+    ------
+    ValueError
+        For invalid parameters or data; the estimator then stays as it was.
+    """
+    if self.class_weight == "balanced":
+        raise ValueError(
+            "class_weight='balanced' is not supported by partial_fit, which does not know how "
+            "frequent the classes will be. Pass a dict of their weights, such as "
+            "dict(zip(classes, compute_class_weight('balanced', classes=classes, y=y))), of "
+            "all of y or a sample of it."
+        )
+    return self._partial_fit(X, y, sample_weight, classes=classes)
 
 
 @document

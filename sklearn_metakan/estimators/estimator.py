@@ -582,48 +582,6 @@ class KANEstimator(BaseEstimator):
         self.net_ = unpacked_net(packed, self._make_network(**self._network | {"init": None}))
 
 
-@available_if(is_stochastic)
-@_fit_context(prefer_skip_nested_validation=True)
-def partial_fit_of_classes(
-    self: KANEstimator,
-    X: ArrayLike,
-    y: ArrayLike,
-    classes: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None,
-) -> KANEstimator:
-    """One pass over these rows, with a constant learning rate; the method of classifiers.
-
-    The first call fixes classes, scaling and knots, and which columns vary; give it rows typical
-    of all. Pickles hold no optimiser: a loaded copy goes on with a fresh one. ``class_weight``
-    must not be "balanced", which these rows alone cannot tell.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_samples, n_features)
-    y : array-like of shape (n_samples,)
-    classes : array-like of shape (n_classes,), optional
-        All classes that will come; the first call needs it unless y holds them all.
-    sample_weight : array-like of shape (n_samples,), optional
-
-    Returns
-    -------
-    self
-
-    Raises
-    ------
-    ValueError
-        For invalid parameters or data; the estimator then stays as it was.
-    """
-    if self.class_weight == "balanced":
-        raise ValueError(
-            "class_weight='balanced' is not supported by partial_fit, which does not know how "
-            "frequent the classes will be. Pass a dict of their weights, such as "
-            "dict(zip(classes, compute_class_weight('balanced', classes=classes, y=y))), of "
-            "all of y or a sample of it."
-        )
-    return self._partial_fit(X, y, sample_weight, classes=classes)
-
-
 class Predictor(nn.Module):
     """What ``to_torch`` returns: ``target(network(inputs(x)))``, in x's dtype.
 

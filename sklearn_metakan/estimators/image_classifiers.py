@@ -8,7 +8,8 @@ import torch
 from sklearn.base import ClassifierMixin
 from torch import Tensor
 
-from sklearn_metakan.estimators.estimator import KANEstimator, partial_fit_of_classes
+from sklearn_metakan.estimators.classifiers import partial_fit_of_classes
+from sklearn_metakan.estimators.estimator import KANEstimator
 from sklearn_metakan.estimators.inputs.images import ImageInputs
 from sklearn_metakan.estimators.parameters import document
 from sklearn_metakan.estimators.targets.labels import LabelTarget
