@@ -212,8 +212,6 @@ class KANEstimator(BaseEstimator):
         widths, network = self._inputs_type.layers(self)
         return Trainer(self.get_params(deep=False), self._defaults, widths, network)
 
-    # Rows in.
-
     def _read(
         self,
         X: Any,
@@ -292,8 +290,6 @@ class KANEstimator(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         return f"column {column if names is None else repr(names[column])}"
 
-    # The network.
-
     def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """Fit scaling and knots to these rows, and make a network and its net."""
         execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
@@ -313,10 +309,8 @@ class KANEstimator(BaseEstimator):
     def _made_anew(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """A new net for the same function: present settings, fresh optimiser."""
         self._check_same_network(trainer, rows.X.dtype)
-        execution, before = (
-            choose_execution(self.device, self.precision, rows.X.dtype, self.solver),
-            self.net_.module_,
-        )
+        execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
+        before = self.net_.module_
         if self.grid_size != self._network["grid_size"]:
             try:
                 before = refine(before, int(self.grid_size))
@@ -382,8 +376,6 @@ class KANEstimator(BaseEstimator):
         self.validation_scores_ = found.validation_scores
         self.best_validation_score_ = found.best_validation_score
         self.cuda_graph_, self.callbacks_ = found.replayed, found.callbacks
-
-    # Predictions out.
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predictions in the target's units, or the most probable classes.
