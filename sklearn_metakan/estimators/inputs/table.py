@@ -170,13 +170,13 @@ class TableInputs(FittedModule):
     @property
     def points_(self) -> list[Array]:
         """Break points of each kept column, in its units."""
-        pieces = zip(self.points, self.last_piece[:, 0], self.units, strict=True)
+        pieces = zip(self.points, self.last_piece[:, 0].tolist(), self.units, strict=True)
         return [(points[: last + 2] / unit).numpy() for points, last, unit in pieces]
 
     @property
     def values_(self) -> list[Array]:
         """What the break points of each kept column are mapped to."""
-        pieces = zip(self.values, self.last_piece[:, 0], strict=True)
+        pieces = zip(self.values, self.last_piece[:, 0].tolist(), strict=True)
         return [values[: last + 2].numpy() for values, last in pieces]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ class TableInputs(FittedModule):
         """
         out = np.repeat(self.ranges_[:1], len(X), axis=0)
         X = np.asarray(X, dtype=np.float64)
-        for k, (j, last) in enumerate(zip(self.kept_, self.last_piece[:, 0], strict=True)):
+        for k, (j, last) in enumerate(zip(self.kept_, self.last_piece[:, 0].tolist(), strict=True)):
             points, values = (t[k, : last + 2].numpy() for t in (self.points, self.values))
             if values[0] < values[-1]:
                 piece = np.searchsorted(values, X[:, k], side="right") - 1
