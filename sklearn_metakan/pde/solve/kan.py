@@ -119,12 +119,13 @@ ATTRIBUTES = """\
         The copies of ``callbacks`` that the last of the solvers called; not in pickles.
     net_ : the skorch net"""
 
+
 _TEXTS = {"PROBLEM": PROBLEM, "NETWORK": NETWORK, "TRAINING": TRAINING, "ATTRIBUTES": ATTRIBUTES}
 
 
 def document(cls: T) -> T:
     """Class decorator: fill {PROBLEM}, {NETWORK}, ... in the docstring with the shared texts."""
-    fill_docstring(cls, _TEXTS, adamw_weight_decay=getattr(cls, "adamw_weight_decay", None))
+    fill_docstring(cls, _TEXTS, adamw_weight_decay=PDESolver.adamw_weight_decay)
     return cls
 
 

@@ -315,17 +315,13 @@ class PDESolver(BaseKANEstimator):
         return self._evaluated(X, 0, lambda x: self.module_(x))
 
     def predict_derivative(self, X: ArrayLike, wrt: Any = (0,)) -> NDArray[Any]:
-        """A partial derivative of the solution, of order one to four.
+        """A partial derivative of the solution, of order one to four, as ``predict``.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
         wrt : int, str or tuple of such, default=(0,)
             Coordinates, by number or name: ``(0, 0)`` is the second derivative by the first.
-
-        Returns
-        -------
-        ndarray of shape (n,), or (n, n_outputs) for systems
 
         Raises
         ------
@@ -336,20 +332,11 @@ class PDESolver(BaseKANEstimator):
         return self._evaluated(X, 2 ** len(by), lambda x: self.module_.field(x).d(*by))
 
     def predict_residual(self, X: ArrayLike) -> NDArray[Any]:
-        """The equation's residual at points, its Laplacian exact.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
+        """The equation's residual at points (n, d), its Laplacian exact; raises as ``predict``.
 
         Returns
         -------
         ndarray of shape (n,), or (n, m) for m equations, in the order of ``residual``
-
-        Raises
-        ------
-        NotFittedError, ValueError
-            As ``predict``.
         """
         check_is_fitted(self)
 
