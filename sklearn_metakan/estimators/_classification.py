@@ -1,14 +1,11 @@
 """The target's side of classification, whatever the inputs are."""
 
-from math import inf
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
@@ -17,7 +14,7 @@ from torch import Tensor, nn
 from sklearn_metakan.estimators._estimator import DataEstimator
 from sklearn_metakan.estimators._rows import Rows, count_held_out
 from sklearn_metakan.estimators._to_torch import Probabilities
-from sklearn_metakan.estimators._validation import check_classes, is_stochastic
+from sklearn_metakan.estimators.inputs.checks import check_classes, class_factors, is_stochastic
 from sklearn_metakan.training import weighted_accuracy
 
 
@@ -98,14 +95,7 @@ class Classification(ClassifierMixin, DataEstimator):
         if self.class_weight is None:
             return weight
         if isinstance(self.class_weight, dict):
-            for label, factor in self.class_weight.items():
-                if not (isinstance(factor, Real) and 0 <= float(factor) < inf):
-                    raise ValueError(
-                        "class_weight must hold finite numbers of at least 0, got "
-                        f"{factor!r} for class {label!r}."
-                    )
-            names = self.classes_  # all of them: these rows may lack some
-            factors = compute_class_weight(self.class_weight, classes=names, y=names)
+            factors = class_factors(self.class_weight, self.classes_)
         else:
             totals = np.bincount(y, weight)
             factors = np.divide(1.0, totals, out=np.zeros(len(totals)), where=totals > 0)
@@ -146,7 +136,7 @@ class Classification(ClassifierMixin, DataEstimator):
     def partial_fit(
         self,
         X: ArrayLike,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> "Classification":

@@ -7,15 +7,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from sklearn_metakan.estimators._inference import network_outputs
 from sklearn_metakan.estimators._rows import Rows, to_tensor
 from sklearn_metakan.estimators._to_torch import TorchPredictor
-from sklearn_metakan.estimators._validation import (
+from sklearn_metakan.estimators.inputs.checks import (
+    as_array,
     check_columns_are_numbers,
     check_finite,
+    check_sample_weight,
     check_target,
     check_validation_is_used,
     is_stochastic,
@@ -55,7 +57,7 @@ class DataEstimator(BaseKANEstimator):
     def fit(
         self,
         X: ArrayLike,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         X_val: ArrayLike | None = None,
@@ -103,7 +105,7 @@ class DataEstimator(BaseKANEstimator):
     @available_if(is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
         """One pass over these rows, with a constant learning rate.
 
@@ -216,20 +218,16 @@ class DataEstimator(BaseKANEstimator):
     ) -> Rows:
         """Validate a training table and drop rows of weight zero."""
         name = type(self).__name__
-        X = self._as_table(X, reset)
+        X, y = self._as_table(as_array(X), reset), as_array(y, "y")
         check_columns_are_numbers(X, name)
         check_target(X, y, self._target_checks.get("y_numeric", False), name)
         options = {"dtype": self._dtypes, "ensure_all_finite": False, **self._target_checks}
-        X, y = validate_data(self, X, y, reset=reset, **options)
+        with np.errstate(over="ignore"):  # check_finite says so
+            X, y = validate_data(self, X, y, reset=reset, **options)
         self._check_table(X, reset)
         check_finite(X, getattr(self, "feature_names_in_", None), name, self._of_images)
         y = self._encode_target(y, reset, classes)
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-        weight = self._row_weights(y, weight)
+        weight = self._row_weights(y, check_sample_weight(sample_weight, X))
         return Rows.that_count(X, y, weight, unit)
 
     def _read_validation(self, X: Any, y: Any, weight: Any) -> Rows | None:
@@ -266,10 +264,11 @@ class DataEstimator(BaseKANEstimator):
         """Raw network outputs, shape (n_samples, n_network_outputs)."""
         check_is_fitted(self)
         name = type(self).__name__
-        X = self._as_table(X, reset=False)
+        X = self._as_table(as_array(X), reset=False)
         check_columns_are_numbers(X, name)
         options = {"dtype": self._dtypes, "ensure_all_finite": False}
-        X = validate_data(self, X, reset=False, **options)
+        with np.errstate(over="ignore"):  # check_finite says so
+            X = validate_data(self, X, reset=False, **options)
         self._check_table(X, reset=False)
         check_finite(X, getattr(self, "feature_names_in_", None), name, self._of_images)
         check_working_memory(self)

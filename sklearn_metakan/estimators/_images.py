@@ -13,7 +13,6 @@ from sklearn_metakan.estimators._estimator import DataEstimator
 from sklearn_metakan.estimators._image_input import (
     Layout,
     PixelScaling,
-    as_array,
     find_layout,
 )
 from sklearn_metakan.estimators._parameters import IMAGE_CONSTRAINTS
@@ -72,7 +71,6 @@ class ImageKAN(DataEstimator):
     # --- data -------------------------------------------------------------------------
 
     def _as_table(self, X: Any, reset: bool) -> Any:
-        X = as_array(X)
         n_axes = getattr(X, "ndim", 2)
         if reset:
             self._layout = None

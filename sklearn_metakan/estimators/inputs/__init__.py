@@ -1,0 +1,1 @@
+"""What goes into the estimators: rows of tables, and images."""
