@@ -23,7 +23,7 @@ from sklearn_metakan.training import Defaults, store
 def partial_fit_of_classes(
     self: KANEstimator,
     X: ArrayLike,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> KANEstimator:

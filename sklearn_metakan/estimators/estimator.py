@@ -11,12 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from sklearn_metakan.estimators.inputs.checks import (
+    as_array,
     check_columns_are_numbers,
     check_finite,
+    check_sample_weight,
     check_target,
     check_validation_is_used,
     is_stochastic,
@@ -99,7 +101,7 @@ class KANEstimator(BaseEstimator):
     def fit(
         self,
         X: ArrayLike,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         X_val: ArrayLike | None = None,
@@ -155,7 +157,7 @@ class KANEstimator(BaseEstimator):
     @available_if(is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
         """One pass over these rows, with a constant learning rate.
 
@@ -231,24 +233,21 @@ class KANEstimator(BaseEstimator):
         else:
             self.target_ = self.target_.follow(self)
         inputs, target, name = self.input_scaler_, self.target_, type(self).__name__
+        X, y = as_array(X), as_array(y, "y")
         if inputs.of_images:
             X = inputs.as_table(X, name, reset)
         check_columns_are_numbers(X, name)
         check_target(X, y, target.is_numeric, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False, **target.validation}
-        X, y = validate_data(self, X, y, reset=reset, **options)
+        with np.errstate(over="ignore"):  # check_finite says so
+            X, y = validate_data(self, X, y, reset=reset, **options)
         if reset:
             inputs.dtype = X.dtype
         if inputs.of_images:
             inputs.check_table(X, name, reset)
         check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
         y = target.encode(y, classes)
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-        weight = target.weights(y, weight, self)
+        weight = target.weights(y, check_sample_weight(sample_weight, X), self)
         rows = rows_that_count(X, y, weight, unit)
         self._weight_unit = rows.unit
         return rows
@@ -441,11 +440,13 @@ class KANEstimator(BaseEstimator):
         """
         check_is_fitted(self)
         inputs, net, name = self.input_scaler_, self.net_, type(self).__name__
+        X = as_array(X)
         if inputs.of_images:
             X = inputs.as_table(X, name)
         check_columns_are_numbers(X, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
-        X = validate_data(self, X, reset=False, **options)
+        with np.errstate(over="ignore"):
+            X = validate_data(self, X, reset=False, **options)
         if inputs.of_images:
             inputs.check_table(X, name)
         check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)

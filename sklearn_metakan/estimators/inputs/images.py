@@ -1,7 +1,6 @@
 """Images, as a network takes them: the shape that an array of them has, the scale of pixels."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from math import isqrt, prod
 from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Self
@@ -48,20 +47,6 @@ class Layout(NamedTuple):
             X = X.reshape(len(X), *self.shape)
             return X.permute(0, 3, 1, 2) if isinstance(X, Tensor) else X.transpose(0, 3, 1, 2)
         return X.reshape(len(X), *self.image_shape)
-
-
-def as_array(X: Any) -> Any:
-    """Tensors of two axes or more and lists of more than two as an array; all else as it is.
-
-    Validation would take the dtype of a tensor for none, and make float64 of it.
-    """
-    if isinstance(X, Tensor) and X.ndim > 1:
-        return X.detach().cpu().numpy()
-    if isinstance(X, list | tuple):
-        with suppress(ValueError, TypeError):  # ragged; validate_data says so
-            array = np.asarray(X)
-            return array if array.ndim > 2 else X
-    return X
 
 
 def find_layout(
@@ -216,7 +201,6 @@ class ImageInputs(FittedModule):
         ValueError
             For other shapes than those of images, or than those of the fit.
         """
-        X = as_array(X)
         n_axes, shape = getattr(X, "ndim", 2), tuple(getattr(X, "shape", ()))
         if not reset:
             one = len(shape) > 1 and shape in (self.layout.shape, self.layout.image_shape)
