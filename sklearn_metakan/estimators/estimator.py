@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import Tags
+from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -450,9 +451,9 @@ class KANEstimator(BaseEstimator):
         if inputs.of_images:
             inputs.check_table(X, name)
         check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
-        given = self.working_memory
-        if given is not None and not given > 0:
-            raise ValueError(f"working_memory must be a positive number of MiB, got {given!r}.")
+        given = self.working_memory  # it may have been set after the fit
+        constraint = {"working_memory": self._parameter_constraints["working_memory"]}
+        validate_parameter_constraints(constraint, {"working_memory": given}, caller_name=name)
         memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
         module: Any = net.module_
         execution, dtype = net.execution_, torch.float64 if X.dtype == np.float64 else torch.float32

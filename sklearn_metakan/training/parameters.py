@@ -16,7 +16,6 @@ from sklearn_metakan.basis import BasisName
 POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 COUNT = Interval(Integral, 1, None, closed="left")
-RATE = Interval(Real, 0, 1e6, closed="neither")
 DECAY = Interval(Real, 0, 1e6, closed="left")
 
 WIDTHS: list[Any] = ["array-like", Integral, set, dict]  # check_widths explains what is wrong
@@ -24,7 +23,7 @@ LARGEST_WIDTH = 1_000_000
 
 SHARED_CONSTRAINTS: dict[str, list[Any]] = {
     "grid_size": [Interval(Integral, 1, 10_000, closed="both")],
-    "learning_rate": [str, RATE],  # Trainer explains other strings than "auto"
+    "learning_rate": [str, POSITIVE],  # Trainer explains other strings than "auto"
     "weight_decay": [StrOptions({"auto"}), DECAY],
     "basis": [StrOptions(set(get_args(BasisName)))],
     "degree": [Interval(Integral, 1, 20, closed="both")],
@@ -45,8 +44,8 @@ META_CONSTRAINTS: dict[str, list[Any]] = {
     "meta_activation": [StrOptions({"relu", "silu", "tanh", "sin"})],
     "edge_scale": ["boolean"],
     "n_meta_learners": [StrOptions({"auto", "layer"}), COUNT],
-    "prompt_learning_rate": [RATE, None],
-    "meta_learning_rate": [RATE, None],
+    "prompt_learning_rate": [POSITIVE, None],
+    "meta_learning_rate": [POSITIVE, None],
 }
 
 # skorch parameter -> the constructor parameter that sets it.
