@@ -53,10 +53,6 @@ _IMPORTANCE_ROWS = 512
 _CHANGEABLE = {"dropout", "grid_size", "augment"}
 
 
-def _has_labels(estimator: Any) -> bool:
-    return issubclass(estimator._target_type, LabelTarget)
-
-
 class KANEstimator(BaseEstimator):
     """Common base of the estimators that are fitted to rows; not for use on its own.
 
@@ -401,36 +397,6 @@ class KANEstimator(BaseEstimator):
         if predictions.dtype.kind == "f":
             self._check_held(X, np.isfinite(predictions))
         return predictions
-
-    @available_if(_has_labels)
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Probabilities of the classes, shape (n_samples, n_classes), order of ``classes_``.
-
-        At least the smallest normal number, so that their logarithms are finite.
-        """
-        _, logits = self._outputs(X)
-        return self.target_(logits).numpy()
-
-    @available_if(_has_labels)
-    def predict_log_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Logarithms of the probabilities."""
-        return np.log(self.predict_proba(X))
-
-    @available_if(_has_labels)
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Logits.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) for two classes: log odds of ``classes_[1]``; else
-        (n_samples, n_classes)
-        """
-        outputs = self._outputs(X)[1].numpy()
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def _outputs(self, X: Any) -> tuple[NDArray[Any], Tensor]:
         """The validated X and the network's outputs (n, n_network_outputs) in its dtype.
