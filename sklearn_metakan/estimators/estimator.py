@@ -28,6 +28,7 @@ from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen, refine
 from sklearn_metakan.training import (
+    POSITIVE,
     Defaults,
     Found,
     KANNet,
@@ -238,7 +239,7 @@ class KANEstimator(BaseEstimator):
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False, **target.validation}
         X, y = validate_data(self, X, y, reset=reset, **options)
         if reset:
-            inputs.dtype = X.dtype
+            inputs.dtype, inputs.names = X.dtype, getattr(self, "feature_names_in_", None)
         if inputs.of_images:
             inputs.check_table(X, name, reset)
         check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
@@ -280,15 +281,11 @@ class KANEstimator(BaseEstimator):
         column = self.input_scaler_.beyond(validation)
         if column is not None:
             warn_caller(
-                f"All rows of X_val lie beyond the range of training in {self._called(column)}. A "
+                f"All rows of X_val lie beyond the range of training in {self.input_scaler_.called(column)}. A "
                 "pipeline hands X_val on as it is; have it transformed with "
                 'Pipeline(..., transform_input=["X_val"]).',
                 UserWarning,
             )
-
-    def _called(self, column: int) -> str:
-        names = getattr(self, "feature_names_in_", None)
-        return f"column {column if names is None else repr(names[column])}"
 
     def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """Fit scaling and knots to these rows, and make a network and its net."""
@@ -450,8 +447,10 @@ class KANEstimator(BaseEstimator):
             inputs.check_table(X, name)
         check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
         given = self.working_memory
-        if given is not None and not given > 0:
-            raise ValueError(f"working_memory must be a positive number of MiB, got {given!r}.")
+        if given is not None and not POSITIVE.is_satisfied_by(given):  # set after the fit
+            raise ValueError(
+                f"working_memory must be a positive number of MiB or None, got {given!r}."
+            )
         memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
         module: Any = net.module_
         execution, dtype = net.execution_, torch.float64 if X.dtype == np.float64 else torch.float32
@@ -482,7 +481,7 @@ class KANEstimator(BaseEstimator):
             low, high = self.input_scaler_.ranges_[:, column]
             raise ValueError(
                 f"The prediction for row {row} of X is too large to be held: "
-                f"{self._called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
+                f"{self.input_scaler_.called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
                 f"{high:.4g} in training. Clip or drop such rows, or set extrapolation='constant'."
             )
 
