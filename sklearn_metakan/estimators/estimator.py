@@ -239,7 +239,7 @@ class KANEstimator(BaseEstimator):
         with np.errstate(over="ignore"):  # check_finite says so
             X, y = validate_data(self, X, y, reset=reset, **options)
         if reset:
-            inputs.dtype = X.dtype
+            inputs.dtype, inputs.names = X.dtype, getattr(self, "feature_names_in_", None)
         if inputs.of_images:
             inputs.check_table(X, name, reset)
         check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
@@ -276,15 +276,11 @@ class KANEstimator(BaseEstimator):
         column = self.input_scaler_.beyond(validation)
         if column is not None:
             warn_caller(
-                f"All rows of X_val lie beyond the range of training in {self._called(column)}. A "
+                f"All rows of X_val lie beyond the range of training in {self.input_scaler_.called(column)}. A "
                 "pipeline hands X_val on as it is; have it transformed with "
                 'Pipeline(..., transform_input=["X_val"]).',
                 UserWarning,
             )
-
-    def _called(self, column: int) -> str:
-        names = getattr(self, "feature_names_in_", None)
-        return f"column {column if names is None else repr(names[column])}"
 
     def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """Fit scaling and knots to these rows, and make a network and its net."""
@@ -450,7 +446,7 @@ class KANEstimator(BaseEstimator):
             low, high = self.input_scaler_.ranges_[:, column]
             raise ValueError(
                 f"The prediction for row {row} of X is too large to be held: "
-                f"{self._called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
+                f"{self.input_scaler_.called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
                 f"{high:.4g} in training. Clip or drop such rows, or set extrapolation='constant'."
             )
 

@@ -134,7 +134,7 @@ def suggestion(name: str, known: Any) -> str:
 def module_options(net_params: dict[str, Any] | None) -> dict[str, Any]:
     """The network's settings in net_params, without their prefix."""
     given = (net_params or {}).items()
-    return {k.removeprefix("module__"): v for k, v in given if k.startswith("module__")}
+    return {k[8:]: v for k, v in given if str(k).startswith("module__")}
 
 
 def check_net_params(net_params: Any, settings: Mapping[str, Any], known: set[str]) -> None:

@@ -126,6 +126,8 @@ class ImageInputs(FittedModule):
         [-1, 1] for uint8, minmax for other numbers.
     image_shape : tuple of int or None
     channels_last : bool
+    extrapolation : str, default="linear"
+        With "error", a constant channel that moves raises a ValueError.
 
     Attributes
     ----------
@@ -139,14 +141,21 @@ class ImageInputs(FittedModule):
 
     dtypes: ClassVar[list[type]] = [np.float64, np.float32, np.uint8]
     of_images: ClassVar[bool] = True
-    arguments: ClassVar[tuple[str, ...]] = ("scale_inputs", "image_shape", "channels_last")
+    arguments: ClassVar[tuple[str, ...]]
+    arguments = ("scale_inputs", "image_shape", "channels_last", "extrapolation")
+    names = None  # of columns, which nobody gives to pixels
 
     def __init__(
-        self, kind: str | None, image_shape: tuple[int, ...] | None, channels_last: bool
+        self,
+        kind: str | None,
+        image_shape: tuple[int, ...] | None,
+        channels_last: bool,
+        extrapolation: str = "linear",
     ) -> None:
         super().__init__()
         self.kind, self.image_shape, self.channels_last = kind, image_shape, channels_last
         self.layout: Any = None
+        self.strict = extrapolation == "error"
         self.all_kept = True
 
     @staticmethod
@@ -289,7 +298,16 @@ class ImageInputs(FittedModule):
 
     def forward(self, x: Tensor) -> Tensor:
         images = self.layout.images(x)
-        return images if self.all_kept else images[:, self.kept_.tolist()]
+        if self.all_kept:
+            return images
+        if self.strict:
+            for channel in np.setdiff1d(np.arange(images.shape[1]), self.kept_):
+                if bool((images[:, channel] != self.ranges_[0, channel]).any()):
+                    raise ValueError(
+                        f"In training channel {channel} was constant; that it has another value "
+                        'now, extrapolation="error" forbids. Use another extrapolation.'
+                    )
+        return images[:, self.kept_.tolist()]
 
     def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Images (n, n_kept, height, width); bytes stay bytes."""
