@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any, ClassVar
+from inspect import signature
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from sklearn_metakan.training._net_params import check_net_params, check_param_g
 from sklearn_metakan.training._net_pickle import packed_net, unpack_into
 from sklearn_metakan.training._schedules import LearningRateSchedule
 from sklearn_metakan.training._undo import attributes_kept_on_error, kept_on_error
+from sklearn_metakan.training.spelling import suggest
 
 LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
@@ -57,6 +59,14 @@ class BaseKANEstimator(BaseEstimator):
 
     # --- parameters -------------------------------------------------------------------
 
+    def __new__(cls, *arguments: Any, **parameters: Any) -> Self:
+        """Raise TypeError for a parameter that the constructor does not know."""
+        known = signature(cls.__init__).parameters
+        anything = any(each.kind is each.VAR_KEYWORD for each in known.values())
+        for name in parameters.keys() - known.keys() if not anything else ():
+            raise TypeError(f"{cls.__name__} has no parameter {name!r}.{suggest(name, known)}")
+        return super().__new__(cls)
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         params = super().get_params(deep=deep)
         if deep and isinstance(params.get("net_params"), dict):
@@ -65,7 +75,14 @@ class BaseKANEstimator(BaseEstimator):
 
     def set_params(self, **params: Any) -> "BaseKANEstimator":
         added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
-        super().set_params(**{k: v for k, v in params.items() if not k.startswith("net__")})
+        own = {k: v for k, v in params.items() if not k.startswith("net__")}
+        known = self.get_params(deep=False)
+        for name in [name for name in own if name.partition("__")[0] not in known]:
+            raise ValueError(
+                f"Invalid parameter {name!r} for estimator {type(self).__name__}."
+                f"{suggest(name, known)} Valid parameters are: {[*known]}."
+            )
+        super().set_params(**own)
         if added:
             self.net_params = (self.net_params or {}) | added
         return self
