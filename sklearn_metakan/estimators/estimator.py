@@ -89,7 +89,14 @@ class KANEstimator(BaseEstimator):
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``net__...`` go into a new dict ``net_params``."""
         added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
-        super().set_params(**{k: v for k, v in params.items() if not k.startswith("net__")})
+        own = {k: v for k, v in params.items() if not k.startswith("net__")}
+        known = self.get_params(deep=False)
+        for name in [name for name in own if name.partition("__")[0] not in known]:
+            raise ValueError(
+                f"Invalid parameter {name!r} for estimator {type(self).__name__}."
+                f"{suggestion(name, known)} Valid parameters are: {[*known]}."
+            )
+        super().set_params(**own)
         if added:
             self.net_params = (self.net_params or {}) | added
         return self
