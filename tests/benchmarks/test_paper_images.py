@@ -1,12 +1,9 @@
-"""benchmarks/paper.py fc-images and conv-images, on tiny files: loaders, search, report."""
+"""The paper's images, on tiny files: loaders, search, report."""
 
 import gzip
 import io
 import pickle
-from dataclasses import asdict
 from itertools import pairwise
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,37 +11,16 @@ import pytest
 import torch
 from scipy.io import savemat
 
+from benchmarks.common import data
+from benchmarks.paper import conv_images, fc_images, networks
+from benchmarks.paper.__main__ import main
 from sklearn_metakan.nn import MetaCoefficients, MetaLearner
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
 
-
-@pytest.fixture(scope="module")
-def bench():
-    """The modules of the benchmark; its folder is on the path as when it is called."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        import _images_data
-        import _images_runs
-        import _paper_conv
-        import _paper_conv_networks
-        import _paper_conv_report
-        import _paper_images
-        import _paper_images_report
-        import paper
-
-        channels = {4: (2, 3, 3, 2), 8: (2, 2, 3, 3, 4, 4, 3, 2)}
-        patch.setattr(_paper_conv_networks, "CHANNELS", channels)
-        yield SimpleNamespace(
-            data=_images_data,
-            runs=_images_runs,
-            conv=_paper_conv,
-            networks=_paper_conv_networks,
-            conv_report=_paper_conv_report,
-            images=_paper_images,
-            report=_paper_images_report,
-            main=paper.main,
-        )
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch):
+    channels = {4: (2, 3, 3, 2), 8: (2, 2, 3, 3, 4, 4, 3, 2)}
+    monkeypatch.setattr(networks, "CHANNELS", channels)
 
 
 def write_idx(path, array):
@@ -90,25 +66,25 @@ def find(images, labels):
     )
 
 
-def test_idx_files_in_a_shuffled_order(bench, folder):
-    data = bench.data.load("mnist", folder)
+def test_idx_files_in_a_shuffled_order(folder):
+    found = data.load_images("mnist", folder)
     images, labels = draw(72, (8, 8))
-    assert data.train.X.shape == (72, 1, 8, 8) and data.test.X.shape == (24, 1, 8, 8)
-    assert find(data.train.X, data.train.y) == find(images, labels)
-    assert data.train.y.tolist() != labels.tolist() and not data.note
+    assert found.train.X.shape == (72, 1, 8, 8) and found.test.X.shape == (24, 1, 8, 8)
+    assert find(found.train.X, found.train.y) == find(images, labels)
+    assert found.train.y.tolist() != labels.tolist() and not found.note
 
 
-def test_validation_rows_are_the_last_of_those_that_are_used(bench, folder):
-    data = bench.data.load("mnist", folder)
+def test_validation_rows_are_the_last_of_those_that_are_used(folder):
+    found = data.load_images("mnist", folder)
     for limit, n in ((0, 72), (30, 30)):
-        fitted, held = data.fitted_and_held(limit)
+        fitted, held = found.fitted_and_held(limit)
         assert (len(fitted.y), len(held.y)) == (n - n // 6, n // 6)
-        np.testing.assert_array_equal(np.r_[fitted.y, held.y], data.all_fitted(limit).y)
-    assert len(data.fitted_and_held(0, 5)[1].y) == 5
+        np.testing.assert_array_equal(np.r_[fitted.y, held.y], found.train.first(limit).y)
+    assert len(found.fitted_and_held(0, 5)[1].y) == 5
 
 
-def test_copies_are_shifted_by_a_pixel(bench, folder):
-    train = bench.data.load("mnist", folder).train
+def test_copies_are_shifted_by_a_pixel(folder):
+    train = data.load_images("mnist", folder).train
     more = train.with_shifted(2, seed=0)
     assert more.X.shape == (216, 1, 8, 8) and more.X.dtype == np.uint8
     np.testing.assert_array_equal(more.X[:72], train.X)
@@ -124,23 +100,23 @@ def test_copies_are_shifted_by_a_pixel(bench, folder):
     assert len(found) == 9
 
 
-def test_where_training_rows_are_missing_test_rows_are_split(bench, folder):
-    data = bench.data.load("kmnist", folder)
-    assert (len(data.train.y), len(data.test.y)) == (24, 6)
-    both = [np.concatenate(pair) for pair in zip(data.train, data.test, strict=True)]
+def test_where_training_rows_are_missing_test_rows_are_split(folder):
+    found = data.load_images("kmnist", folder)
+    assert (len(found.train.y), len(found.test.y)) == (24, 6)
+    both = [np.concatenate(pair) for pair in zip(found.train, found.test, strict=True)]
     assert find(*both) == find(*draw(30, (8, 8)))
-    assert "own split" in data.note
+    assert "own split" in found.note
 
 
 @pytest.mark.parametrize("name", ["svhn", "cifar100"])
-def test_images_in_colour(bench, folder, name):
-    data = bench.data.load(name, folder)
+def test_images_in_colour(folder, name):
+    found = data.load_images(name, folder)
     images, labels = draw(9, (32, 32, 3))
-    assert find(data.train.X, data.train.y) == find(images.transpose(0, 3, 1, 2), labels)
-    assert len(data.test.y) == 6 and data.train.X.dtype == np.uint8
+    assert find(found.train.X, found.train.y) == find(images.transpose(0, 3, 1, 2), labels)
+    assert len(found.test.y) == 6 and found.train.X.dtype == np.uint8
 
 
-def test_compressed_images(bench, tmp_path):
+def test_compressed_images(tmp_path):
     image = pytest.importorskip("PIL.Image")
     arrays, table = {}, {}
     for part, n in (("train", 6), ("test", 3)):
@@ -155,19 +131,19 @@ def test_compressed_images(bench, tmp_path):
         arrays[f"y_{part}"], table[part] = labels, images
     (tmp_path / "cifar10_jpeg").mkdir()
     np.savez(tmp_path / "cifar10_jpeg" / "cifar10_jpeg.npz", **arrays)
-    data = bench.data.load("cifar10", tmp_path)
-    assert data.test.X.shape == (3, 3, 32, 32) and "JPEG" in data.note
+    found = data.load_images("cifar10", tmp_path)
+    assert found.test.X.shape == (3, 3, 32, 32) and "JPEG" in found.note
     exact = table["test"].transpose(0, 3, 1, 2).mean((1, 2, 3))
-    np.testing.assert_allclose(data.test.X.mean((1, 2, 3)), exact, atol=2)
+    np.testing.assert_allclose(found.test.X.mean((1, 2, 3)), exact, atol=2)
 
 
-def test_missing_data_is_named_and_left_out(bench, tmp_path, capsys):
+def test_missing_data_is_named_and_left_out(tmp_path, capsys):
     with pytest.raises(SystemExit, match="no data set in"):
-        bench.data.available(["fashion_mnist", "cifar10"], tmp_path)
+        data.available(["fashion_mnist", "cifar10"], tmp_path)
     said = capsys.readouterr().out
     assert "train-images-idx3-ubyte.gz is missing" in said and "cifar10_jpeg.npz" in said
     with pytest.raises(ValueError, match="no data set 'mnits'"):
-        bench.data.available(["mnits"], tmp_path)
+        data.available(["mnits"], tmp_path)
 
 
 FULL = ["--models", "kan", "relu-4-layer", "--axes", "learning_rate", "scale_inputs"]
@@ -175,11 +151,11 @@ FULL += ["--widths", "3", "--epochs", "2", "--seeds", "0", "1", "--data", "mnist
 
 
 @pytest.fixture(scope="module")
-def full_run(bench, folder, tmp_path_factory):
+def full_run(folder, tmp_path_factory):
     """The folder of a run, and the arguments that made it."""
     out = tmp_path_factory.mktemp("full")
     arguments = ["fc-images", *FULL, "--data-dir", str(folder), "--out", str(out)]
-    bench.main(arguments)
+    main(arguments)
     return out, arguments
 
 
@@ -195,46 +171,44 @@ def test_search_tries_every_value_and_tests_the_best(full_run):
             assert set(tests[name]) == {best[name]}
 
 
-def test_run_goes_on_where_it_was_stopped(bench, full_run, monkeypatch):
+def test_run_goes_on_where_it_was_stopped(full_run, monkeypatch):
     out, arguments = full_run
-    path, held, hold = out / "fc_images.csv", [], bench.images.hold
+    path, held, hold = out / "fc_images.csv", [], fc_images.hold
 
     def watch(trial, **options):
         held.append(trial)
         return hold(trial, **options)
 
-    monkeypatch.setattr(bench.images, "hold", watch)
+    monkeypatch.setattr(fc_images, "hold", watch)
     finished = path.read_text()
-    bench.main(arguments)
+    main(arguments)
     assert not held and path.read_text() == finished
     path.write_text(finished[: finished.rstrip("\n").rfind("\n") + 9])  # its last line torn
-    bench.main(arguments)
+    main(arguments)
     assert len(held) == 1 and len(path.read_text().splitlines()) == len(finished.splitlines())
-    bench.main([*arguments, "--limit", "30", "--minutes", "0"])
+    main([*arguments, "--limit", "30", "--minutes", "0"])
     assert len(held) == 1
 
 
-def test_of_equals_the_first_is_tested(bench):
-    first, second = (
-        bench.images.Trial("best", "mnist", 0, "3", "kan", 1, "auto", learning_rate=rate)
-        for rate in (0.1, 0.03)
-    )
-    search = bench.images.Search(second, {"learning_rate": (0.03, 0.1)}, (7,))
-    (test,) = search.next_trials({first: 0.5, second: 0.5})
-    assert (test.rows, test.seed, test.learning_rate) == ("test", 7, 0.1)
-    assert bench.images.Search(first, {}, (7,)).next_trials({}) == [first]
+def test_of_equals_the_first_is_tested():
+    trials = [{"learning_rate": rate} for rate in (0.1, 0.03, 0.01)]
+    rows = [make_row("kan", "validation", 0.5, **trial) for trial in trials]
+    rows += [make_row("kan", "test", 0.9), make_row("relu-16", "validation", 0.8)]
+    start = fc_images.Trial("budget", "fashion_mnist", 0, "32", "kan", 10, "tf32")
+    best = fc_images.best_tried(pd.DataFrame(rows), start)
+    assert best == start._replace(learning_rate=0.1)
 
 
-def test_a_fit_that_fails_leaves_no_row(bench, folder, tmp_path, monkeypatch, capsys):
-    hold = bench.images.hold
+def test_a_fit_that_fails_leaves_no_row(folder, tmp_path, monkeypatch, capsys):
+    hold = fc_images.hold
 
     def fail(trial, **options):
         if trial.model == "kan":
             raise RuntimeError("the card is full")
         return hold(trial, **options)
 
-    monkeypatch.setattr(bench.images, "hold", fail)
-    bench.main(["fc-images", *FULL, "--data-dir", str(folder), "--out", str(tmp_path)])
+    monkeypatch.setattr(fc_images, "hold", fail)
+    main(["fc-images", *FULL, "--data-dir", str(folder), "--out", str(tmp_path)])
     assert set(pd.read_csv(tmp_path / "fc_images.csv")["model"]) == {"relu-4-layer"}
     assert "the card is full" in capsys.readouterr().out
 
@@ -242,75 +216,75 @@ def test_a_fit_that_fails_leaves_no_row(bench, folder, tmp_path, monkeypatch, ca
 @pytest.mark.parametrize(
     ("option", "name"), [("--models", "relu-x"), ("--axes", "speed"), ("--data", "mnits")]
 )
-def test_wrong_names_are_found_before_anything_runs(bench, folder, tmp_path, option, name):
+def test_wrong_names_are_found_before_anything_runs(folder, tmp_path, capsys, option, name):
     arguments = ["fc-images", *FULL, option, name, "--data-dir", str(folder)]
-    with pytest.raises(ValueError, match=name):
-        bench.main([*arguments, "--out", str(tmp_path)])
+    with pytest.raises((ValueError, SystemExit)) as error:
+        main([*arguments, "--out", str(tmp_path)])
+    assert name in f"{error.value} {capsys.readouterr().err}"
     assert not list(tmp_path.iterdir())
 
 
 def test_report_of_a_run(full_run):
     text = (full_run[0] / "fc_images.md").read_text()
     assert "### mnist, n-3-k, 2 epochs (budget)" in text
-    assert "60 rows fitted to choose settings; 24 test rows" in text
+    assert "fitted 60 to choose settings; scored 24 in tests" in text
     assert "| kan | 1,809 | 100.0% | 6 |" in text
 
 
-def make_row(bench, model, rows, accuracy, seed=0, parameters=1000, **settings):
-    trial = bench.images.Trial(
+def make_row(model, rows, accuracy, seed=0, parameters=1000, **settings):
+    trial = fc_images.Trial(
         "budget", "fashion_mnist", 0, "32", model, 10, "tf32", rows, seed, **settings
     )
-    results = dict.fromkeys(bench.images.RESULTS, 1) | {"note": "", "device": "CPU"}
-    named = {key: str(value) for key, value in asdict(trial).items()}
+    results = dict.fromkeys(fc_images.RESULTS, 1) | {"note": None, "device_name": "CPU"}
+    named = {key: str(value) for key, value in trial._asdict().items()}
     return named | results | {"accuracy": accuracy, "parameters": parameters}
 
 
-def test_validation_chooses_and_test_judges(bench):
+def test_validation_chooses_and_test_judges():
     rows = [
-        make_row(bench, "kan", "validation", 0.88),
-        make_row(bench, "kan", "test", 0.87),
-        make_row(bench, "relu-16", "validation", 0.87, parameters=110),
-        make_row(bench, "relu-16", "validation", 0.86, parameters=110, learning_rate=0.1),
-        make_row(bench, "relu-16", "test", 0.868, parameters=110),
-        make_row(bench, "relu-16", "test", 0.870, seed=1, parameters=110),
-        make_row(bench, "relu-16", "test", 0.99, parameters=110, learning_rate=0.1),
-        make_row(bench, "sin-32", "validation", 0.95, parameters=220),
-        make_row(bench, "paper-16", "validation", 0.99, parameters=110),
+        make_row("kan", "validation", 0.88),
+        make_row("kan", "test", 0.87),
+        make_row("relu-16", "validation", 0.87, parameters=110),
+        make_row("relu-16", "validation", 0.86, parameters=110, learning_rate=0.1),
+        make_row("relu-16", "test", 0.868, parameters=110),
+        make_row("relu-16", "test", 0.870, seed=1, parameters=110),
+        make_row("relu-16", "test", 0.99, parameters=110, learning_rate=0.1),
+        make_row("sin-32", "validation", 0.95, parameters=220),
+        make_row("paper-16", "validation", 0.99, parameters=110),
     ]
-    text = "\n".join(bench.report.report(pd.DataFrame(rows)))
+    text = "\n".join(fc_images.report(pd.DataFrame(rows)))
     assert "KAN 87.06, MetaKAN 86.65 (H=16)" in text
     assert "| relu-16 | 110 | 11.0% | 2 | 87.00 | 86.90 ± 0.10 | 2 |" in text
-    assert "- relu-16: 86.90 on the test rows; to reach 86.7: reached." in text
-    assert "-0.10 points of the KAN's accuracy; to reach -0.3: reached." in text
-    assert text.count("to come") == 2  # sin-32 and paper-16 have no test yet
+    assert "| relu-16, 110 parameters: test % | 86.9 | at least 86.7 | reached |" in text
+    assert "points below the KAN | 0.1 | at most 0.3 | reached |" in text
+    assert "| sin-32 | 220 | 22.0% | 1 | 95.00 |  | 0 |" in text  # no test yet
 
 
-def test_parameters_bound_what_may_win_in_the_part_best(bench):
+def test_parameters_bound_what_may_win_in_the_part_best():
     rows = [
-        make_row(bench, model, kind, accuracy, parameters=parameters)
+        make_row(model, kind, accuracy, parameters=parameters)
         | {"part": "best", "data": "mnist", "widths": "64"}
         for model, accuracy, parameters in (("kan", 0.985, 457_344), ("sin-32", 0.979, 101_993))
         for kind in ("validation", "test")
     ]
-    text = "\n".join(bench.report.report(pd.DataFrame(rows)))
-    assert "105,000 parameters: sin-32: 97.90 on the test rows" in text
-    assert "SHORT by 0.10" in text
+    text = "\n".join(fc_images.report(pd.DataFrame(rows)))
+    assert "| sin-32, 101,993 parameters: test % | 97.9 | at least 98 | SHORT by 0.102% |" in text
 
 
 CONV = ["--epochs", "2", "--limit", "36", "--batch-size", "10", "--data", "mnist"]
 
 
 @pytest.mark.parametrize("part", ["main", "ablation"])
-def test_every_network_fits(bench, folder, tmp_path, part):
+def test_every_network_fits(folder, tmp_path, part):
     arguments = ["conv-images", "--part", part, *CONV, "--sources", "kan", "meta-4"]
     arguments += ["--data-dir", str(folder), "--out", str(tmp_path)]
-    bench.main(arguments)
+    main(arguments)
     rows = pd.read_csv(tmp_path / "conv_images.csv")
-    networks = {
-        "main": [len(bench.networks.NETWORKS)] * 2,
-        "ablation": [len(bench.networks.ablation(source)) for source in ("kan", "meta-4")],
+    counts = {
+        "main": [len(networks.NETWORKS)] * 2,
+        "ablation": [len(networks.ablation(source)) for source in ("kan", "meta-4")],
     }
-    assert rows.groupby("source").size().tolist() == networks[part]
+    assert rows.groupby("source").size().tolist() == counts[part]
     assert rows["fitted"].eq(30).all() and rows["scored"].eq(24).all()
     assert rows["curve"].str.split().str.len().eq(2).all()
     if part == "main":
@@ -318,17 +292,17 @@ def test_every_network_fits(bench, folder, tmp_path, part):
         assert "### mnist, 4 layers, 2 epochs (main)" in text
         assert "| 98.43 |" in text and "| 96.03 |" in text
         before = (tmp_path / "conv_images.csv").read_text()
-        bench.main(arguments)
+        main(arguments)
         assert (tmp_path / "conv_images.csv").read_text() == before
 
 
 @pytest.mark.parametrize(
     ("source", "learners"), [("meta-4", 1), ("meta-4x3", 3), ("meta-4xlayer", 8)]
 )
-def test_eight_layers_share_meta_learners(bench, folder, tmp_path, source, learners):
+def test_eight_layers_share_meta_learners(folder, tmp_path, source, learners):
     arguments = ["conv-images", *CONV, "--networks", "bspline", "--layers", "8"]
     arguments += ["--sources", source, "--data-dir", str(folder), "--out", str(tmp_path)]
-    bench.main(arguments)
+    main(arguments)
     row = pd.read_csv(tmp_path / "conv_images.csv").iloc[0]
     edges = 9 * sum(a * b for a, b in pairwise((1, 2, 2, 3, 3, 4, 4, 3, 2)))
     norms, slopes, head = 2 * (2 + 2 + 3 + 3 + 4 + 4 + 3 + 2), 8, (2 + 1) * 3
@@ -337,12 +311,12 @@ def test_eight_layers_share_meta_learners(bench, folder, tmp_path, source, learn
     assert "### mnist, 8 layers, 2 epochs (main)" in text and "| 98.43 |" not in text
 
 
-def test_rates_are_chosen_on_validation_rows(bench, folder, tmp_path):
+def test_rates_are_chosen_on_validation_rows(folder, tmp_path):
     arguments = ["conv-images", *CONV, "--networks", "rbf", "--sources", "kan", "meta-4"]
     arguments += ["--learning-rate", "1e-9", "0.03", "--prompt-factor", "1", "10"]
     arguments += ["--search-epochs", "1", "--epochs", "4", "--seeds", "0", "1"]
     arguments += ["--data-dir", str(folder), "--out", str(tmp_path)]
-    bench.main(arguments)
+    main(arguments)
     rows = pd.read_csv(tmp_path / "conv_images.csv")
     tries, tests = (rows[rows["purpose"] == purpose] for purpose in ("choice", "test"))
     assert tries.groupby("source").size().tolist() == [2 * 2, 2 * 4]  # two seeds
@@ -358,55 +332,55 @@ def test_rates_are_chosen_on_validation_rows(bench, folder, tmp_path):
             test.prompt_factor,
         )
     # Choices at another batch size are those of another table.
-    bench.main([*arguments, "--batch-size", "9"])
+    main([*arguments, "--batch-size", "9"])
     text = (tmp_path / "conv_images.md").read_text()
     lines = [line.split("|") for line in text.splitlines() if line.startswith("| rbf | meta-4 |")]
     assert [int(cells[4]) for cells in lines] == [4, 4]  # of each seed
 
 
-def test_an_unknown_source_is_named(bench, folder, tmp_path):
+def test_an_unknown_source_is_named(folder, tmp_path):
     with pytest.raises(ValueError, match=r"kan, meta-H, meta-HxM or meta-Hxlayer: 'meta-4x'"):
-        bench.main(["conv-images", *CONV, "--sources", "meta-4x", "--data-dir", str(folder)])
+        main(["conv-images", *CONV, "--sources", "meta-4x", "--data-dir", str(folder)])
 
 
-def test_images_in_colour_are_flipped_and_cropped(bench, folder, tmp_path, monkeypatch):
+def test_images_in_colour_are_flipped_and_cropped(folder, tmp_path, monkeypatch):
     asked = []
-    estimator = bench.conv.estimator
+    estimator = networks.conv_estimator
 
-    def watch(*names, **options):
+    def watch(**options):
         asked.append(options["augment"])
-        return estimator(*names, **options)
+        return estimator(**options)
 
-    monkeypatch.setattr(bench.conv, "estimator", watch)
-    for data in ("svhn", "mnist"):
-        arguments = [*CONV, "--networks", "rbf", "--sources", "kan", "--data", data]
+    monkeypatch.setattr(networks, "conv_estimator", watch)
+    for name in ("svhn", "mnist"):
+        arguments = [*CONV, "--networks", "rbf", "--sources", "kan", "--data", name]
         arguments += ["--data-dir", str(folder), "--out", str(tmp_path)]
-        bench.main(["conv-images", *arguments])
+        main(["conv-images", *arguments])
     assert asked == ["flip_crop", None]
 
 
-def test_long_curves_are_shortened(bench):
-    assert bench.conv_report.curve("0.5 0.625") == "50.0 62.5"
+def test_long_curves_are_shortened():
+    assert conv_images.shortened("0.5 0.625") == "50.0 62.5"
     text = " ".join(f"{epoch / 100:.4f}" for epoch in range(1, 51))
-    assert bench.conv_report.curve(text).split() == ["1.0", *map(str, np.arange(8.0, 51, 7))]
+    assert conv_images.shortened(text).split() == ["1.0", *map(str, np.arange(8.0, 51, 7))]
 
 
-def test_mixed_prompts_move_numbers_between_edges(bench):
+def test_mixed_prompts_move_numbers_between_edges():
     """As (out * in * 9, C) read as (out, in * C, 3, 3)."""
     n_in, n_out, C = 2, 3, 4
     weights = torch.arange(n_in * 9 * C * n_out).view(n_in * 9, C, n_out)
-    moved = bench.networks.mixed(weights, (n_in, 3, 3))
+    moved = networks.mixed(weights, (n_in, 3, 3))
     generated = weights.permute(2, 0, 1).reshape(-1, C).numpy()
     read = generated.reshape(n_out, n_in * C, 3, 3)
     for o, i, c, k in ((0, 0, 0, 0), (2, 1, 3, 8), (1, 0, 2, 5)):
-        assert moved[9 * i + k, c, o] == read[o, i * C + c, k // 3, k % 3]
+        assert moved[i, k // 3, k % 3, c, o] == read[o, i * C + c, k // 3, k % 3]
     assert sorted(moved.flatten().tolist()) == weights.flatten().tolist()
 
 
-def test_mixed_prompts_are_trained(bench):
+def test_mixed_prompts_are_trained():
     meta = MetaCoefficients((2, 3, 3), 4, MetaLearner(1, 8, 9))
-    source = bench.networks.MixedCoefficients(meta)
-    layer = bench.networks.build_mixed((1, 4, 4), (3, 2), 2, n_meta_learners=1)
+    source = networks.MixedCoefficients(meta)
+    layer = networks.build_mixed((1, 4, 4), (3, 2), 2, n_meta_learners=1)
     layer(torch.rand(2, 1, 4, 4)).sum().backward()
     assert all(parameter.grad is not None for parameter in layer.parameters())
     (weights,), shared = source.tensors()
