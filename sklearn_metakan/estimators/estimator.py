@@ -284,7 +284,8 @@ class KANEstimator(BaseEstimator):
         if column is not None:
             called = self.input_scaler_.called(column)
             warn_caller(
-                f"All rows of X_val lie beyond the range of training in {called}. A pipeline hands X_val on as it is; have it transformed with "
+                f"All rows of X_val lie beyond the range of training in {called}. A pipeline "
+                "hands X_val on as it is; have it transformed with "
                 'Pipeline(..., transform_input=["X_val"]).',
                 UserWarning,
             )
