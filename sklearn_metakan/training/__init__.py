@@ -1,6 +1,12 @@
 """Training on skorch: the only place that configures it."""
 
-from sklearn_metakan.training.callbacks import LearningRateSchedule, Monitor, Progress, warn_caller
+from sklearn_metakan.training.callbacks import (
+    LearningRateSchedule,
+    Monitor,
+    Progress,
+    StopTraining,
+    warn_caller,
+)
 from sklearn_metakan.training.capture import CapturedStep, recording
 from sklearn_metakan.training.execution import Execution, choose_execution
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory
@@ -11,7 +17,7 @@ from sklearn_metakan.training.net import (
     packed_net,
     unpacked_net,
 )
-from sklearn_metakan.training.optimisers import set_values
+from sklearn_metakan.training.optimisers import LBFGS, set_values
 from sklearn_metakan.training.parameters import (
     COUNT,
     META_CONSTRAINTS,
@@ -29,6 +35,7 @@ from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unc
 
 __all__ = [
     "COUNT",
+    "LBFGS",
     "META_CONSTRAINTS",
     "NOT_NEGATIVE",
     "POSITIVE",
@@ -42,6 +49,7 @@ __all__ = [
     "LearningRateSchedule",
     "Monitor",
     "Progress",
+    "StopTraining",
     "TensorData",
     "Trainer",
     "by_chunks",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from inspect import signature
 from math import nan
 from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -174,6 +175,20 @@ class Trainer:
         if given.net_params:
             check_net_params(given.net_params, {**self.network, "knots": None}, NET_PARAMETERS)
             check_cuda_graph(given.net_params.get("cuda_graph", "auto"))
+
+    def options_then_and_now(
+        self, then: Mapping[str, Any], network: nn.Module
+    ) -> dict[str, tuple[Any, Any]]:
+        """For ``check_unchanged``: options of a network that were given, and those that are now.
+
+        "backend" and "init" may change; those not given are the network's defaults.
+        """
+        known, pairs = signature(type(network)).parameters, {}
+        for name in sorted({*then, *self.options} - {"backend", "init"}):
+            default = known[name].default if name in known else None
+            values = then.get(name, default), self.options.get(name, default)
+            pairs[f"net_params['module__{name}']"] = values
+        return pairs
 
     def module(self, make: Callable[..., T], settings: Mapping[str, Any]) -> T:
         """``make(**settings)``; an error says which net_params were given.

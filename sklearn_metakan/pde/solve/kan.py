@@ -1,17 +1,18 @@
 """The PDE solvers with scikit-learn's interface."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from inspect import signature
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_metakan.pde.solve.parameters import SOLVER_CONSTRAINTS
+from sklearn_metakan.pde.solve.parameters import CONSTRAINTS
 from sklearn_metakan.pde.solve.solver import PDESolver
-from sklearn_metakan.training import META_CONSTRAINTS, fill_docstring, store
+from sklearn_metakan.training import fill_docstring, store
 
-T = TypeVar("T", bound=type)
+T = TypeVar("T", bound=Any)
 
 PROBLEM = """\
     residual : callable
@@ -124,8 +125,12 @@ _TEXTS = {"PROBLEM": PROBLEM, "NETWORK": NETWORK, "TRAINING": TRAINING, "ATTRIBU
 
 
 def document(cls: T) -> T:
-    """Class decorator: fill {PROBLEM}, {NETWORK}, ... in the docstring with the shared texts."""
-    fill_docstring(cls, _TEXTS, adamw_weight_decay=PDESolver.adamw_weight_decay)
+    """Class decorator: the constraints of the constructor's parameters, and their shared texts.
+
+    {PROBLEM}, {NETWORK}, ... in the docstring become the texts above.
+    """
+    cls._parameter_constraints = {name: CONSTRAINTS[name] for name in signature(cls).parameters}
+    fill_docstring(cls, _TEXTS)
     return cls
 
 
@@ -189,7 +194,7 @@ class KANPDESolver(PDESolver):
         resample_every: int | None = 1,
         loss_weights: dict[str, float] | str | None = None,
         causal: float | None = None,
-        hidden_layer_sizes: Sequence[int] = (32, 32),
+        hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
@@ -253,9 +258,6 @@ class MetaKANPDESolver(PDESolver):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {**SOLVER_CONSTRAINTS, **META_CONSTRAINTS}
-    _is_meta = True
-
     def __init__(
         self,
         residual: Callable[..., Any],
@@ -277,7 +279,7 @@ class MetaKANPDESolver(PDESolver):
         resample_every: int | None = 1,
         loss_weights: dict[str, float] | str | None = None,
         causal: float | None = None,
-        hidden_layer_sizes: Sequence[int] = (32, 32),
+        hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",

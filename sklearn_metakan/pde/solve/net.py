@@ -10,8 +10,7 @@ from torch import Tensor
 from sklearn_metakan.pde.physics.physics import Batch
 from sklearn_metakan.pde.solve.collocation import Steps
 from sklearn_metakan.pde.solve.least_squares import LeastSquares, LevenbergMarquardt
-from sklearn_metakan.training import CapturedStep, KANNet, Progress, is_captured
-from sklearn_metakan.training._callbacks import StopTraining
+from sklearn_metakan.training import CapturedStep, KANNet, Progress, StopTraining, is_captured
 
 REPORT = 100  # steps between two readings of the losses
 _KEEP = 0.9  # of balanced weights, from one reading to the next
@@ -100,12 +99,6 @@ class PDENet(KANNet):
         if self._of_squares or not is_captured(self, len(data)):
             return None
         return CapturedPhysics(self, self.eager_step)
-
-    def goes_on_from(self, other: "PDENet") -> None:
-        """Take over what was found out about the same physics before."""
-        self.weights_ = other.weights_
-        for name in ("requests", "target", "calls_u"):
-            setattr(self.module_, name, getattr(other.module_, name))
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         return dataset

@@ -13,6 +13,7 @@ from sklearn_metakan.pde.domains.draws import METHODS
 from sklearn_metakan.pde.physics.trial import Derivatives
 from sklearn_metakan.training import (
     COUNT,
+    META_CONSTRAINTS,
     NOT_NEGATIVE,
     POSITIVE,
     SHARED_CONSTRAINTS,
@@ -21,8 +22,9 @@ from sklearn_metakan.training import (
 
 _NOT_NEGATIVE_COUNT = Interval(Integral, 0, None, closed="left")
 
-SOLVER_CONSTRAINTS: dict[str, Any] = {
+CONSTRAINTS: dict[str, Any] = {
     **SHARED_CONSTRAINTS,
+    **META_CONSTRAINTS,
     "residual": [callable],
     "domain": "no_validation",
     "boundary": "no_validation",

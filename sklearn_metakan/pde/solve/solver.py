@@ -1,14 +1,16 @@
 """How a PDE solver trains, and what it can then be asked."""
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from functools import partial
+from inspect import signature
 from math import nan
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -21,18 +23,24 @@ from sklearn_metakan.pde.physics.trial import TrialFunction
 from sklearn_metakan.pde.solve.collocation import Collocation, Steps
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
 from sklearn_metakan.pde.solve.net import REPORT, PDENet, PDEProgress
-from sklearn_metakan.pde.solve.parameters import SOLVER_CONSTRAINTS, check_settings
+from sklearn_metakan.pde.solve.parameters import check_settings
 from sklearn_metakan.pde.solve.problem import Problem, in_order, read_problem
 from sklearn_metakan.training import (
-    BaseKANEstimator,
+    LBFGS,
+    Defaults,
     Execution,
+    Found,
     LearningRateSchedule,
     Monitor,
+    Trainer,
     by_chunks,
+    check_unchanged,
     check_widths,
-    check_working_memory,
     choose_execution,
     draw_seeds,
+    packed_net,
+    suggestion,
+    unpacked_net,
 )
 
 STEPS = 5000  # what max_iter="auto" means
@@ -42,38 +50,45 @@ DEFAULT_MEMORY = 64.0  # MiB, of predictions
 _COPIES = 4  # of a row's channels that are alive at a time
 
 
-def build_physics(
-    *,
-    trial: Mapping[str, Any],
-    residual: Callable[..., Any],
-    conditions: Mapping[str, BaseCondition],
-    pde_params: Mapping[str, float],
-    causal: tuple[float, float, float] | None,
-    **network: Any,
-) -> Physics:
-    """From settings to the module: ``network`` for ``build_network``, ``trial`` as named."""
-    function = TrialFunction(build_network(**network), **trial)
-    return Physics(function, residual, conditions, pde_params, causal)
-
-
-class PDESolver(BaseKANEstimator):
+class PDESolver(BaseEstimator):
     """The base of the PDE solvers; not for use on its own.
 
     Constructor parameters are those of ``KANPDESolver``.
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = SOLVER_CONSTRAINTS
-    _net_type = PDENet
-    _make_module = staticmethod(build_physics)
-    adamw_learning_rate = 0.01
-    adamw_prompt_learning_rate = 0.1
-    adamw_weight_decay = 0.0
-    # What the estimators for tables let choose.
-    solver, knots, dropout, extrapolation = "adamw", "uniform", 0.0, "base"
+    _make_network: ClassVar[Callable[..., nn.Module]] = staticmethod(build_network)
+    _defaults: ClassVar[Defaults] = Defaults(
+        learning_rate=0.01, prompt_learning_rate=0.1, weight_decay=0.0
+    )
 
-    net_: PDENet
+    net_: Any  # PDENet, over Physics
+    net_params: dict[str, Any] | None
     loss_terms_: dict[str, NDArray[np.float64]]
     pde_params_: dict[str, float]
+
+    def __new__(cls, *args: Any, **params: Any) -> Self:
+        known = signature(cls).parameters
+        for name in params:
+            if name not in known:
+                raise TypeError(
+                    f"{cls.__name__} has no parameter {name!r}.{suggestion(name, known)}"
+                )
+        return super().__new__(cls)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name, those in ``net_params`` as ``net__...`` too if ``deep``."""
+        params = super().get_params(deep=deep)
+        if deep and isinstance(params.get("net_params"), dict):
+            params |= {f"net__{key}": value for key, value in params["net_params"].items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``net__...`` go into a new dict ``net_params``."""
+        added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
+        super().set_params(**{k: v for k, v in params.items() if not k.startswith("net__")})
+        if added:
+            self.net_params = (self.net_params or {}) | added
+        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any = None, y: ArrayLike | None = None) -> Self:
@@ -97,37 +112,59 @@ class PDESolver(BaseKANEstimator):
             For invalid parameters, domains, residuals or conditions, before training
             starts; the solver then stays as it was.
         """
-        with self._state_kept_on_error():
-            self._check_parameters()
+        fitted = object.__new__(type(self))  # if the fit fails, the solver stays as it was
+        fitted.__dict__ = self.__dict__.copy()
+        with torch.inference_mode(False):
+            trainer = fitted._trainer()
             conditions = check_conditions(self.conditions, self.ansatz is not None or y is not None)
             problem = read_problem(self, X, y, conditions)
-            seeds = draw_seeds(self.random_state, 3)
-            self._start(problem, conditions, seeds[0])
+            seeds = draw_seeds(self.random_state, 2)
+            physics, execution = fitted._start(trainer, problem, conditions, seeds[0])
+            fitted.net_ = fitted._net(trainer, physics, execution)
             counts = {place: getattr(self, f"n_{place}") for place in Condition.places}
-            collocation = self._collocation(counts, seeds[1])
+            collocation = fitted._collocation(counts, seeds[1])
             batch = collocation.draw()
-            check_physics(self._physics, batch, self.loss_weights)
+            check_physics(physics, batch, self.loss_weights)
             if self.lm_iter:
-                check_least_squares(self._physics, batch)
-            self._solve(collocation, seeds[2])
-            self._record()
+                check_least_squares(physics, batch)
+            fitted._solve(trainer, collocation)
+            fitted._record()
+        self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self
 
-    def _check_parameters(self) -> None:
-        check_widths("hidden_layer_sizes", self.hidden_layer_sizes)
-        super()._check_parameters()
+    def _trainer(self) -> Trainer:
+        """A trainer by the present parameters, which are checked."""
+        widths = check_widths("hidden_layer_sizes", self.hidden_layer_sizes, single=True)
+        parameters = self.get_params(deep=False) | {"extrapolation": "base"}
+        trainer = Trainer(parameters, self._defaults, widths, net_type=PDENet)
         check_settings(self)
+        return trainer
 
-    def _start(self, problem: Problem, conditions: dict[str, Any], seed: int) -> None:
-        """Make the net; with warm_start, from the weights and constants of the last fit."""
-        sizes = [problem.domain.dim, *map(int, self.hidden_layer_sizes), self.n_outputs]
+    def _start(
+        self, trainer: Trainer, problem: Problem, conditions: dict[str, BaseCondition], seed: int
+    ) -> tuple[Physics, Execution]:
+        """Make the physics; with warm_start, from the weights and constants of the last fit."""
+        precision: Any = self.precision
+        if precision == "auto":
+            precision = "float64" if self.lbfgs_iter or self.lm_iter else "float32"
+        execution = choose_execution(self.device, precision, np.dtype(np.float32), "adamw")
+        sizes = [problem.domain.dim, *trainer.widths, self.n_outputs]
         trained: dict[str, Tensor] = {}
         if self.warm_start and self.__sklearn_is_fitted__():
-            self._check_same_network(layer_sizes=(self._network["layer_sizes"], sizes))
+            self._check_same_network(trainer, sizes)
             trained = dict(self._physics.named_parameters())
         self._problem = problem
         self.n_features_in_, self.domain_ = problem.domain.dim, problem.domain
-        trial = {
+        self._network = {
+            "layer_sizes": sizes,
+            "knots": (-1.0, 1.0),
+            "dtype": execution.dtype,
+            "working_memory": self.working_memory,
+            **trainer.network,
+            **trainer.options,
+        }
+        self._options = deepcopy(trainer.options)
+        self._trial = {
             "input_shift": torch.as_tensor(problem.bounds.mean(1)),
             "input_scale": torch.as_tensor(problem.input_scale(self._method)),
             "ansatz": self.ansatz,
@@ -136,48 +173,39 @@ class PDESolver(BaseKANEstimator):
             "derivatives": self.derivatives,
             "n_directions": self.n_directions,
         }
-        self._physics_settings = {
-            "trial": trial,
-            "residual": self.residual,
-            "conditions": conditions,
-            "pde_params": dict(self.pde_params or {}),
-            "causal": problem.causal(self.causal),
-        }
-        shape = {"layer_sizes": sizes, "knots": (-1.0, 1.0)}
-        self._build(shape, self._choose_execution(np.dtype(np.float32)), seed)
-        for name, parameter in self._physics.named_parameters():
+        constants = dict(self.pde_params or {})
+        self._equation = self.residual, conditions, constants, problem.causal(self.causal)
+        physics = trainer.module(self._make_physics, {"seed": seed})
+        for name, parameter in physics.named_parameters():
             if name in trained:
                 parameter.data.copy_(trained[name].detach())
         if problem.values is not None:
-            values = torch.tensor(problem.values, dtype=self._execution.dtype)
-            self._physics.target = values.to(self._execution.device)
+            values = torch.tensor(problem.values, dtype=execution.dtype)
+            physics.target = values.to(execution.device)
+        return physics, execution
 
-    def _make_net(self, network: dict[str, Any], training: dict[str, Any]) -> PDENet:
-        net = super()._make_net(network | self._physics_settings, training)
-        assert isinstance(net, PDENet)
-        return net
+    def _check_same_network(self, trainer: Trainer, sizes: list[int]) -> None:
+        pairs = {name: (self._network[name], now) for name, now in trainer.network.items()}
+        pairs |= trainer.options_then_and_now(self._options, self.module_.network)
+        check_unchanged(pairs | {"layer_sizes": (self._network["layer_sizes"], sizes)})
 
-    def _training_settings(self, solver: str) -> dict[str, Any]:
-        settings = super()._training_settings(solver)
-        settings.pop("penalty", None)  # weight decay is AdamW's alone here
-        if "optimizer__param_groups" in settings:
-            settings["optimizer__param_groups"].append(("pde_params.*", {"weight_decay": 0.0}))
-        more = {"loss_weights": self.loss_weights or {}, "working_memory": self.working_memory}
-        return settings | more
+    def _make_physics(self, **more: Any) -> Physics:
+        network = self._make_network(**self._network | more)
+        return Physics(TrialFunction(network, **self._trial), *self._equation)
 
-    def _solver_settings(self, solver: str) -> dict[str, Any]:
-        if solver == "lm":
-            return {"optimizer": LevenbergMarquardt, "lr": 1.0}
-        return super()._solver_settings(solver)
-
-    def _make_criterion(self) -> nn.Module:
-        return nn.Identity()  # Physics gives the losses itself
-
-    def _choose_execution(self, data_dtype: np.dtype) -> Execution:
-        precision = self.precision
-        if precision == "auto":
-            precision = "float64" if self.lbfgs_iter or self.lm_iter else "float32"
-        return choose_execution(self.device, precision, data_dtype, self.solver)
+    def _net(
+        self, trainer: Trainer, physics: Physics, execution: Execution, **optimizer: Any
+    ) -> Any:
+        """A net with a fresh optimiser, by default AdamW, over a physics that may have begun."""
+        return trainer.net(
+            physics,
+            nn.Identity(),  # Physics gives the losses itself
+            execution,
+            groups=(("pde_params.*", {"weight_decay": 0.0}),),
+            loss_weights=self.loss_weights or {},
+            working_memory=self.working_memory,
+            **optimizer,
+        )
 
     def _collocation(self, counts: Mapping[str, int], seed: int) -> Collocation:
         return Collocation(
@@ -189,41 +217,50 @@ class PDESolver(BaseKANEstimator):
             dtype=self._points_dtype,
         )
 
-    def _solve(self, collocation: Collocation, seed: int) -> None:
-        """AdamW, L-BFGS on points that stay, Levenberg-Marquardt."""
+    def _solve(self, trainer: Trainer, collocation: Collocation) -> None:
+        """AdamW, L-BFGS on points that stay, Levenberg-Marquardt: one after the other."""
         steps = STEPS if self.max_iter == "auto" else self.max_iter
-        goes_well = True
-        if steps:
-            schedule = LearningRateSchedule(self.learning_rate_schedule, steps)
-            goes_well = self._train_steps(collocation, steps, self.resample_every, schedule)
-        for solver, count, every, report in (
-            ("lbfgs", self.lbfgs_iter, None, REPORT),
-            ("lm", self.lm_iter, self.resample_every, LM_REPORT),
+        schedule = [LearningRateSchedule(self.learning_rate_schedule, steps)]
+        rate = 1.0 if self.learning_rate == "auto" else self.learning_rate
+        lbfgs = {"optimizer": LBFGS, "lr": rate}
+        lm = {"optimizer": LevenbergMarquardt, "lr": 1.0}
+        truth = self._truth()
+        for optimizer, count, every, report, callbacks in (
+            ({}, steps, self.resample_every, REPORT, schedule),
+            (lbfgs, self.lbfgs_iter, None, REPORT, []),
+            (lm, self.lm_iter, self.resample_every, LM_REPORT, []),
         ):
-            if count and goes_well:
+            if not count:
+                continue
+            if optimizer:
                 before = self.net_
-                self._begin_again(seed, solver)
-                self.net_.goes_on_from(before)
-                goes_well = self._train_steps(collocation, count, every, report=report)
+                self.net_ = self._net(trainer, before.module_, before.execution_, **optimizer)
+                self.net_.history.extend(before.history)
+                self.net_.weights_ = before.weights_
+            self.net_.truth = truth
+            found = self._train(trainer, collocation, count, every, report, callbacks)
+            self.net_.truth = None
+            self.cuda_graph_, self.callbacks_ = found.replayed, found.callbacks
+            if found.broken or found.interrupted:
+                break
 
-    def _train_steps(
+    def _train(
         self,
+        trainer: Trainer,
         collocation: Collocation,
         steps: int,
         every: int | None,
-        *callbacks: Any,
-        report: int = REPORT,
-    ) -> bool:
-        """Whether training ended neither by an interrupt nor in numbers that are not finite."""
+        report: int,
+        callbacks: list[Any],
+    ) -> Found:
+        """So many steps with the net's optimiser; new points ``every`` so many of them."""
         counts = [report] * (steps // report) + [steps % report] * (steps % report > 0)
-        net, monitor = self.net_, Monitor(None, 0.0, restore_best=False, expects_convergence=False)
-        net.planned_steps_, net.truth = steps, self._truth()
+        self.net_.planned_steps_ = steps
         data = Steps(collocation, self._residual_size, counts, every)
-        bar = [PDEProgress()] if self.verbose else []
+        monitor = Monitor(None, 0.0, restore_best=False, expects_convergence=False)
+        callbacks = [*callbacks, *([PDEProgress()] if self.verbose else []), monitor]
         numbers = self.n_interior * self._physics.trial.network.widest_features
-        self._run(data, None, [*callbacks, *bar, monitor], len(counts), numbers)
-        net.truth = None
-        return not (net.interrupted_ or monitor.broken_)
+        return trainer.run(self.net_, data, None, callbacks, len(counts), numbers)
 
     def _residual_size(self, x: Tensor) -> Tensor:
         """|residual| at points, (n,), of several equations the sum."""
@@ -281,17 +318,25 @@ class PDESolver(BaseKANEstimator):
 
     @property
     def _physics(self) -> Physics:
-        physics = self.net_.module_
-        assert isinstance(physics, Physics)
-        return physics
+        check_is_fitted(self)
+        return self.net_.module_
 
     @property
-    def module_(self) -> TrialFunction:  # type: ignore[override]
+    def _execution(self) -> Execution:
+        return self.net_.execution_
+
+    @property
+    def module_(self) -> TrialFunction:
         """The solution as a torch module, (n, d) -> (n,) or (n, k).
 
         It is part of ``net_.module_``, which has equation and conditions too, and gives losses.
         """
         return self._physics.trial
+
+    @property
+    def n_parameters_(self) -> int:
+        """Trainable numbers of the network."""
+        return sum(parameter.numel() for parameter in self.module_.parameters())
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The solution at points.
@@ -390,10 +435,12 @@ class PDESolver(BaseKANEstimator):
         ``channels`` is how many derivatives travel with a row, for the size of the chunks.
         """
         check_is_fitted(self)
-        check_working_memory(self)
+        given = self.working_memory
+        if given is not None and not given > 0:
+            raise ValueError(f"working_memory must be a positive number of MiB, got {given!r}.")
         X = in_order(X, self._problem.variables)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        memory = (self.working_memory or DEFAULT_MEMORY) * 2**20
+        memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
         network: Any = self.module_.network
         widest = max(layer.in_features for layer in network.kan_layers())
         rows = max(1, int(memory / (8 * _COPIES * (channels + 2) * widest)))
@@ -422,6 +469,30 @@ class PDESolver(BaseKANEstimator):
                 f"X must lie in the domain or near it: at {X[row].tolist()}, row {row}, the result "
                 f"is no finite number of {str(self._execution.dtype).removeprefix('torch.')}."
             )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "net_" in vars(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("callbacks_", None)  # they may hold anything, such as the data
+        if "net_" in state:
+            net = state.pop("net_")
+            state["_net"] = packed_net(net)
+            state["_network"] = self._network | {"dtype": str(net.execution_.dtype)}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        packed = state.pop("_net", None)
+        if packed is None:
+            super().__setstate__(state)
+            return
+        dtype = getattr(torch, state["_network"]["dtype"].removeprefix("torch."))
+        state["_network"] = state["_network"] | {"dtype": dtype}
+        super().__setstate__(state)
+        # Good for predictions; training again makes a new net first.
+        self.net_ = unpacked_net(packed, self._make_physics(init=None), PDENet)
 
 
 def _relative_error(points: Tensor, known: Tensor, physics: Physics) -> float:
