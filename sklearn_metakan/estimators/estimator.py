@@ -282,11 +282,10 @@ class KANEstimator(BaseEstimator):
     def _warn_if_beyond(self, validation: Rows) -> None:
         column = self.input_scaler_.beyond(validation)
         if column is not None:
-            called = self.input_scaler_.called(column)
             warn_caller(
-                f"All rows of X_val lie beyond the range of training in {called}. A pipeline "
-                "hands X_val on as it is; have it transformed with "
-                'Pipeline(..., transform_input=["X_val"]).',
+                "All rows of X_val lie beyond the range of training in "
+                f"{self.input_scaler_.called(column)}. A pipeline hands X_val on as it is; have it "
+                'transformed with Pipeline(..., transform_input=["X_val"]).',
                 UserWarning,
             )
 
@@ -449,13 +448,13 @@ class KANEstimator(BaseEstimator):
         if finite.all():
             return
         row = int(finite.reshape(len(finite), -1).all(1).argmin())
-        column = self.input_scaler_.farthest_column(X[row])
+        inputs = self.input_scaler_
+        column = inputs.farthest_column(X[row])
         if column is not None:
-            low, high = self.input_scaler_.ranges_[:, column]
-            called = self.input_scaler_.called(column)
+            low, high = inputs.ranges_[:, column]
             raise ValueError(
-                f"The prediction for row {row} of X is too large to be held: {called} is "
-                f"{X[row, column]:.4g} there, and was from {low:.4g} to "
+                f"The prediction for row {row} of X is too large to be held: "
+                f"{inputs.called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
                 f"{high:.4g} in training. Clip or drop such rows, or set extrapolation='constant'."
             )
 
