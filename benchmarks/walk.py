@@ -28,8 +28,6 @@ from sklearn_metakan import MetaKANRegressor
 ROOT = f"{Path(sklearn_metakan.__file__).parent}/"
 END = "edge_sum"
 SHOWN = 8  # files
-
-
 Calls = list[tuple[str, str]]  # file, function
 
 

@@ -119,8 +119,6 @@ def _read_csv(name: str, folder: Path) -> Table:
 RESULTS = ("fitted", "scored", "parameters", "accuracy", "captured", "seconds", "note")
 SHOWN = "{accuracy:.2%} in {seconds:.0f} s"
 VALIDATION_ROWS = 10_000  # the last of the shuffled training rows, or a sixth of fewer
-SPLIT_SEED = 0
-_OWN_TEST_SHARE = 0.2
 
 
 class Images(NamedTuple):
@@ -285,7 +283,7 @@ def load_images(name: str, data_dir: Path) -> ImageData:
     source = check_files(name, data_dir)
     test = source.read([data_dir / file for file in source.test], "test")
     if source.test_will_do and not all((data_dir / file).is_file() for file in source.train):
-        n = round(len(test.y) * (1 - _OWN_TEST_SHARE))
+        n = round(0.8 * len(test.y))
         rows = _shuffled(test)
         note = "own split of the test part; the training part is not there"
         return ImageData(rows.take(slice(n)), rows.take(slice(n, None)), note)
@@ -294,4 +292,4 @@ def load_images(name: str, data_dir: Path) -> ImageData:
 
 
 def _shuffled(images: Images) -> Images:
-    return images.take(np.random.default_rng(SPLIT_SEED).permutation(len(images.y)))
+    return images.take(np.random.default_rng(0).permutation(len(images.y)))

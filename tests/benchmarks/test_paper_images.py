@@ -377,6 +377,19 @@ def test_mixed_prompts_move_numbers_between_edges():
     assert sorted(moved.flatten().tolist()) == weights.flatten().tolist()
 
 
+def test_networks_of_mixed_prompts_have_them(folder):
+    images = data.load_images("mnist", folder).train
+    settings = {"layers": 4, "learning_rate": 0.01, "prompt_factor": 1.0, "max_iter": 1}
+    for network, kind in (
+        ("mixed prompts", networks.MixedCoefficients),
+        ("all as published", networks.MixedCoefficients),
+        ("bspline", MetaCoefficients),
+    ):
+        model = networks.conv_estimator(network=network, source="meta-4", **settings)
+        model.fit(images.X, images.y)
+        assert all(type(layer.source) is kind for layer in model.module_.kan_layers())
+
+
 def test_mixed_prompts_are_trained():
     meta = MetaCoefficients((2, 3, 3), 4, MetaLearner(1, 8, 9))
     source = networks.MixedCoefficients(meta)

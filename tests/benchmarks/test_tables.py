@@ -1,6 +1,7 @@
 """Commands on tables, on small ones."""
 
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -63,11 +64,8 @@ def test_ratios_are_to_one_meta_learner():
 
 
 def test_defaults_beside_scikit_learns_own(tmp_path, monkeypatch, capsys):
-    class Quick(quick.KANClassifier):
-        def __init__(self, random_state=None):
-            super().__init__((2,), max_iter=2, random_state=random_state)
-
-    monkeypatch.setattr(quick, "CLASSIFIERS", (quick.MLPClassifier, Quick, Quick, Quick))
+    tiny = partial(quick.KANClassifier, (2,), max_iter=2)
+    monkeypatch.setattr(quick, "CLASSIFIERS", (quick.MLPClassifier, tiny, tiny, tiny))
     monkeypatch.setattr(quick, "N_FOLDS", 2)
     options = ["--only", "breast_cancer", "adult", "--data-dir", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["quick", *options, "--csv", str(tmp_path / "rows.csv")])
