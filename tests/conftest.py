@@ -37,8 +37,8 @@ class Replay:
 @pytest.fixture
 def pretend(monkeypatch):
     """A CPU on which every net may be captured; the function that records a step."""
-    captured = "sklearn_metakan.training._cuda_graph.CapturedStep"
+    captured = "sklearn_metakan.training.capture.CapturedStep"
     monkeypatch.setattr(f"{captured}._record", lambda self: Replay(self))
     monkeypatch.setattr(f"{captured}._aside", lambda self: nullcontext())
-    monkeypatch.setattr("sklearn_metakan.training._capturable.obstacle", lambda net: None)
+    monkeypatch.setattr("sklearn_metakan.training.net.obstacle", lambda net: None)
     return Replay

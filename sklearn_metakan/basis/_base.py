@@ -1,7 +1,7 @@
 """What every basis offers: values and derivatives, exact under repeated autograd."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,59 +27,6 @@ def check_inside(x: Tensor, low: Tensor, high: Tensor) -> None:
 def flat_beyond(extrapolation: str, derivative: int) -> bool:
     """Whether a function continued so has a derivative of this order that is zero there."""
     return derivative > (1 if extrapolation == "linear" else 0)
-
-
-class Functions(Protocol):
-    """Functions of each input, in closed form without autograd; see ``Basis``.
-
-    Sums of a basis' functions, ``D^T B``, may come from other functions, of which there may be
-    more: ``own_dictionary(D)^T phi``.
-    """
-
-    n_functions: int
-
-    @property
-    def numbers_per_value(self) -> int: ...
-
-    def values(self, x: Tensor, start: int, derivative: int) -> Tensor: ...
-
-    def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor: ...
-
-    def values_and_contract(
-        self, grad: Tensor, x: Tensor, start: int, derivative: int
-    ) -> tuple[Tensor, Tensor]: ...
-
-    def own_dictionary(self, dictionary: Tensor) -> Tensor: ...
-
-    def dictionary_gradient(self, gradient: Tensor) -> Tensor: ...
-
-
-Place = TypeVar("Place")
-
-
-class Located(ABC, Generic[Place]):
-    """``Functions`` that first find the places of x, which all that is asked of them shares."""
-
-    def values(self, x: Tensor, start: int, derivative: int) -> Tensor:
-        return self._values(self._locate(x, start), derivative)
-
-    def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
-        return self._contract(grad, self._locate(x, start), derivative)
-
-    def values_and_contract(
-        self, grad: Tensor, x: Tensor, start: int, derivative: int
-    ) -> tuple[Tensor, Tensor]:
-        place = self._locate(x, start)
-        return self._values(place, derivative), self._contract(grad, place, derivative + 1)
-
-    @abstractmethod
-    def _locate(self, x: Tensor, start: int) -> Place: ...
-
-    @abstractmethod
-    def _values(self, place: Place, derivative: int) -> Tensor: ...
-
-    @abstractmethod
-    def _contract(self, grad: Tensor, place: Place, derivative: int) -> Tensor: ...
 
 
 class _Evaluate(torch.autograd.Function):
@@ -200,18 +147,3 @@ class Basis(nn.Module, ABC):
         """``values`` of order m and ``contract`` of order m + 1, where they share work."""
         values = self.values(x, start, derivative)
         return values, self.contract(grad, x, start, derivative + 1)
-
-    def own_dictionary(self, dictionary: Tensor) -> Tensor:
-        """For sums ``D^T B`` of these functions, D (C, p) itself."""
-        return dictionary
-
-    def dictionary_gradient(self, gradient: Tensor) -> Tensor:
-        """D's gradient from that of its own dictionary."""
-        return gradient
-
-    def in_other_functions(self, highest: int) -> Functions:
-        """What makes sums ``D^T B`` and their derivatives up to this order in the least time.
-
-        Values of B have more digits than such sums, and what is zero is exactly zero.
-        """
-        return self

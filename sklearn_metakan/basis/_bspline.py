@@ -12,8 +12,6 @@ from torch import Tensor
 from sklearn_metakan.basis._base import (
     Basis,
     Extrapolation,
-    Functions,
-    Located,
     check_inside,
     flat_beyond,
     full_precision,
@@ -26,7 +24,6 @@ from sklearn_metakan.basis._knots import (
     uniform_cell,
 )
 from sklearn_metakan.basis._silu import silu
-from sklearn_metakan.basis._truncated import TruncatedPowers, spans
 
 _COUNTED = 32  # knots; to find a cell among more, a binary search is quicker (measured)
 
@@ -44,7 +41,7 @@ class _Place(NamedTuple):
     high: Tensor
 
 
-class BSplineBasis(Located[_Place], Basis):
+class BSplineBasis(Basis):
     r"""``B(t) = [silu(t), B_1(t), ..., B_m(t)]``, m = grid_size + degree.
 
     The knots are extended beyond both ends of the grid, not clamped, so that on a uniform
@@ -188,13 +185,17 @@ class BSplineBasis(Located[_Place], Basis):
             f"degree={self.degree}, knots={kind}, extrapolation={self.extrapolation!r}"
         )
 
-    def in_other_functions(self, highest: int) -> Functions:
-        low, high = self._ends(0, self.in_features)
-        plain = self.uniform and self.extrapolation != "base" and low.device.type == "cpu"
-        full = low.dtype in (torch.float32, torch.float64)
-        if not (plain and full and spans(self.grid_size, self.degree, highest)):
-            return self
-        return TruncatedPowers(low, high, self.grid_size, self.degree, self.extrapolation)
+    def values(self, x: Tensor, start: int, derivative: int) -> Tensor:
+        return self._values(self._locate(x, start), derivative)
+
+    def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
+        return self._contract(grad, self._locate(x, start), derivative)
+
+    def values_and_contract(
+        self, grad: Tensor, x: Tensor, start: int, derivative: int
+    ) -> tuple[Tensor, Tensor]:
+        place = self._locate(x, start)
+        return self._values(place, derivative), self._contract(grad, place, derivative + 1)
 
     def _values(self, place: _Place, derivative: int) -> Tensor:
         """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous."""

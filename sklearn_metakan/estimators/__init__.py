@@ -1,11 +1,11 @@
 """The scikit-learn classes: validate, scale, build, train, predict."""
 
-from sklearn_metakan.estimators._classifiers import KANClassifier, MetaKANClassifier
-from sklearn_metakan.estimators._image_classifiers import (
+from sklearn_metakan.estimators.classifiers import KANClassifier, MetaKANClassifier
+from sklearn_metakan.estimators.image_classifiers import (
     KANImageClassifier,
     MetaKANImageClassifier,
 )
-from sklearn_metakan.estimators._regressors import KANRegressor, MetaKANRegressor
+from sklearn_metakan.estimators.regressors import KANRegressor, MetaKANRegressor
 
 __all__ = [
     "KANClassifier",

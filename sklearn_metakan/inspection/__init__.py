@@ -1,5 +1,5 @@
 """Looking into fitted networks: reads, never changes what it looks at."""
 
-from sklearn_metakan.inspection._edges import EdgeDisplay
+from sklearn_metakan.inspection.edges import EdgeDisplay
 
 __all__ = ["EdgeDisplay"]

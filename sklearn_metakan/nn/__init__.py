@@ -1,17 +1,14 @@
 """Modules that work on their own in plain PyTorch."""
 
-from sklearn_metakan.nn._augment import Augment, Augmentation
-from sklearn_metakan.nn._build import build_conv_network, build_network
-from sklearn_metakan.nn._coefficients import DirectCoefficients, MetaCoefficients
-from sklearn_metakan.nn._conv import KANConv1d, KANConv2d, KANConv3d
-from sklearn_metakan.nn._conv_network import ConvKAN, Norm, spread_strides
-from sklearn_metakan.nn._drawing import Drawing
-from sklearn_metakan.nn._frozen import frozen, n_frozen
-from sklearn_metakan.nn._grids import refine, update_grids
-from sklearn_metakan.nn._importance import feature_importances
-from sklearn_metakan.nn._linear import KANLinear
-from sklearn_metakan.nn._meta_learner import MetaLearner
-from sklearn_metakan.nn._network import KAN, KANNetwork
+from sklearn_metakan.nn.conv import KANConv1d, KANConv2d, KANConv3d
+from sklearn_metakan.nn.conv_network import ConvKAN, Norm, build_conv_network, spread_strides
+from sklearn_metakan.nn.frozen import frozen, n_frozen
+from sklearn_metakan.nn.grids import refine, update_grids
+from sklearn_metakan.nn.importance import feature_importances
+from sklearn_metakan.nn.layers import KANLinear
+from sklearn_metakan.nn.network import KAN, KANNetwork, build_network
+from sklearn_metakan.nn.random import Augment, Augmentation, Drawing, Dropout
+from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
 
 __all__ = [
     "KAN",
@@ -20,6 +17,7 @@ __all__ = [
     "ConvKAN",
     "DirectCoefficients",
     "Drawing",
+    "Dropout",
     "KANConv1d",
     "KANConv2d",
     "KANConv3d",

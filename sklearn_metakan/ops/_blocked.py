@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
-from sklearn_metakan.basis._base import Functions
 from sklearn_metakan.ops._generated import LinearWeights, MetaWeights
 from sklearn_metakan.ops._kernels import Features, Weights, leaf
 from sklearn_metakan.ops._memory import block_sizes, default_memory, tile_memory
@@ -113,15 +112,8 @@ class _Plan(NamedTuple):
             return fused_kernels(*call)
         weights = self._weights(by_input, shared)
         dictionary = self.source.dictionary(shared)
-        functions = self._functions(dictionary)
         first = self.product.features_first(weights.functions_first)
-        return Features(functions, self.derivative, dictionary, first), weights
-
-    def _functions(self, dictionary: Tensor | None) -> Functions:
-        """The basis, or what makes sums of its functions in less time."""
-        if dictionary is None or torch.is_autocast_enabled(dictionary.device.type):
-            return self.basis
-        return self.basis.in_other_functions(self.derivative + 1)
+        return Features(self.basis, self.derivative, dictionary, first), weights
 
     def _weights(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Weights:
         rounded = torch.is_autocast_enabled(by_input[0].device.type)

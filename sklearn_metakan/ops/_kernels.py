@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sklearn_metakan.basis._base import Functions, full_precision
+from sklearn_metakan.basis import Basis
+from sklearn_metakan.basis._base import full_precision
 
 if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
@@ -44,7 +45,7 @@ class Features:
 
     def __init__(
         self,
-        basis: Functions,
+        basis: Basis,
         derivative: int,
         dictionary: Tensor | None,
         functions_first: bool = False,
@@ -52,9 +53,8 @@ class Features:
         self.basis, self.derivative = basis, derivative
         self.dictionary, self.functions_first = dictionary, functions_first
         self.learns = dictionary is not None and dictionary.requires_grad
-        own = None if dictionary is None else basis.own_dictionary(dictionary.detach())
-        self._own_dictionary = own
-        self._dictionary_grad: Tensor | None = None  # of that, (p, C)
+        self._detached_dictionary = None if dictionary is None else dictionary.detach()
+        self._dictionary_grad: Tensor | None = None  # (p, C)
 
     @property
     def width(self) -> int:
@@ -75,7 +75,7 @@ class Features:
         """Features of x (r, b), whose first column is the input ``start``: (r, K)."""
         with full_precision(x):
             features = self.basis.values(x, start, self.derivative)
-        return self._flat(_combine(features, self._own_dictionary))
+        return self._flat(_combine(features, self._detached_dictionary))
 
     def backward(
         self,
@@ -96,7 +96,7 @@ class Features:
                 features = self.basis.values(x, start, self.derivative)
         else:
             assert combined_grad is not None
-            features_grad = _spread(combined_grad, self._own_dictionary).to(x.dtype)
+            features_grad = _spread(combined_grad, self._detached_dictionary).to(x.dtype)
             with full_precision(x):
                 if wants_values or self.learns:
                     features, found = self.basis.values_and_contract(
@@ -109,12 +109,12 @@ class Features:
             self._add(_rows_last(combined_grad) @ _rows_last(features).T)
         if features is None or not wants_values:
             return None
-        return self._flat(_combine(features, self._own_dictionary))
+        return self._flat(_combine(features, self._detached_dictionary))
 
     def finish(self) -> None:
         """Pass the dictionary's gradient on, once all blocks are done."""
         if self._dictionary_grad is not None and self.dictionary is not None:
-            self.dictionary.backward(self.basis.dictionary_gradient(self._dictionary_grad.T))
+            self.dictionary.backward(self._dictionary_grad.T)
 
     def _add(self, gradient: Tensor) -> None:
         assert self.dictionary is not None

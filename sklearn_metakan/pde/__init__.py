@@ -1,15 +1,21 @@
 """Partial differential equations: solvers, domains, conditions, fields, problems, plots."""
 
 from sklearn_metakan.pde import problems
-from sklearn_metakan.pde._adapters import DeepXDEGeometry, Points, Sampler, as_domain
-from sklearn_metakan.pde._conditions import Condition, Dirichlet, Initial, Neumann, Periodic, Robin
-from sklearn_metakan.pde._display import SolutionDisplay
-from sklearn_metakan.pde._domain import Domain
-from sklearn_metakan.pde._field import Field
-from sklearn_metakan.pde._shapes import Ball, Box, Interval, Sphere
-from sklearn_metakan.pde._solvers import KANPDESolver, MetaKANPDESolver
-from sklearn_metakan.pde._spacetime import SpaceTime
-from sklearn_metakan.pde._trial import TrialFunction, check_degree, order_of
+from sklearn_metakan.pde.domains.adapters import DeepXDEGeometry, Points, Sampler, as_domain
+from sklearn_metakan.pde.domains.domain import Domain
+from sklearn_metakan.pde.domains.shapes import Ball, Box, Interval, SpaceTime, Sphere
+from sklearn_metakan.pde.physics.conditions import (
+    Condition,
+    Dirichlet,
+    Initial,
+    Neumann,
+    Periodic,
+    Robin,
+)
+from sklearn_metakan.pde.physics.field import Field
+from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree, order_of
+from sklearn_metakan.pde.plot.display import SolutionDisplay
+from sklearn_metakan.pde.solve.kan import KANPDESolver, MetaKANPDESolver
 
 __all__ = [
     "Ball",

@@ -1,20 +1,24 @@
 """Training on skorch: the only place that configures it."""
 
-from sklearn_metakan.training._base import BaseKANEstimator
-from sklearn_metakan.training._callbacks import Monitor, Progress, warn_caller
-from sklearn_metakan.training._capturable import is_captured
-from sklearn_metakan.training._cuda_graph import CapturedStep
-from sklearn_metakan.training._data import TensorData
-from sklearn_metakan.training._docs import fill_docstring
-from sklearn_metakan.training._execution import Execution, choose_execution
-from sklearn_metakan.training._losses import (
-    REGRESSION_LOSSES,
-    weighted_accuracy,
-    weighted_r2,
+from sklearn_metakan.training.callbacks import (
+    LearningRateSchedule,
+    Monitor,
+    Progress,
+    StopTraining,
+    warn_caller,
 )
-from sklearn_metakan.training._memory import by_chunks
-from sklearn_metakan.training._net import KANNet
-from sklearn_metakan.training._parameters import (
+from sklearn_metakan.training.capture import CapturedStep, recording
+from sklearn_metakan.training.execution import Execution, choose_execution
+from sklearn_metakan.training.memory import by_chunks, fit_into_memory
+from sklearn_metakan.training.net import (
+    KANNet,
+    TensorData,
+    is_captured,
+    packed_net,
+    unpacked_net,
+)
+from sklearn_metakan.training.optimisers import LBFGS, set_values
+from sklearn_metakan.training.parameters import (
     COUNT,
     META_CONSTRAINTS,
     NOT_NEGATIVE,
@@ -22,39 +26,45 @@ from sklearn_metakan.training._parameters import (
     SHARED_CONSTRAINTS,
     WIDTHS,
     check_widths,
-    check_working_memory,
+    draw_seeds,
+    fill_docstring,
+    store,
+    suggestion,
 )
-from sklearn_metakan.training._schedules import LearningRateSchedule
-from sklearn_metakan.training._seeding import draw_seeds
-from sklearn_metakan.training._solvers import set_values
-from sklearn_metakan.training._store import store
+from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unchanged
 
 __all__ = [
     "COUNT",
+    "LBFGS",
     "META_CONSTRAINTS",
     "NOT_NEGATIVE",
     "POSITIVE",
-    "REGRESSION_LOSSES",
     "SHARED_CONSTRAINTS",
     "WIDTHS",
-    "BaseKANEstimator",
     "CapturedStep",
+    "Defaults",
     "Execution",
+    "Found",
     "KANNet",
     "LearningRateSchedule",
     "Monitor",
     "Progress",
+    "StopTraining",
     "TensorData",
+    "Trainer",
     "by_chunks",
+    "check_unchanged",
     "check_widths",
-    "check_working_memory",
     "choose_execution",
     "draw_seeds",
     "fill_docstring",
+    "fit_into_memory",
     "is_captured",
+    "packed_net",
+    "recording",
     "set_values",
     "store",
+    "suggestion",
+    "unpacked_net",
     "warn_caller",
-    "weighted_accuracy",
-    "weighted_r2",
 ]

@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 
 import sklearn_metakan.datasets
-from sklearn_metakan.datasets import feynman_equation, feynman_names, make_feynman
+from sklearn_metakan.datasets import (
+    Equation,
+    Variable,
+    feynman_equation,
+    feynman_names,
+    make_feynman,
+)
 
 TABLE, PAPER = feynman_names(), feynman_names("paper")
 
@@ -114,6 +120,42 @@ def test_as_frame_names_the_columns():
 def test_errors_name_the_rule(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_feynman(**{"name": "I.12.5", "n_samples": 100, "random_state": 0} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("formula", "value"),
+    [
+        ("-2**2 + 9/3", -1.0),
+        ("hypot(a, 4)*2", 10.0),
+        ("sqrt(a + pi - pi)", 3**0.5),
+        (" 2.5e0 ", 2.5),
+    ],
+)
+def test_formulas_are_arithmetic(formula, value):
+    equation = Equation("own", (), "y", "", formula, (Variable("a", "", (0, 9), None),))
+    assert equation(np.array([[3.0]])) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("formula", "rule"),
+    [
+        ("__import__('os').getcwd()", "may not hold"),
+        ("().__class__", r"may not hold '\(\).__class__'"),
+        ("a.dtype", "may not hold 'a.dtype'"),
+        ("open('x')", "may not hold"),
+        ("[a for a in (1,)]", "may not hold"),
+        ("a < 3", "may not hold"),
+        ("'a'", "may not hold"),
+        ("b + 1", r"may not hold 'b'; it knows \['a', 'pi'\]"),
+        ("a +", "is no arithmetic"),
+        ("a = 3", "is no arithmetic"),
+        ("", "is no arithmetic"),
+    ],
+)
+def test_formulas_that_are_more_than_arithmetic_are_not_run(formula, rule):
+    equation = Equation("own", (), "y", "", formula, (Variable("a", "", (0, 9), None),))
+    with pytest.raises(ValueError, match=rule):
+        equation(np.array([[3.0]]))
 
 
 def test_names_need_known_ranges():

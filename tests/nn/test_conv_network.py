@@ -1,6 +1,9 @@
 """Networks for images: the paper's sizes, scaling, norms, augmentation, reproducibility."""
 
+import pickle
+from copy import deepcopy
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 import pytest
@@ -9,7 +12,6 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from sklearn_metakan.nn import (
-    Augment,
     ConvKAN,
     KANConv2d,
     MetaLearner,
@@ -17,7 +19,6 @@ from sklearn_metakan.nn import (
     frozen,
     n_frozen,
 )
-from sklearn_metakan.nn._augment import crop_padding
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 FOUR = {"hidden_channels": (32, 64, 128, 256), "strides": (1, 2, 2, 1)}
@@ -57,7 +58,8 @@ def draw(n=4, image_shape=(2, 6, 5), seed=0):
         (FAST | META, 391_125 - CENTRES, 391_705 - CENTRES),
         (KALN, 1_940_330, 1_943_210),
         (KALN | META, 391_343, 391_919),
-        # KAGN learns the recurrence's coefficients; here they are fixed (docs/explanation/networks.md).
+        # KAGN learns the recurrence's coefficients; here they are fixed
+        # (docs/explanation/networks.md).
         (KAGN, 1_940_346 - BETAS, 1_943_226 - BETAS),
         (KACN, 2_715_050, 2_719_082),
         (KACN | META, 391_473, 392_049),
@@ -166,6 +168,39 @@ def test_starting_values_repeat_and_leave_the_global_generator_alone():
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", "state_dict"])
+def test_copies_are_equal_and_apart(way):
+    options = {"norm": "batch", "activation": "prelu", "pixel_scale": [2.0, 3.0], **META}
+    network = build(dropout=0.5, augment="crop", **options).eval()
+    copy = {
+        "deepcopy": deepcopy,
+        "pickle": lambda network: pickle.loads(pickle.dumps(network)),
+        "state_dict": lambda _: build(init=None, **options).eval(),
+    }[way](network)
+    copy.load_state_dict(network.state_dict())
+    before = network(draw())
+    assert torch.equal(copy(draw()), before)
+    assert count(copy) == count(network)
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            parameter.add_(1)
+    assert torch.equal(network(draw()), before)
+
+
+@pytest.mark.parametrize("strides", [1, (2, 1)])
+def test_sizes_of_the_widest_layer(strides):
+    network = build((2, 6, 5), (4, 3), strides=strides)
+    pairs, shapes = [], [(2, 6, 5)]
+    x = draw()
+    for layer in network.kan_layers():
+        x = layer(x)
+        shapes.append(tuple(x.shape[1:]))
+        pairs.append(prod(shapes[-2]) + prod(shapes[-1]))
+    assert network.widest_layer == max(pairs)
+    assert network.widest_features == 9 * max(map(prod, shapes[:-1]))
+    assert network.out_features == 3
+
+
 def plain(image_shape, hidden_channels, n_outputs):
     """The same network with plain convolutions."""
     layers = []
@@ -271,49 +306,6 @@ def test_batch_norm_of_a_single_number(norm_order):
 
 def test_strides_of_numpy():
     assert build((2, 8, 8), strides=np.int64(2)).sizes == [(8, 8), (4, 4), (2, 2)]
-
-
-# --- augmentation ---------------------------------------------------------------------
-
-
-def windows(image, kind):
-    """Every image that may come out of ``image`` (c, h, w)."""
-    c, h, w = image.shape
-    down, right = (crop_padding(h), crop_padding(w)) if "crop" in kind else (0, 0)
-    padded = np.zeros((c, h + 2 * down, w + 2 * right), dtype=image.dtype)
-    padded[:, down : down + h, right : right + w] = image
-    found = [
-        padded[:, i : i + h, j : j + w] for i in range(2 * down + 1) for j in range(2 * right + 1)
-    ]
-    return found + [image[:, :, ::-1] for image in found if "flip" in kind]
-
-
-@pytest.mark.parametrize("kind", ["flip", "crop", "flip_crop"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
-def test_augment_moves_pixels(kind, dtype):
-    image = torch.arange(1, 2 * 8 * 5 + 1).view(2, 8, 5).to(dtype)
-    x = image.expand(300, 2, 8, 5)
-    y = Augment(kind, seed=0)(x)
-    possible = {window.tobytes() for window in windows(image.numpy(), kind)}
-    assert y.dtype == dtype
-    assert {image.tobytes() for image in y.numpy()} == possible
-    assert torch.equal(Augment(kind, seed=0)(x), y)  # from its own seed
-    augment = Augment(kind, seed=0).eval()
-    assert augment(x) is x
-
-
-def test_both_sides_of_a_flip_come_as_often():
-    x = torch.arange(3.0).expand(4000, 1, 1, 3)
-    flipped = Augment("flip", seed=0)(x)[:, 0, 0, 0] == 2
-    assert abs(flipped.double().mean() - 0.5) < 0.04  # five standard deviations
-
-
-def test_augment_may_be_a_callable():
-    augment = Augment(lambda x: x.flip(2), seed=0)
-    x = draw()
-    assert torch.equal(augment(x), x.flip(2))
-    with pytest.raises(ValueError, match="shape"):
-        Augment(lambda x: x[:1], seed=0)(x)
 
 
 def test_augment_happens_in_training_alone():

@@ -40,9 +40,6 @@ def inputs_of_layers(network, x):
         x = layer(x)
 
 
-# --- finer grids ----------------------------------------------------------------------
-
-
 def test_refined_networks_are_the_same_functions(source):
     network = build(source)
     before = copy.deepcopy(network.state_dict())
@@ -129,9 +126,6 @@ def test_generated_coefficients_of_quantile_knots_raise():
 def test_fewer_cells_raise():
     with pytest.raises(ValueError, match="from 3 to 2: a grid only becomes finer"):
         refine(build(), 2)
-
-
-# --- grids that follow the data -------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", [{}, EACH_LAYER], ids=["direct", "generated"])
@@ -230,9 +224,6 @@ def test_no_rows_and_bad_margins_raise():
     for margin in (-0.1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="margin must be finite and not negative"):
             update_grids(build(), X, margin=margin)
-
-
-# --- sources --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("edge_scale", [False, True])

@@ -67,7 +67,7 @@ def test_network_with_hand_set_edges(degree):
 @pytest.mark.parametrize("generated", [False, True])
 def test_a_kan_has_those_of_its_function(sizes, basis, generated, monkeypatch):
     """Blocks of inputs through the later layers alone, against the whole network for each."""
-    monkeypatch.setattr("sklearn_metakan.nn._importance._NUMBERS", 2000)
+    monkeypatch.setattr("sklearn_metakan.nn.importance._NUMBERS", 2000)
     functions = KAN([5, 1], basis=basis).layers[0].basis.n_functions
     learner = MetaLearner(1, 8, functions, dtype=torch.float64) if generated else None
     network = KAN(sizes, basis=basis, meta_learners=learner, dropout=0.5, dtype=torch.float64)

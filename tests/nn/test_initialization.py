@@ -67,6 +67,60 @@ def test_per_input_knots_keep_the_spread(source):
     assert spread > 0.5
 
 
+@torch.no_grad()
+def test_direct_edges_are_draws_from_the_prior():
+    """``L g / sqrt(in)`` with ``L L'`` proportional to ``P^-1``, layer after layer."""
+    network = build_network([4, 3, 2], seed=7, dtype=torch.float64)
+    levels = (torch.arange(256, dtype=torch.float64) + 0.5) / 256
+    generator = torch.Generator().manual_seed(7)
+    laws = (2 * levels - 1, 1.0), (torch.special.ndtri(levels), 3.0)  # and half the grid
+    for layer, (x, half) in zip(network.layers, laws, strict=True):
+        n_in = layer.in_features
+        x = x[:, None].expand(-1, n_in)
+        values = layer.basis.evaluate(x).flatten(0, 1)
+        curvatures = layer.basis.evaluate(x, derivative=2).flatten(0, 1) * half**2
+        moment, mean = values.T @ values / len(values), values.mean(0)
+        penalty = 1e4 * mean.outer(mean) + 3 * curvatures.T @ curvatures / len(values)
+        ridge = moment.trace() / len(moment) * torch.eye(len(moment), dtype=torch.float64)
+        factor = torch.linalg.cholesky(moment + penalty + ridge).inverse().T
+        factor /= (factor.T @ moment @ factor).trace().sqrt()
+        weight = layer.source.weight
+        numbers = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+        expected = factor @ numbers / n_in**0.5
+        torch.testing.assert_close(weight, expected, rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+def test_order_of_the_draws_of_generated_edges():
+    """Prompts edge by edge, then scales, of every layer; then the meta-learner's."""
+    options = {"n_meta_learners": "auto", "prompt_dim": 2, "edge_scale": True}
+    network = build_network([4, 3, 2], seed=7, dtype=torch.float64, **options)
+    generator = torch.Generator().manual_seed(7)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    for layer in network.layers:
+        source, n_in, n_out = layer.source, layer.in_features, layer.out_features
+        assert torch.equal(source.prompts, draw(n_in, n_out, 2).mT)
+        assert torch.equal(source.edge_scale, draw(n_in, n_out))
+        assert source.gain.item() == n_in**-0.5
+    learner = source.meta_learner
+    assert torch.equal(learner.hidden_weight, draw(32, 2) / 2**0.5)
+    assert torch.equal(learner.hidden_bias, -(learner.hidden_weight * draw(32, 2)).sum(1)[:, None])
+
+
+@torch.no_grad()
+def test_layers_that_are_alike_start_as_alone():
+    """What they share, the moments of a basis, does not depend on who else is there."""
+    network = build_network([5, 6, 6, 6], seed=7, basis="morlet", dtype=torch.float64)
+    generator = torch.Generator().manual_seed(7)
+    for layer in network.layers:
+        started = layer.source.weight.clone()
+        layer.reset_parameters(generator)
+        assert torch.equal(layer.source.weight, started)
+
+
 def test_seed_decides_the_parameters(source):
     one, same, other = (build_network([4, 3, 2], seed=s, **source) for s in (1, 1, 2))
     assert all(parameters_equal(one, same))

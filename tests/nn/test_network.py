@@ -1,16 +1,19 @@
-"""KAN: layers one after the other, whose meta-learners may be one and the same."""
+"""KAN: layers one after the other, whose meta-learners may be one and the same, by cluster."""
 
 import pickle
 from copy import deepcopy
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
 from sklearn_metakan.basis import quantile_knots
-from sklearn_metakan.nn import KAN, MetaLearner, build_network
+from sklearn_metakan.nn import KAN, MetaLearner, build_network, refine
+from sklearn_metakan.nn.network import cluster_widths
 
 
 def count(module):
@@ -68,8 +71,6 @@ def test_gradients_of_every_order(source):
     assert gradgradcheck(call, (x, *parameters), fast_mode=True)
 
 
-# --- how many numbers are trained -----------------------------------------------------
-
 MNIST = [784, 32, 10]
 EDGES = 784 * 32 + 32 * 10
 
@@ -110,9 +111,6 @@ def test_metakan_has_p_parameters_an_edge(prompt_dim, n_meta_learners, times):
     assert n_parameters(0) == EDGES * p + times * p * functions
 
 
-# --- which meta-learner a layer has ---------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("n_meta_learners", "labels"),
     [("auto", [0, 0, 0, 0]), (1, [0, 0, 0, 0]), (2, [1, 0, 1, 0]), (3, [2, 1, 2, 0])],
@@ -131,8 +129,32 @@ def test_a_meta_learner_a_layer():
 
 def test_one_for_all_is_the_same_as_a_list_of_it():
     shared = MetaLearner(1, 8, 9)
-    assert {*meta_learners(KAN([4, 3, 2], meta_learners=shared))} == {shared}
-    assert {*meta_learners(KAN([4, 3, 2], meta_learners=[shared, shared]))} == {shared}
+    for given in (shared, [shared, shared], nn.ModuleList([shared, shared])):
+        assert {*meta_learners(KAN([4, 3, 2], meta_learners=given))} == {shared}
+
+
+def test_a_callable_makes_them_for_the_widths_and_functions():
+    made = []
+
+    def make(widths, n_functions):
+        made.extend(MetaLearner(1, width, n_functions) for width in widths)
+        return made
+
+    network = KAN([4, 3, 2], meta_learners=make, grid_size=7)
+    assert meta_learners(network) == made
+    assert [(m.hidden_dim, m.n_functions) for m in made] == [(3, 11), (2, 11)]
+
+
+@pytest.mark.parametrize("sizes", [[3, 8, 2], [9, 4, 20, 1], [5, 1]])
+@pytest.mark.parametrize("basis", ["bspline", "morlet"])
+def test_sizes_of_the_widest_layer(sizes, basis):
+    network = build_network(sizes, basis=basis, grid_size=4)
+    for each in (network, refine(network, 6)):
+        layers = [*each.kan_layers()]
+        features = [layer.in_features * layer.basis.n_functions for layer in layers]
+        assert each.widest_features == max(features)
+        assert each.widest_layer == max(m.in_features + m.out_features for m in layers)
+        assert each.out_features == layers[-1].out_features
 
 
 def test_a_shared_meta_learner_is_trained_by_all_its_layers_at_once():
@@ -153,7 +175,46 @@ def test_a_shared_meta_learner_is_trained_by_all_its_layers_at_once():
     assert all(name.startswith("layers.0.") for name in names)  # once, under the first layer
 
 
-# --- copies ---------------------------------------------------------------------------
+WIDTHS = [16, 32, 64, 128, 256, 256, 512, 512]
+LABELS = ["00000000", "00000011", "00001122", "00012233", "00123344", "01234455"]
+
+
+def spread(widths, labels):
+    widths, labels = np.asarray(widths, float), np.asarray(labels)
+    return sum(((w := widths[labels == label]) - w.mean()) @ (w - w.mean()) for label in {*labels})
+
+
+@pytest.mark.parametrize("n_clusters", [1, 2, 3, 4, 5, 6])
+def test_labels_of_the_paper(n_clusters):
+    expected = [int(label) for label in LABELS[n_clusters - 1]]
+    assert cluster_widths(WIDTHS, n_clusters) == expected
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_assignment_is_better(seed):
+    rng = np.random.default_rng(seed)
+    widths = rng.choice([1, 2, 3, 10, 16, 17, 32, 64, 100], size=6).tolist()
+    for n_clusters in range(1, min(4, len({*widths})) + 1):
+        labels = cluster_widths(widths, n_clusters)
+        assignments = product(range(n_clusters), repeat=len(widths))
+        best = min(spread(widths, a) for a in assignments if len({*a}) == n_clusters)
+        assert {*labels} == {*range(n_clusters)}
+        assert spread(widths, labels) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("n_clusters", [1, 2, 3])
+def test_labels_follow_the_width_and_not_the_order(n_clusters):
+    widths = [512, 16, 64, 16, 256]
+    labels = cluster_widths(widths, n_clusters)
+    assert sorted(labels) == [label for _, label in sorted(zip(widths, labels, strict=True))]
+    reverse = cluster_widths(widths[::-1], n_clusters)
+    assert reverse[::-1] == labels
+
+
+@pytest.mark.parametrize("n_clusters", [-1, 0, 3, 8])
+def test_more_clusters_than_distinct_widths_raise(n_clusters):
+    with pytest.raises(ValueError, match=rf"n_meta_learners.*between 1 and.*2.*got {n_clusters}"):
+        cluster_widths([8, 8, 4], n_clusters)
 
 
 def through_state(network, layer_sizes, options):
@@ -182,15 +243,27 @@ def test_copies_are_equal_and_apart(source, way, init):
     torch.testing.assert_close(network(x), before, rtol=0, atol=0)
 
 
+@torch.no_grad()
+def test_casts_to_other_dtypes(source):
+    network = build([4, 3, 2], source)
+    x, expected = draw(9, 4), network(draw(9, 4))
+    for cast, dtype in (("float", torch.float32), ("half", torch.float16)):
+        copy = getattr(deepcopy(network), cast)()
+        y = copy(x.to(dtype))
+        assert y.dtype == dtype
+        error = (y - expected).norm() / expected.norm()
+        assert error < 100 * torch.finfo(dtype).eps
+        back = copy.double()(x)
+        assert back.dtype == torch.float64
+        assert (back - expected).norm() / expected.norm() < 100 * torch.finfo(dtype).eps
+
+
 def test_state_holds_the_knots():
     network = KAN([2, 3, 1], knots=[[-3.0, 1.0], [0.0, 7.0]])
     copy = KAN([2, 3, 1], knots=[[0.0, 1.0], [0.0, 1.0]], init=None)
     copy.load_state_dict(network.state_dict())
     x = torch.tensor([[-2.0, 6.0], [0.5, 0.5]])
     torch.testing.assert_close(copy(x), network(x), rtol=0, atol=0)
-
-
-# --- knots and what is beyond them ----------------------------------------------------
 
 
 def test_every_input_has_its_own_knots():
@@ -233,9 +306,6 @@ def test_nan_in_a_row_stays_in_its_row(source, extrapolation):
     torch.testing.assert_close(y[rest], expected[rest])
 
 
-# --- dropout --------------------------------------------------------------------------
-
-
 def with_dropout(source, seed=0):
     network = build([4, 30, 2], source, dropout=0.5, seed=seed)
     plain = build([4, 30, 2], source, init=None)
@@ -276,9 +346,6 @@ def test_dropout_is_private_and_repeats_with_the_seed():
     assert torch.equal(same.train()(x), y)
     assert not torch.equal(other.train()(x), y)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-# --- contradictions -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layer_sizes", [[], [3], [3, 0], [3, -2, 1]])

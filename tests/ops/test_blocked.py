@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sklearn_metakan.basis import BSplineBasis, quantile_knots
-from sklearn_metakan.basis._truncated import TruncatedPowers
 from sklearn_metakan.nn import (
     DirectCoefficients,
     KANLinear,
@@ -225,8 +224,8 @@ def test_frozen_tensors_get_no_gradient_and_others_theirs(source):
         assert_same(got, {name: expected[name] for name in got})
 
 
-class Counting:
-    """Of a basis or of functions in its place: which of the three were evaluated."""
+class CountingBasis(BSplineBasis):
+    """Which of the three were evaluated."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -243,18 +242,6 @@ class Counting:
     def values_and_contract(self, *args):
         self.calls.append("both")
         return super().values_and_contract(*args)
-
-
-class CountingPowers(Counting, TruncatedPowers):
-    pass
-
-
-class CountingBasis(Counting, BSplineBasis):
-    def in_other_functions(self, highest):
-        assert isinstance(super().in_other_functions(highest), TruncatedPowers)
-        powers = CountingPowers(*self._ends(0, 5), self.grid_size, self.degree, "linear")
-        powers.calls = self.calls
-        return powers
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from sklearn_metakan.pde import (
     SpaceTime,
     TrialFunction,
 )
-from sklearn_metakan.pde._collocation import Collocation, Counts
-from sklearn_metakan.pde._reading import Problem
+from sklearn_metakan.pde.solve.collocation import Collocation
+from sklearn_metakan.pde.solve.problem import Problem
 
 
 class Known(nn.Module):
@@ -41,7 +41,8 @@ class Known(nn.Module):
 def collocation(domain, boundary=None, counts=(20, 40, 30), **options):
     problem = Problem(domain, domain, boundary or domain, domain.bounds, None, False)
     options = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64} | options
-    return Collocation(problem, {}, Counts(*counts), **options)
+    counts = dict(zip(("interior", "boundary", "initial"), counts, strict=True))
+    return Collocation(problem, {}, counts, **options)
 
 
 def drawn(condition, domain, boundary=None):

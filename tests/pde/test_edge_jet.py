@@ -5,8 +5,8 @@ import torch
 from torch.autograd import gradcheck
 
 from sklearn_metakan.nn import build_network
-from sklearn_metakan.pde._channels import Sum, bell, channels
-from sklearn_metakan.pde._edge_jet import _EdgeJet, edge_jet_plain
+from sklearn_metakan.pde.derivatives.channels import Sum, bell, channels
+from sklearn_metakan.pde.derivatives.edge_jet import _EdgeJet, edge_jet_plain
 
 
 @pytest.mark.parametrize("rows", [[4], [2, 1], pytest.param([4, 3, 1], marks=pytest.mark.slow)])

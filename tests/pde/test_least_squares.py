@@ -14,8 +14,7 @@ from sklearn_metakan.pde import (
     Periodic,
     problems,
 )
-from sklearn_metakan.pde._least_squares import LeastSquares
-from sklearn_metakan.pde._levenberg_marquardt import LevenbergMarquardt
+from sklearn_metakan.pde.solve.least_squares import LeastSquares, LevenbergMarquardt
 
 SMALL = {"hidden_layer_sizes": (3, 2), "max_iter": 1, "n_interior": 7, "n_boundary": 6}
 SMALL |= {"n_initial": 5, "precision": "float64", "device": "cpu", "random_state": 0}
@@ -60,7 +59,8 @@ def normal_equations_by_rows(solver, problem):
 
 
 def least_squares(solver, memory=None, factor=lambda name: 1.0 + len(name)):
-    collocation = solver._collocation(solver._problem, 3)
+    counts = {"interior": 7, "boundary": 6, "initial": 5}
+    collocation = solver._collocation(counts, 3)
     trained = [*solver._physics.parameters()]
     return LeastSquares(solver._physics, collocation.draw(), factor, trained, memory)
 
@@ -268,3 +268,42 @@ def test_a_card_too_small_for_one_point_says_so(monkeypatch):
     monkeypatch.setattr(LeastSquares, "_linearised", on_no_card)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         solver_of(max_iter=0, lm_iter=1)
+
+
+@pytest.fixture
+def solves(monkeypatch):
+    """One entry for each damped system that is solved."""
+    found, factorise = [], torch.linalg.cholesky_ex
+
+    def counted(matrix):
+        found.append(len(matrix))
+        return factorise(matrix)
+
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", counted)
+    return found
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        {"resample_every": None},
+        {"sampling": "grid"},  # drawn anew in every step, and always the same
+        {"domain": np.linspace(0, 1, 50)[:, None], "boundary": [[0.0], [1.0]]},
+    ],
+    ids=["points stay", "grid", "finite set"],
+)
+def test_it_ends_where_no_damping_lowers_the_loss_at_the_same_points(solves, points):
+    settings = {"domain": Interval(0, 1), "conditions": [Dirichlet(0.0)]} | QUICK | points
+    settings |= {"hidden_layer_sizes": (), "max_iter": 0, "lm_iter": 200, "n_boundary": 2}
+    solver = KANPDESolver(bump, **settings).fit()
+    assert solver.n_iter_ < 60  # the last of them tried every damping once
+    assert len(solves) < 2 * solver.n_iter_ + 12
+    assert solver.loss_terms_["step"][-1] == solver.n_iter_
+    assert solver.loss_ == pytest.approx(min(solver.loss_curve_), rel=1e-6)
+
+
+def test_new_points_may_be_better_than_those_of_a_failed_step(solves):
+    settings = {"domain": Interval(0, 1), "conditions": [Dirichlet(0.0)]} | QUICK
+    settings |= {"hidden_layer_sizes": (), "max_iter": 0, "lm_iter": 60, "n_boundary": 2}
+    solver = KANPDESolver(bump, **settings).fit()
+    assert solver.n_iter_ == 60

@@ -6,9 +6,9 @@ import torch
 
 from sklearn_metakan.nn import KAN
 from sklearn_metakan.pde import Box, Dirichlet, Interval, SpaceTime, TrialFunction
-from sklearn_metakan.pde._collocation import EQUATION, Collocation, Counts, Steps
-from sklearn_metakan.pde._physics import CHUNKS, Physics
-from sklearn_metakan.pde._reading import Problem
+from sklearn_metakan.pde.physics.physics import CHUNKS, EQUATION, Physics
+from sklearn_metakan.pde.solve.collocation import Collocation, Steps
+from sklearn_metakan.pde.solve.problem import Problem
 
 
 def problem(domain):
@@ -23,7 +23,7 @@ def physics(residual, dim=3, conditions=None, causal=None, seed=0, **trial):
 
 def collocation(domain, conditions=None, n=50, seed=0, **options):
     generator = torch.Generator().manual_seed(seed)
-    counts = Counts(n, 20, 20)
+    counts = {"interior": n, "boundary": 20, "initial": 20}
     return Collocation(
         problem(domain), conditions or {}, counts, generator=generator, dtype=torch.float64,
         **options,

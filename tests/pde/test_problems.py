@@ -12,10 +12,10 @@ from sklearn.base import clone
 from torch import nn
 
 from sklearn_metakan.pde import KANPDESolver, SpaceTime, TrialFunction, problems
-from sklearn_metakan.pde._collocation import Collocation, Counts
-from sklearn_metakan.pde._physics import Physics
-from sklearn_metakan.pde._reading import read_problem
-from sklearn_metakan.pde.problems import _allen_cahn
+from sklearn_metakan.pde.physics.physics import Physics
+from sklearn_metakan.pde.problems import evolution as numerics
+from sklearn_metakan.pde.solve.collocation import Collocation
+from sklearn_metakan.pde.solve.problem import read_problem
 
 ALLEN_CAHN = Path(__file__).parents[3] / "shared" / "data" / "pde" / "Allen_Cahn.mat"
 
@@ -87,7 +87,7 @@ def test_solution_fulfils_the_conditions(problem):
     collocation = Collocation(
         read_problem(given, None, None, named),
         named,
-        Counts(40, 40, 40),
+        dict.fromkeys(("interior", "boundary", "initial"), 40),
         generator=torch.Generator().manual_seed(0),
         dtype=torch.float64,
     )
@@ -157,7 +157,7 @@ def test_burgers_starts_where_it_should_and_is_odd():
 
 @pytest.fixture(scope="module")
 def allen_cahn():
-    return _allen_cahn.reference(_allen_cahn.CELLS, _allen_cahn.STEPS, _allen_cahn.KEPT)
+    return numerics.reference(numerics.CELLS, numerics.STEPS, numerics.KEPT)
 
 
 def test_allen_cahn_reference_solves_the_equation(allen_cahn):
@@ -175,14 +175,14 @@ def test_allen_cahn_reference_solves_the_equation(allen_cahn):
 
 def test_allen_cahn_reference_stays_the_same_on_other_grids(allen_cahn):
     x, t = draw(problems.AllenCahn1D(), 500).numpy().T
-    coarser = _allen_cahn.reference(_allen_cahn.CELLS // 2, _allen_cahn.STEPS // 2, 100)
+    coarser = numerics.reference(numerics.CELLS // 2, numerics.STEPS // 2, 100)
     assert np.abs(coarser.ev(x, t) - allen_cahn.ev(x, t)).max() < 1e-6
 
 
 @pytest.mark.slow
 def test_allen_cahn_reference_is_refined_enough(allen_cahn):
     x, t = draw(problems.AllenCahn1D(), 500).numpy().T
-    finer = _allen_cahn.reference(2 * _allen_cahn.CELLS, 4 * _allen_cahn.STEPS, 400)
+    finer = numerics.reference(2 * numerics.CELLS, 4 * numerics.STEPS, 400)
     assert np.abs(finer.ev(x, t) - allen_cahn.ev(x, t)).max() < 1e-8
 
 

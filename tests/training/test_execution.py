@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
-from sklearn_metakan.pde import Dirichlet, Interval, KANPDESolver
-from sklearn_metakan.training._execution import (
+from sklearn_metakan.training.execution import (
     Execution,
     choose_device,
     choose_execution,
@@ -93,7 +92,7 @@ F64, F32 = torch.float64, torch.float32
 )
 def test_what_precision_means(monkeypatch, device, precision, data, solver, dtype, products):
     monkeypatch.setattr(
-        "sklearn_metakan.training._execution.choose_device", lambda name: torch.device(name)
+        "sklearn_metakan.training.execution.choose_device", lambda name: torch.device(name)
     )
     execution = choose_execution(device, precision, np.dtype(data), solver)
     assert execution == Execution(torch.device(device), dtype, products)
@@ -125,6 +124,8 @@ def test_every_precision_fits_and_predicts_in_the_dtype_of_the_data(estimator, p
 
 @pytest.mark.parametrize("precision", ["auto", "float32", "tf32", "bf16"])
 def test_derivatives_in_every_precision(precision):
+    from sklearn_metakan.pde import Dirichlet, Interval, KANPDESolver
+
     def solve(precision):
         return KANPDESolver(
             lambda x, u: u.d(0, 0) + 1,

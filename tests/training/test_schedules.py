@@ -5,7 +5,7 @@ import pytest
 from skorch.callbacks import Callback
 
 from sklearn_metakan import KANRegressor, MetaKANRegressor
-from sklearn_metakan.training._schedules import LearningRateSchedule, schedule_factor
+from sklearn_metakan.training.callbacks import LearningRateSchedule, schedule_factor
 
 pytestmark = pytest.mark.filterwarnings("ignore:Training stopped at max_iter")
 

@@ -13,7 +13,7 @@ from skorch.callbacks import Callback
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 from sklearn_metakan.nn import KAN, MetaLearner
-from sklearn_metakan.training._solvers import LBFGS
+from sklearn_metakan.training.optimisers import LBFGS
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, size=(60, 2))

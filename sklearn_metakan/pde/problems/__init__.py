@@ -11,12 +11,15 @@ Each problem is a value (immutable, comparable, picklable) with
 - ``settings``, all of these as parameters of a solver: ``KANPDESolver(**problem.settings)``.
 """
 
-from sklearn_metakan.pde.problems._allen_cahn import AllenCahn1D
-from sklearn_metakan.pde.problems._ball import AllenCahnBall, PoissonBall
-from sklearn_metakan.pde.problems._cube import HeatCube, PoissonCube
-from sklearn_metakan.pde.problems._evolution import Burgers, Wave
-from sklearn_metakan.pde.problems._plane import Helmholtz, Kovasznay
-from sklearn_metakan.pde.problems._problem import Problem
+from sklearn_metakan.pde.problems.evolution import AllenCahn1D, Burgers, HeatCube, Wave
+from sklearn_metakan.pde.problems.problem import Problem
+from sklearn_metakan.pde.problems.steady import (
+    AllenCahnBall,
+    Helmholtz,
+    Kovasznay,
+    PoissonBall,
+    PoissonCube,
+)
 
 __all__ = [
     "AllenCahn1D",

@@ -1,0 +1,259 @@
+"""KANs for classification of tables, and the methods of all classifiers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils.metaestimators import available_if
+
+from sklearn_metakan.estimators.estimator import KANEstimator
+from sklearn_metakan.estimators.inputs.checks import is_stochastic
+from sklearn_metakan.estimators.inputs.table import TableInputs
+from sklearn_metakan.estimators.parameters import document
+from sklearn_metakan.estimators.targets.labels import LabelTarget
+from sklearn_metakan.nn import build_network
+from sklearn_metakan.training import Defaults, store
+
+
+def predict_proba(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
+    """Probabilities of the classes, shape (n_samples, n_classes), order of ``classes_``.
+
+    At least the smallest normal number, so that their logarithms are finite.
+    """
+    _, logits = self._outputs(X)
+    return self.target_(logits).numpy()
+
+
+def predict_log_proba(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
+    """Logarithms of the probabilities."""
+    return np.log(predict_proba(self, X))
+
+
+def decision_function(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
+    """Logits.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,) for two classes: log odds of ``classes_[1]``; else
+    (n_samples, n_classes)
+    """
+    outputs = self._outputs(X)[1].numpy()
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+@available_if(is_stochastic)
+@_fit_context(prefer_skip_nested_validation=True)
+def partial_fit(
+    self: KANEstimator,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> KANEstimator:
+    """One pass over these rows, with a constant learning rate; the method of classifiers.
+
+    The first call fixes classes, scaling and knots, and which columns vary; give it rows typical
+    of all. Pickles hold no optimiser: a loaded copy goes on with a fresh one. ``class_weight``
+    must not be "balanced", which these rows alone cannot tell.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,)
+    classes : array-like of shape (n_classes,), optional
+        All classes that will come; the first call needs it unless y holds them all.
+    sample_weight : array-like of shape (n_samples,), optional
+
+    Returns
+    -------
+    self
+
+    Raises
+    ------
+    ValueError
+        For invalid parameters or data; the estimator then stays as it was.
+    """
+    if self.class_weight == "balanced":
+        raise ValueError(
+            "class_weight='balanced' is not supported by partial_fit, which does not know how "
+            "frequent the classes will be. Pass a dict of their weights, such as "
+            "dict(zip(classes, compute_class_weight('balanced', classes=classes, y=y))), of "
+            "all of y or a sample of it."
+        )
+    return self._partial_fit(X, y, sample_weight, classes=classes)
+
+
+@document
+class KANClassifier(ClassifierMixin, KANEstimator):
+    """Classification with a Kolmogorov-Arnold network.
+
+    ``y_o = sum_i phi_oi(x_i)`` in every layer; each phi is a sum of basis functions whose
+    coefficients are trained: of silu and splines, C = grid_size + degree + 1.
+
+    Parameters
+    ----------
+    {TUNE_FIRST}
+    {METHOD}
+    class_weight : dict {label: weight}, "balanced" or None, default=None
+        Factor on the rows of each class; "balanced" is inverse to their frequency.
+    {TRAINING}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    {ATTRIBUTES}
+
+    See Also
+    --------
+    MetaKANClassifier : Generated coefficients: fewer trainable numbers.
+    KANRegressor : For numbers.
+
+    References
+    ----------
+    {PAPER}
+    Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv 2404.19756.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_metakan import KANClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = KANClassifier(random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    """
+
+    _inputs_type, _target_type = TableInputs, LabelTarget
+    _make_network = staticmethod(build_network)
+    _defaults = Defaults(weight_decay=0.1)
+    predict_proba, predict_log_proba = predict_proba, predict_log_proba
+    decision_function, partial_fit = decision_function, partial_fit
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (64,),
+        *,
+        grid_size: int = 5,
+        learning_rate: float | str = "auto",
+        max_iter: int | str = "auto",
+        weight_decay: float | str = "auto",
+        basis: str = "bspline",
+        degree: int = 3,
+        knots: str = "uniform",
+        extrapolation: str = "linear",
+        dropout: float = 0.0,
+        scale_inputs: str | None = "auto",
+        class_weight: dict[Any, float] | str | None = None,
+        solver: str = "adamw",
+        learning_rate_schedule: str = "onecycle",
+        batch_size: int = 256,
+        tol: float = 1e-4,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | str = "auto",
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        working_memory: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: Sequence[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        store(self, locals())
+
+
+@document
+class MetaKANClassifier(ClassifierMixin, KANEstimator):
+    """Classification with a KAN whose edges a meta-learner generates from prompts.
+
+    ``y_o = sum_i phi_oi(x_i)`` in every layer; the coefficients of each phi come from a small
+    meta-learner, ``w_oi = a_oi M(z_oi)``, so that an edge costs a prompt z_oi of p numbers
+    (and a factor a_oi with edge_scale) in place of C coefficients.
+
+    Parameters
+    ----------
+    {TUNE_FIRST}
+    {METHOD}
+    class_weight : dict {label: weight}, "balanced" or None, default=None
+        Factor on the rows of each class; "balanced" is inverse to their frequency.
+    {META}
+    {TRAINING}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    {ATTRIBUTES}
+
+    See Also
+    --------
+    KANClassifier : Every edge with its own coefficients.
+    MetaKANRegressor : For numbers.
+
+    References
+    ----------
+    {PAPER}
+    Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv 2404.19756.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_metakan import MetaKANClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = MetaKANClassifier(random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    """
+
+    _inputs_type, _target_type = TableInputs, LabelTarget
+    _make_network = staticmethod(build_network)
+    _defaults = Defaults(learning_rate=0.03, weight_decay=0.1)
+    predict_proba, predict_log_proba = predict_proba, predict_log_proba
+    decision_function, partial_fit = decision_function, partial_fit
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (64,),
+        *,
+        grid_size: int = 5,
+        learning_rate: float | str = "auto",
+        max_iter: int | str = "auto",
+        weight_decay: float | str = "auto",
+        basis: str = "bspline",
+        degree: int = 3,
+        knots: str = "uniform",
+        extrapolation: str = "linear",
+        dropout: float = 0.0,
+        scale_inputs: str | None = "auto",
+        class_weight: dict[Any, float] | str | None = None,
+        prompt_dim: int = 1,
+        meta_hidden_dim: int = 32,
+        meta_activation: str = "sin",
+        edge_scale: bool = True,
+        n_meta_learners: int | str = "auto",
+        prompt_learning_rate: float | None = None,
+        meta_learning_rate: float | None = None,
+        solver: str = "adamw",
+        learning_rate_schedule: str = "onecycle",
+        batch_size: int = 256,
+        tol: float = 1e-4,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | str = "auto",
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        working_memory: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: Sequence[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        store(self, locals())

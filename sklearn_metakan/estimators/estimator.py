@@ -1,0 +1,568 @@
+"""The estimators' common base: an estimator has inputs, a network, a target and a trainer."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from inspect import signature
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import validate_parameter_constraints
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from sklearn_metakan.estimators.inputs.checks import (
+    as_array,
+    check_columns_are_numbers,
+    check_finite,
+    check_sample_weight,
+    check_target,
+    check_validation_is_used,
+    is_stochastic,
+)
+from sklearn_metakan.estimators.inputs.images import ImageInputs
+from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
+from sklearn_metakan.estimators.inputs.table import N_QUANTILES, TableInputs
+from sklearn_metakan.estimators.targets.labels import LabelTarget
+from sklearn_metakan.estimators.targets.number import NumberTarget
+from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen, refine
+from sklearn_metakan.training import (
+    Defaults,
+    Found,
+    KANNet,
+    TensorData,
+    Trainer,
+    by_chunks,
+    check_unchanged,
+    choose_execution,
+    draw_seeds,
+    packed_net,
+    suggestion,
+    unpacked_net,
+    warn_caller,
+)
+
+AUTO_EARLY_STOPPING_ROWS = 200
+DEFAULT_MEMORY = 64.0  # MiB
+_IMPORTANCE_ROWS = 512
+# Settings of the network that may change as training goes on.
+_CHANGEABLE = {"dropout", "grid_size", "augment"}
+
+
+class KANEstimator(BaseEstimator):
+    """Common base of the estimators that are fitted to rows; not for use on its own.
+
+    Public classes name their parts: the types of inputs and target, the function that makes
+    the network, and what "auto" means for the trainer.
+    """
+
+    _inputs_type: ClassVar[type[TableInputs] | type[ImageInputs]]
+    _target_type: ClassVar[type[NumberTarget] | type[LabelTarget]]
+    _make_network: ClassVar[Callable[..., KANNetwork]]
+    _defaults: ClassVar[Defaults]
+
+    input_scaler_: Any  # of _inputs_type
+    target_: Any  # of _target_type
+    net_: KANNet
+    net_params: dict[str, Any] | None
+
+    def __new__(cls, *args: Any, **params: Any) -> Self:
+        known = signature(cls).parameters
+        for name in params:
+            if name not in known:
+                raise TypeError(
+                    f"{cls.__name__} has no parameter {name!r}.{suggestion(name, known)}"
+                )
+        return super().__new__(cls)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name, those in ``net_params`` as ``net__...`` too if ``deep``."""
+        params = super().get_params(deep=deep)
+        if deep and isinstance(params.get("net_params"), dict):
+            params |= {f"net__{key}": value for key, value in params["net_params"].items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``net__...`` go into a new dict ``net_params``."""
+        added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
+        own = {k: v for k, v in params.items() if not k.startswith("net__")}
+        known = self.get_params(deep=False)
+        for name in [name for name in own if name.partition("__")[0] not in known]:
+            raise ValueError(
+                f"Invalid parameter {name!r} for estimator {type(self).__name__}."
+                f"{suggestion(name, known)} Valid parameters are: {[*known]}."
+            )
+        super().set_params(**own)
+        if added:
+            self.net_params = (self.net_params or {}) | added
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
+        """Fit to rows of a table, or to images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features); images, see ``image_shape``
+            Finite numbers; scaled inside. Text columns need an encoder before.
+        y : array-like of shape (n_samples,) or, for regressors, (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), optional
+            Non-negative; scaled to mean one. Rows of weight zero are left out.
+        X_val, y_val, sample_weight_val : optional
+            Validation rows for early stopping, in place of a split of X. A pipeline hands X_val
+            on as it is, unless it is told ``Pipeline(..., transform_input=["X_val"])``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For invalid parameters or data; the estimator then stays as it was.
+        """
+        fitted = self._working_copy()
+        with torch.inference_mode(False):
+            trainer = fitted._trainer()
+            goes_on = self.warm_start and self.__sklearn_is_fitted__()
+            rows = fitted._read(X, y, sample_weight, reset=not goes_on)
+            given = None
+            if not (X_val is None and y_val is None and sample_weight_val is None):
+                given = fitted._read_validation(X_val, y_val, sample_weight_val)
+            seeds = draw_seeds(self.random_state, 3)
+            rows, validation = fitted._split(rows, given, seeds[0])
+            if goes_on:
+                net = fitted._made_anew(trainer, rows, seeds[1])
+            else:
+                net = fitted._start(trainer, rows, seeds[1])
+            if given is not None:
+                fitted._warn_if_beyond(given)
+            data = fitted._data(rows, net)
+            held_out = None if validation is None else fitted._data(validation, net)
+            score = fitted.target_.score
+            found = trainer.fit(net, data, held_out, score=score, seed=seeds[2])
+            fitted._record(net, found)
+        self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
+        return self
+
+    @available_if(is_stochastic)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """One pass over these rows, with a constant learning rate.
+
+        The first call fixes scaling and knots, and which columns vary; give it rows that are
+        typical of all. Pickles hold no optimiser: a loaded copy goes on with a fresh one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or, for regressors, (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), optional
+            Non-negative. Those of all calls are compared with one another: the unit is the
+            mean of the first call's. Rows of weight zero are left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For invalid parameters or data; the estimator then stays as it was.
+        """
+        return self._partial_fit(X, y, sample_weight)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
+        fitted, first = self._working_copy(), not self.__sklearn_is_fitted__()
+        with torch.inference_mode(False):
+            trainer = fitted._trainer()
+            unit = None if first else self._weight_unit
+            rows = fitted._read(X, y, sample_weight, reset=first, classes=classes, unit=unit)
+            seeds = draw_seeds(self.random_state, 2)
+            if first:
+                net = fitted._start(trainer, rows, seeds[0])
+            else:
+                fitted._check_same_network(trainer, rows.X.dtype)
+                net = self.net_
+                if net.asked_ != trainer.asked():
+                    net = fitted._made_anew(trainer, rows, seeds[0])
+                    net.history.extend(self.net_.history)
+            found = trainer.pass_over(net, fitted._data(rows, net), seeds[1])
+            fitted._record(net, found)
+        self.__dict__ = fitted.__dict__
+        return self
+
+    def _working_copy(self) -> Self:
+        """What a fit works on: if it fails, the estimator itself stays as it was."""
+        copied = object.__new__(type(self))
+        copied.__dict__ = self.__dict__.copy()
+        return copied
+
+    def _trainer(self) -> Trainer:
+        """A trainer by the present parameters, which are checked."""
+        widths, network = self._inputs_type.layers(self)
+        return Trainer(self.get_params(deep=False), self._defaults, widths, network)
+
+    def _read(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        reset: bool,
+        classes: Any = None,
+        unit: float | None = None,
+    ) -> Rows:
+        """Validate a training table; with ``reset``, inputs and target begin with it."""
+        if reset:
+            of_inputs, of_target = self._inputs_type.arguments, self._target_type.arguments
+            make_inputs: Any = self._inputs_type
+            self.input_scaler_ = make_inputs(*map(vars(self).get, of_inputs))
+            make_target: Any = self._target_type
+            self.target_ = make_target(*map(vars(self).get, of_target))
+        else:
+            self.target_ = self.target_.follow(self)
+        inputs, target, name = self.input_scaler_, self.target_, type(self).__name__
+        X, y = as_array(X), as_array(y, "y")
+        if inputs.of_images:
+            X = inputs.as_table(X, name, reset)
+        check_columns_are_numbers(X, name)
+        check_target(X, y, target.is_numeric, name)
+        options = {"dtype": inputs.dtypes, "ensure_all_finite": False, **target.validation}
+        with np.errstate(over="ignore"):  # check_finite says so
+            X, y = validate_data(self, X, y, reset=reset, **options)
+        if reset:
+            inputs.dtype, inputs.names = X.dtype, getattr(self, "feature_names_in_", None)
+        if inputs.of_images:
+            inputs.check_table(X, name, reset)
+        check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
+        y = target.encode(y, classes)
+        weight = target.weights(y, check_sample_weight(sample_weight, X), self)
+        rows = rows_that_count(X, y, weight, unit)
+        self._weight_unit = rows.unit
+        return rows
+
+    def _read_validation(self, X: Any, y: Any, weight: Any) -> Rows:
+        check_validation_is_used(X, y, self.early_stopping)
+        unit = self._weight_unit
+        try:
+            return self._read(X, y, weight, reset=False)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"In X_val, y_val, sample_weight_val: {error}") from error
+        finally:
+            self._weight_unit = unit
+
+    def _split(self, rows: Rows, validation: Rows | None, seed: int) -> tuple[Rows, Rows | None]:
+        """Set validation rows aside if early stopping asks for them."""
+        n, wanted = len(rows.y), self.early_stopping
+        if wanted == "auto":
+            wanted = n > AUTO_EARLY_STOPPING_ROWS and self.solver == "adamw"
+        if validation is not None or not wanted:
+            return rows, validation
+        if n < 2:
+            raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
+        train, held_out = self.target_.hold_out(rows.y, self.validation_fraction, seed)
+        return rows.take(train), rows.take(held_out)
+
+    def _warn_if_beyond(self, validation: Rows) -> None:
+        column = self.input_scaler_.beyond(validation)
+        if column is not None:
+            warn_caller(
+                "All rows of X_val lie beyond the range of training in "
+                f"{self.input_scaler_.called(column)}. A pipeline hands X_val on as it is; have it "
+                'transformed with Pipeline(..., transform_input=["X_val"]).',
+                UserWarning,
+            )
+
+    def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
+        """Fit scaling and knots to these rows, and make a network and its net."""
+        execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
+        inputs = self.input_scaler_.fit(rows, execution.dtype)
+        target = self.target_.fit(rows)
+        self._network = {
+            **inputs.network_shape(rows, self, trainer.widths, target.n_network_outputs),
+            "dtype": execution.dtype,
+            "working_memory": self.working_memory,
+            **trainer.network,
+            **trainer.options,
+        }
+        self._fixed, self._options = self._fixed_settings(trainer), deepcopy(trainer.options)
+        module = trainer.module(self._make_network, self._network | {"seed": seed})
+        return trainer.net(module, target.criterion(), execution, target)
+
+    def _made_anew(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
+        """A new net for the same function: present settings, fresh optimiser."""
+        self._check_same_network(trainer, rows.X.dtype)
+        execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
+        before = self.net_.module_
+        if self.grid_size != self._network["grid_size"]:
+            try:
+                before = refine(before, int(self.grid_size))
+            except ValueError as error:
+                raise ValueError(f"{error} Or call fit with warm_start=False.") from error
+        changed = {k: v for k, v in trainer.network.items() if k in _CHANGEABLE}
+        if np.shape(self._network["knots"])[-1] > 2:  # all knots, not only the ends
+            first, *_ = before.kan_layers()
+            changed["knots"] = first.basis.knots.double().cpu().numpy()
+        self._network = self._network | {
+            **changed,
+            "dtype": execution.dtype,
+            "working_memory": self.working_memory,
+            "backend": trainer.options.get("backend", "auto"),
+        }
+        settings = self._network | {"init": None, "seed": seed}
+        module = trainer.module(self._make_network, settings)
+        module.load_state_dict(before.state_dict())
+        return trainer.net(module, self.target_.criterion(), execution, self.target_)
+
+    def _fixed_settings(self, trainer: Trainer) -> dict[str, Any]:
+        """What must not change as training goes on, besides options in net_params."""
+        settings = trainer.network | dict.fromkeys(_CHANGEABLE)
+        if hasattr(self, "hidden_layer_sizes"):
+            settings["hidden_layer_sizes"] = trainer.widths
+        for name in ("scale_inputs", "knots", "scale_target"):
+            if hasattr(self, name):
+                settings[name] = getattr(self, name)
+        return settings
+
+    def _check_same_network(self, trainer: Trainer, dtype: np.dtype[Any]) -> None:
+        known = self.input_scaler_.dtype
+        if dtype != known:
+            raise ValueError(
+                f"X has dtype {dtype}, but the fit that goes on had {known}; convert it with "
+                f"X.astype({str(known)!r})."
+            )
+        settings = self._fixed_settings(trainer)
+        pairs: dict[str, tuple[Any, Any]] = {}
+        for name, value in settings.items():
+            pairs[name] = self._fixed[name], value
+        options = signature(type(self.net_.module_)).parameters
+        given = self._options, trainer.options
+        for name in sorted({*given[0], *given[1]} - {"backend", "init"}):
+            default = options[name].default if name in options else None
+            then, now = given[0].get(name, default), given[1].get(name, default)
+            pairs[f"net_params['module__{name}']"] = then, now
+        check_unchanged(pairs)
+
+    def _data(self, rows: Rows, net: KANNet) -> TensorData:
+        """Rows as tensors on the net's device."""
+        place = net.execution_.device, net.execution_.dtype
+        weight = None if rows.weight is None else torch.from_numpy(rows.weight).to(*place)
+        inputs = self.input_scaler_.tensor(rows, *place)
+        return TensorData(inputs, self.target_.tensor(rows, *place), weight)
+
+    def _record(self, net: KANNet, found: Found) -> None:
+        """What a fit leaves behind."""
+        self.net_ = net
+        self.__dict__ |= {**self.input_scaler_.fitted, **self.target_.fitted}
+        self.loss_curve_, self.n_iter_ = found.loss_curve, len(found.loss_curve)
+        self.loss_, self.best_loss_ = found.loss, found.best_loss
+        self.validation_scores_ = found.validation_scores
+        self.best_validation_score_ = found.best_validation_score
+        self.cuda_graph_, self.callbacks_ = found.replayed, found.callbacks
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predictions in the target's units, or the most probable classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Of regressors the mean; the median for "absolute_error", the quantile for
+            "quantile". In X's dtype; float64 where float32 could not tell the target's values
+            apart, as with seconds since 1970.
+
+        Raises
+        ------
+        ValueError
+            For invalid X, and for rows so far out that their prediction cannot be held.
+        """
+        X, outputs = self._outputs(X)
+        predictions = self.target_.predictions(outputs)
+        if predictions.dtype.kind == "f":
+            self._check_held(X, np.isfinite(predictions))
+        return predictions
+
+    def _outputs(self, X: Any) -> tuple[NDArray[Any], Tensor]:
+        """The validated X and the network's outputs (n, n_network_outputs) in its dtype.
+
+        Made a chunk of rows at a time. Of ``working_memory`` MiB, an eighth is for the rows of a
+        chunk, an eighth for generated weights that are kept from one chunk to the next, if all
+        fit in; the layers need at most three quarters of what they are given for a training step.
+        """
+        check_is_fitted(self)
+        inputs, net, name = self.input_scaler_, self.net_, type(self).__name__
+        X = as_array(X)
+        if inputs.of_images:
+            X = inputs.as_table(X, name)
+        check_columns_are_numbers(X, name)
+        options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
+        with np.errstate(over="ignore"):
+            X = validate_data(self, X, reset=False, **options)
+        if inputs.of_images:
+            inputs.check_table(X, name)
+        check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
+        given = self.working_memory  # it may have been set after the fit
+        constraint = {"working_memory": self._parameter_constraints["working_memory"]}
+        validate_parameter_constraints(constraint, {"working_memory": given}, caller_name=name)
+        memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
+        module: Any = net.module_
+        execution, dtype = net.execution_, torch.float64 if X.dtype == np.float64 else torch.float32
+        outputs = torch.empty(len(X), module.out_features, dtype=dtype)
+        # In X's units, scaled, and on their way through a layer.
+        step = max(1, int(memory / 8 / (8 * 2 * module.widest_layer)))
+        place = execution.device, execution.dtype
+        with torch.inference_mode(), execution.active():
+            # Kept within a call only: from call to call they would save one of 3 ms (one row, 10
+            # or 64 columns, a core), and have to be watched for changes. to_torch() is for serving.
+            if step < len(X) and n_frozen(module, linear=False) * 8 <= memory / 8:
+                module = frozen(module, linear=False)
+
+            def compute(chunk: slice) -> None:
+                outputs[chunk] = module(inputs.tensor(Rows(X[chunk], None, X[chunk], None), *place))
+
+            by_chunks(len(X), step, compute)
+        self._check_held(X, outputs.isfinite().numpy())
+        return X, outputs
+
+    def _check_held(self, X: NDArray[Any], finite: NDArray[np.bool_]) -> None:
+        """Raise for rows so far beyond the training range that there are no numbers for them."""
+        if finite.all():
+            return
+        row = int(finite.reshape(len(finite), -1).all(1).argmin())
+        inputs = self.input_scaler_
+        column = inputs.farthest_column(X[row])
+        if column is not None:
+            low, high = inputs.ranges_[:, column]
+            raise ValueError(
+                f"The prediction for row {row} of X is too large to be held: "
+                f"{inputs.called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
+                f"{high:.4g} in training. Clip or drop such rows, or set extrapolation='constant'."
+            )
+
+    def to_torch(self) -> nn.Module:
+        """The fitted model as a module of its own, for use without scikit-learn.
+
+        Scaling is inside and generated weights are made once and for all, so that one row
+        costs no meta-learner. The module is a copy: later training does not change it.
+
+        Returns
+        -------
+        torch.nn.Module
+            Raw X (n_samples, n_features) or images in, on the estimator's device; out, in the
+            same dtype if it is a floating one (or float64, where ``predict`` gives that), what
+            ``predict`` returns (regressors), or what ``predict_proba`` does (classifiers).
+            Inputs are not checked.
+        """
+        check_is_fitted(self)
+        return Predictor(self.input_scaler_, self.module_, self.target_).eval()
+
+    @property
+    def module_(self) -> KANNetwork:
+        """The plain torch module: scaled inputs in, raw outputs out."""
+        check_is_fitted(self)
+        return self.net_.module_
+
+    @property
+    def n_parameters_(self) -> int:
+        """Trainable numbers of the network."""
+        return sum(parameter.numel() for parameter in self.module_.parameters())
+
+    @property
+    def target_scaler_(self) -> NumberTarget:
+        """The scaling of a regressor's target."""
+        target = vars(self).get("target_")
+        if not isinstance(target, NumberTarget):
+            raise AttributeError(f"{type(self).__name__} has no target_scaler_ (yet).")
+        return target
+
+    @property
+    def feature_importances_(self) -> NDArray[np.float64]:
+        """Share of the outputs' spread due to each feature, interactions included.
+
+        Total Sobol indices, computed when asked, on rows drawn column by column from the
+        training data's quantiles; see ``sklearn_metakan.nn.feature_importances``. Columns that
+        were constant in training have none.
+        """
+        if not issubclass(self._inputs_type, TableInputs):
+            raise AttributeError(f"{type(self).__name__} has no feature_importances_.")
+        check_is_fitted(self)
+        inputs, rng = self.input_scaler_, np.random.default_rng(0)
+        table, samples = inputs.quantiles_, []
+        for _ in range(2):
+            rows = rng.integers(N_QUANTILES, size=(_IMPORTANCE_ROWS, table.shape[1]))
+            drawn = torch.from_numpy(np.take_along_axis(table, rows, axis=0))
+            samples.append(drawn.to(self.net_.execution_.device, self.net_.execution_.dtype))
+        found = np.zeros(self.n_features_in_)
+        found[inputs.kept_] = feature_importances(self.module_, *samples).double().cpu().numpy()
+        return found
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "net_" in vars(self)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = getattr(self, "loss", None) == "poisson"
+        tags.input_tags.three_d_array = self._inputs_type.of_images
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("callbacks_", None)  # they may hold anything, such as the data
+        if "net_" in state:
+            net = state.pop("net_")
+            state["_net"] = packed_net(net)
+            state["_network"] = self._network | {"dtype": str(net.execution_.dtype)}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        packed = state.pop("_net", None)
+        if packed is None:
+            super().__setstate__(state)
+            return
+        dtype = getattr(torch, state["_network"]["dtype"].removeprefix("torch."))
+        state["_network"] = state["_network"] | {"dtype": dtype}
+        super().__setstate__(state)
+        # Good for predictions; training again makes a new net first (see Trainer.asked).
+        self.net_ = unpacked_net(packed, self._make_network(**self._network | {"init": None}))
+
+
+class Predictor(nn.Module):
+    """What ``to_torch`` returns: ``target(network(inputs(x)))``, in x's dtype.
+
+    Shape
+    -----
+    What ``fit`` takes -> what ``predict`` or ``predict_proba`` returns. For x of whole
+    numbers, the result has the network's dtype.
+    """
+
+    def __init__(self, inputs: nn.Module, network: KANNetwork, target: nn.Module) -> None:
+        super().__init__()
+        parameter = next(network.parameters())
+        self.inputs = deepcopy(inputs).to(parameter.device)
+        self.network = frozen(deepcopy(network))
+        self.target = deepcopy(target).to(parameter.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = next(self.network.parameters()).dtype
+        outer = x.dtype if x.is_floating_point() else inner
+        return self.target(self.network(self.inputs(x).to(inner)).to(outer))

@@ -1,0 +1,231 @@
+"""Constructor parameters of the estimators: which values they may take, and their docs."""
+
+from inspect import signature
+from numbers import Integral, Real
+from typing import Any, TypeVar, get_args
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklearn_metakan.nn import Augmentation, Norm
+from sklearn_metakan.training import (
+    COUNT,
+    META_CONSTRAINTS,
+    NOT_NEGATIVE,
+    SHARED_CONSTRAINTS,
+    WIDTHS,
+    fill_docstring,
+)
+
+T = TypeVar("T", bound=Any)
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    **SHARED_CONSTRAINTS,
+    **META_CONSTRAINTS,
+    "max_iter": [StrOptions({"auto"}), COUNT],
+    "knots": [StrOptions({"uniform", "quantile"})],
+    "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "solver": [StrOptions({"adamw", "lbfgs"})],
+    "batch_size": [COUNT],
+    "tol": [NOT_NEGATIVE],
+    "early_stopping": ["boolean", StrOptions({"auto"})],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [StrOptions({"auto"}), COUNT],
+    "scale_inputs": [StrOptions({"auto", "minmax", "standard", "quantile"}), None],
+    "hidden_layer_sizes": WIDTHS,
+    "hidden_channels": WIDTHS,
+    "strides": [COUNT, "array-like"],
+    "kernel_size": [Interval(Integral, 1, 10_000, closed="both")],
+    "norm": [StrOptions(set(get_args(Norm))), None],
+    "augment": [StrOptions(set(get_args(Augmentation))), callable, None],
+    "image_shape": ["array-like", None],
+    "channels_last": ["boolean"],
+    "loss": [StrOptions({"squared_error", "absolute_error", "huber", "quantile", "poisson"})],
+    "quantile": [Interval(Real, 0, 1, closed="neither")],
+    "scale_target": ["boolean"],
+    "class_weight": [dict, StrOptions({"balanced"}), None],
+}
+SCALE_PIXELS_CONSTRAINT = [StrOptions({"auto", "minmax", "standard"}), None]
+
+HIDDEN_LAYERS = """\
+    hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
+        Widths of the hidden layers. ``()`` is the additive model: one function for each
+        feature and output, no interactions.
+"""
+
+HIDDEN_CHANNELS = """\
+    hidden_channels : tuple of int, default=<hidden_channels>
+        Channels after each convolution; their means over the image go into a linear layer.
+    strides : int or tuple of int, default=<strides>
+        Of every convolution, or of each: 2 halves height and width.
+    kernel_size : int, default=<kernel_size>
+        Pixels of a side of the kernels; images are padded by half of it.
+    norm : {"batch", "instance", "layer", None}, default=<norm>
+        After each convolution, by statistics over the batch and the pixels of a channel; over
+        the pixels of a channel of an image; or over all channels and pixels of an image.
+        ``net_params={"module__norm_order": "before"}`` normalises the inputs in place of the
+        outputs, ``"module__activation": "prelu"`` adds a PReLU to each layer.
+    augment : {"flip", "crop", "flip_crop", None} or callable, default=None
+        Random changes of images in training: mirrored left to right; padded with zeros by an
+        eighth of a side on either end and cut to size; both; or what a callable makes of a
+        tensor (n, channels, height, width) in the units of X.
+    image_shape : tuple of int, default=None
+        Shape of an image: (height, width), (channels, height, width) or, with channels_last,
+        (height, width, channels). None: as in X of shape (n, height, width) or (n, channels,
+        height, width); for X of shape (n, columns) a square of one channel, or else one row of
+        pixels, with a warning.
+    channels_last : bool, default=False
+        Whether the channels are X's last axis.
+"""
+
+TUNE_FIRST = """\
+    grid_size : int, default=<grid_size>
+        Cells of the grid: more cells, finer functions. Without effect on polynomials. It may
+        grow from one fit to the next with ``warm_start=True``.
+    learning_rate : float or "auto", default="auto"
+        Largest step size. "auto" is <adamw_learning_rate> for "adamw" and 1.0 for "lbfgs".
+    max_iter : int or "auto", default="auto"
+        Passes over the data; for "lbfgs", iterations. "auto" is as many passes as make 3,000
+        steps, but from <fewest> to <most>; 200 iterations for "lbfgs".
+    weight_decay : float or "auto", default="auto"
+        Pull of all trainable numbers towards zero: decoupled in "adamw", where each step takes
+        their learning rate times weight_decay off, of prompts with a higher rate more; for "lbfgs",
+        ``0.5 * weight_decay * |parameters|^2`` in the loss. "auto" is <adamw_weight_decay> for
+        "adamw" and 1e-7 for "lbfgs".<meta_decay>"""
+
+METHOD = """\
+    basis : str, default="bspline"
+        The functions that an edge combines: "bspline", splines; "rbf", Gaussians at the knots
+        of the grid (FastKAN); "mexican_hat", "morlet", "dog" or "shannon", wavelets of several
+        scales over the grid (WavKAN); "chebyshev" or "gram", polynomials of tanh; "legendre",
+        polynomials. All but "chebyshev" come with silu, wavelets with a constant.
+    degree : int, default=3
+        Degree of splines and polynomials. Without effect on other functions.
+    knots : {"uniform", "quantile"}, default="uniform"
+        Knots of the inputs: evenly spaced, or at quantiles of each column; the latter for
+        splines alone.
+    extrapolation : {"linear", "base", "constant", "error"}, default="linear"
+        Beyond the grid: value and slope continued; the functions as they are there (splines,
+        Gaussians and wavelets end and leave silu alone, tanh levels off; not for "legendre",
+        which would explode); the value at the end; a ValueError.
+    dropout : float in [0, 1), default=0.0
+        Share of <dropped> left out at random in training."""
+
+SCALE_INPUTS = """\
+    scale_inputs : {"auto", "minmax", "standard", "quantile", None}, default="auto"
+        Inside the estimator: range onto [-1, 1]; mean 0 and deviation 1; ranks onto
+        [-1, 1]; unchanged, for columns of order one: the grid follows them, but silu and with
+        it the steps of training are in their units. "auto" is minmax for columns spread evenly
+        over their range, and the mean of minmax and quantile for the others."""
+
+SCALE_PIXELS = """\
+    scale_inputs : {"auto", "minmax", "standard", None}, default="auto"
+        Inside the estimator, each channel by itself: range onto [-1, 1]; mean 0 and deviation
+        1; unchanged. "auto" is minmax, but for uint8 [0, 255] onto [-1, 1]. Images of dtype
+        uint8 are divided by 255, and what is predicted must have the dtype of the fit."""
+
+TRAINING = """\
+    solver : {"adamw", "lbfgs"}, default="adamw"
+        Mini-batches; or the whole table at once, for up to some thousand rows without
+        noise.
+    learning_rate_schedule : {"constant", "cosine", "exponential", "onecycle"}
+        Course of the learning rate in "adamw"; default="onecycle".
+    batch_size : int, default=256
+        Rows in a step of "adamw".
+    tol : float, default=1e-4
+        An iteration counts as an improvement if the watched loss fell by more than tol
+        times the best so far.
+    early_stopping : bool or "auto", default="auto"
+        Whether to hold rows out, stop when their loss no longer improves, and keep the best
+        weights. "auto": with "adamw" and more than 200 rows, or if X_val is given.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of rows held out.
+    n_iter_no_change : int or "auto", default="auto"
+        Iterations without improvement before stopping. "auto" is 20, but lets "cosine" and
+        "onecycle", whose best weights come late, run to their end.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the present weights and scaling. Of what shapes the network,
+        grid_size alone may change: it may grow, and training goes on from the same function on
+        the finer grid, or the closest one (exactly, for splines, with a multiple of the cells).
+    device : str or torch.device, default="auto"
+        "auto" is CUDA where there is some, but the CPU inside a joblib worker.
+    precision : {"auto", "float64", "float32", "tf32", "bf16"}, default="auto"
+        "auto" follows the dtype of X on a CPU, is "tf32" on CUDA, and "float64" for "lbfgs".
+    working_memory : float, default=None
+        MiB that a layer may take for features and generated weights, made block by block,
+        and that ``predict`` may take in all beside its output. None: 32 a layer on a CPU, about
+        what a layer's own numbers take on a card, and 64 in ``predict``. On a card that is full,
+        it is halved down to 1, then batches are computed in parts, with one warning.
+    random_state : int, RandomState or None, default=None
+        Starting values, shuffling, held-out rows and dropout. Global generators are not
+        touched.
+    verbose : int, default=0
+        1 shows a progress bar.
+    callbacks : list of skorch callbacks, default=None
+        Objects, classes or pairs (name, callback). Each training calls copies of them, which
+        are then in ``callbacks_``; what they collect is there, not in the objects given here.
+    net_params : dict, default=None
+        More parameters of the skorch net, also ``set_params(net__optimizer__betas=...)``.
+        ``"cuda_graph"``: "auto" (default), True or False, whether training steps on CUDA are
+        captured once and then replayed (with "lbfgs" each evaluation of loss and gradient);
+        "auto": without callbacks for each batch, from 23 full batches on; True raises
+        where that is impossible."""
+
+ATTRIBUTES = """\
+    net_ : the skorch net
+    module_ : sklearn_metakan.nn.<module>
+        The torch module: <inputs> in, raw outputs out.
+    n_features_in_, feature_names_in_ : int, ndarray
+    n_iter_ : int
+        Iterations of the last fit.
+    loss_, best_loss_, loss_curve_ : float, float, list of float
+        Training loss: last, best, and after each iteration.
+    validation_scores_, best_validation_score_ : list of float, float or None
+        <score> on held-out rows after each iteration, and that of the weights kept.
+    n_parameters_ : int
+        Trainable numbers.
+    cuda_graph_ : bool
+        Whether steps of the last training were replays of a CUDA graph.
+    callbacks_ : list of skorch callbacks
+        The copies of ``callbacks``, in their order, that the last training called. They are
+        not in pickles and copies of the estimator.
+    input_scaler_<target_scaler> : fitted scaling
+    <of_features>"""
+
+OF_FEATURES = """feature_importances_ : ndarray of shape (n_features_in_,)
+        Share of the outputs' spread due to each feature."""
+
+OF_IMAGES = """image_shape_ : tuple of int
+        (channels, height, width); n_features_in_ is their product."""
+
+_TEXTS = {
+    "TUNE_FIRST": HIDDEN_LAYERS + TUNE_FIRST,
+    "TUNE_FIRST_IMAGES": HIDDEN_CHANNELS + TUNE_FIRST,
+    "METHOD": METHOD + "\n" + SCALE_INPUTS,
+    "METHOD_IMAGES": METHOD + "\n" + SCALE_PIXELS,
+    "TRAINING": TRAINING,
+    "ATTRIBUTES": ATTRIBUTES,
+}
+
+
+def document(cls: T) -> T:
+    """Class decorator: the constraints of the constructor's parameters, and their shared texts.
+
+    {TUNE_FIRST}, {METHOD}, ... in the docstring become the texts above.
+    """
+    names = signature(cls).parameters
+    cls._parameter_constraints = {name: CONSTRAINTS[name] for name in names}
+    is_regressor, is_image = "loss" in names, "hidden_channels" in names
+    if is_image:
+        cls._parameter_constraints["scale_inputs"] = SCALE_PIXELS_CONSTRAINT
+    fill_docstring(
+        cls,
+        _TEXTS,
+        score="R2" if is_regressor else "Accuracy",
+        target_scaler=", target_scaler_" if is_regressor else "",
+        dropped="pooled channels" if is_image else "hidden units",
+        module="ConvKAN" if is_image else "KAN",
+        inputs="images" if is_image else "scaled inputs",
+        of_features=OF_IMAGES if is_image else OF_FEATURES,
+    )
+    return cls

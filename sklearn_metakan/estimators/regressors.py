@@ -1,0 +1,198 @@
+"""KANs for regression of tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import MultiOutputMixin, RegressorMixin
+
+from sklearn_metakan.estimators.estimator import KANEstimator
+from sklearn_metakan.estimators.inputs.table import TableInputs
+from sklearn_metakan.estimators.parameters import document
+from sklearn_metakan.estimators.targets.number import NumberTarget
+from sklearn_metakan.nn import build_network
+from sklearn_metakan.training import Defaults, store
+
+
+@document
+class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
+    """Regression with a Kolmogorov-Arnold network.
+
+    ``y_o = sum_i phi_oi(x_i)`` in every layer; each phi is a sum of basis functions whose
+    coefficients are trained: of silu and splines, C = grid_size + degree + 1.
+
+    Parameters
+    ----------
+    {TUNE_FIRST}
+    {METHOD}
+    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
+        default="squared_error". "huber" is quadratic up to one unit of the scaled target;
+        "poisson" models log(y) and needs y >= 0.
+    quantile : float in (0, 1), default=0.5
+        The level for loss="quantile".
+    scale_target : bool, default=True
+        Whether the target is scaled inside: to mean 0 and deviation 1; for
+        "absolute_error", "huber" and "quantile" by median and quartiles, which outliers
+        do not move; for "poisson", divided by its mean.
+    {TRAINING}
+
+    Attributes
+    ----------
+    n_outputs_ : int
+    {ATTRIBUTES}
+
+    See Also
+    --------
+    MetaKANRegressor : Generated coefficients: fewer trainable numbers.
+    KANClassifier : For classes.
+
+    References
+    ----------
+    {PAPER}
+    Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv 2404.19756.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_friedman1
+    >>> from sklearn_metakan import KANRegressor
+    >>> X, y = make_friedman1(300, random_state=0)
+    >>> model = KANRegressor(random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    """
+
+    _inputs_type, _target_type = TableInputs, NumberTarget
+    _make_network = staticmethod(build_network)
+    _defaults = Defaults(weight_decay=0.03)
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (64,),
+        *,
+        grid_size: int = 5,
+        learning_rate: float | str = "auto",
+        max_iter: int | str = "auto",
+        weight_decay: float | str = "auto",
+        basis: str = "bspline",
+        degree: int = 3,
+        knots: str = "uniform",
+        extrapolation: str = "linear",
+        dropout: float = 0.0,
+        scale_inputs: str | None = "auto",
+        loss: str = "squared_error",
+        quantile: float = 0.5,
+        scale_target: bool = True,
+        solver: str = "adamw",
+        learning_rate_schedule: str = "onecycle",
+        batch_size: int = 256,
+        tol: float = 1e-4,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | str = "auto",
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        working_memory: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: Sequence[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        store(self, locals())
+
+
+@document
+class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
+    """Regression with a KAN whose edges a meta-learner generates from prompts.
+
+    ``y_o = sum_i phi_oi(x_i)`` in every layer; the coefficients of each phi come from a small
+    meta-learner, ``w_oi = a_oi M(z_oi)``, so that an edge costs a prompt z_oi of p numbers
+    (and a factor a_oi with edge_scale) in place of C coefficients.
+
+    Parameters
+    ----------
+    {TUNE_FIRST}
+    {METHOD}
+    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
+        default="squared_error". "huber" is quadratic up to one unit of the scaled target;
+        "poisson" models log(y) and needs y >= 0.
+    quantile : float in (0, 1), default=0.5
+        The level for loss="quantile".
+    scale_target : bool, default=True
+        Whether the target is scaled inside: to mean 0 and deviation 1; for
+        "absolute_error", "huber" and "quantile" by median and quartiles, which outliers
+        do not move; for "poisson", divided by its mean.
+    {META}
+    {TRAINING}
+
+    Attributes
+    ----------
+    n_outputs_ : int
+    {ATTRIBUTES}
+
+    See Also
+    --------
+    KANRegressor : Every edge with its own coefficients.
+    MetaKANClassifier : For classes.
+
+    References
+    ----------
+    {PAPER}
+    Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv 2404.19756.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_friedman1
+    >>> from sklearn_metakan import MetaKANRegressor
+    >>> X, y = make_friedman1(300, random_state=0)
+    >>> model = MetaKANRegressor(random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    """
+
+    _inputs_type, _target_type = TableInputs, NumberTarget
+    _make_network = staticmethod(build_network)
+    _defaults = Defaults(learning_rate=0.03, weight_decay=0.03)
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (64,),
+        *,
+        grid_size: int = 5,
+        learning_rate: float | str = "auto",
+        max_iter: int | str = "auto",
+        weight_decay: float | str = "auto",
+        basis: str = "bspline",
+        degree: int = 3,
+        knots: str = "uniform",
+        extrapolation: str = "linear",
+        dropout: float = 0.0,
+        scale_inputs: str | None = "auto",
+        loss: str = "squared_error",
+        quantile: float = 0.5,
+        scale_target: bool = True,
+        prompt_dim: int = 1,
+        meta_hidden_dim: int = 32,
+        meta_activation: str = "sin",
+        edge_scale: bool = True,
+        n_meta_learners: int | str = "auto",
+        prompt_learning_rate: float | None = None,
+        meta_learning_rate: float | None = None,
+        solver: str = "adamw",
+        learning_rate_schedule: str = "onecycle",
+        batch_size: int = 256,
+        tol: float = 1e-4,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | str = "auto",
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        working_memory: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: Sequence[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        store(self, locals())

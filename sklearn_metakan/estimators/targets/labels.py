@@ -1,0 +1,164 @@
+"""Labels to predict: classes, their weights, and probabilities made of a network's logits."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+from torch import Tensor, nn
+
+from sklearn_metakan.estimators.inputs.checks import check_classes, class_factors
+from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
+from sklearn_metakan.estimators.targets.number import split
+
+
+def weighted_accuracy(target: Tensor, label: Tensor, weight: Tensor | None) -> float:
+    """Share of the weight whose label is right."""
+    hit = (target == label).double()
+    return float(hit.mean() if weight is None else (hit * weight).sum() / weight.sum())
+
+
+class LabelTarget(FittedModule):
+    """Probabilities of classes from logits: one logit for two classes, else one each.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+
+    Shape
+    -----
+    Logits (n, 1) -> (n, 2) for two classes, whose first logit is 0; else (n, k) -> (n, k).
+    Probabilities are at least the smallest normal number, so that their logarithms are finite.
+    """
+
+    is_numeric: ClassVar[bool] = False
+    arguments: ClassVar[tuple[str, ...]] = ()
+    validation: ClassVar[dict[str, Any]] = {}
+    wide = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes_: NDArray[Any] = np.empty(0)
+        self.n_network_outputs = 0
+
+    def follow(self, estimator: Any) -> "LabelTarget":
+        """The same for training that goes on."""
+        return self
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """What the estimator shows of it."""
+        return {"classes_": self.classes_}
+
+    def encode(self, y: NDArray[Any], classes: Any = None) -> NDArray[np.intp]:
+        """Positions of labels in ``classes_``; ``classes`` are those that partial_fit was told.
+
+        Raises
+        ------
+        ValueError
+            For labels that are none, fewer than two classes, and others than before.
+        """
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        if classes is not None:
+            check_classes(classes)
+        declared = np.unique(y if classes is None else classes)
+        if not len(self.classes_):
+            if len(declared) < 2:
+                raise ValueError(
+                    f"A classifier needs at least 2 classes in y, got only one class: "
+                    f"{declared.tolist()[0]!r}. Where others come in later calls of partial_fit, "
+                    "name all of them in classes=."
+                )
+            self.classes_ = declared
+            self.n_network_outputs = 1 if len(declared) == 2 else len(declared)
+        elif classes is not None and not np.array_equal(declared, self.classes_):
+            raise ValueError(
+                f"classes={declared.tolist()} differs from those of the first call, "
+                f"{self.classes_.tolist()}."
+            )
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y holds the class {unknown.tolist()[0]!r}, which is not among "
+                f"{self.classes_.tolist()}, the classes of the first call. Name all of them in "
+                "the first partial_fit(..., classes=...), or call fit with warm_start=False."
+            )
+        return np.searchsorted(self.classes_, y)
+
+    def fit(self, rows: Rows) -> Self:
+        return self
+
+    def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Targets of the loss: 0. and 1. as (n, 1) for two classes, else positions (n,)."""
+        labels = torch.from_numpy(rows.y).to(device)
+        return labels[:, None].to(dtype) if self.n_network_outputs == 1 else labels
+
+    def criterion(self) -> nn.Module:
+        """The loss by row."""
+        if self.n_network_outputs == 1:
+            return nn.BCEWithLogitsLoss(reduction="none")
+        return nn.CrossEntropyLoss(reduction="none")
+
+    def weights(
+        self, y: NDArray[Any], weight: NDArray[Any] | None, estimator: Any
+    ) -> NDArray[Any] | None:
+        """Weights of the rows, times those of their classes.
+
+        Raises
+        ------
+        ValueError
+            For weights of classes that are no finite numbers of at least 0.
+        """
+        class_weight = estimator.class_weight
+        if class_weight is None:
+            return weight
+        if isinstance(class_weight, dict):
+            factors = class_factors(class_weight, self.classes_)
+        else:
+            totals = np.bincount(y, weight)
+            factors = np.divide(1.0, totals, out=np.zeros(len(totals)), where=totals > 0)
+        if weight is None:
+            return factors[y]
+        with np.errstate(over="ignore"):
+            product = factors[y] * weight
+        if not np.isfinite(product).all():
+            raise ValueError("sample_weight times class_weight is too large; lower one of them.")
+        return product
+
+    def hold_out(
+        self, y: NDArray[Any], fraction: float, seed: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Stratified where each side has room for every class; a class of one row is trained on."""
+        counts = np.bincount(y)
+        single = counts[y] == 1
+        if np.count_nonzero(~single) < 2:
+            return split(np.arange(len(y)), fraction, seed)
+        (alone,), (others,) = np.nonzero(single), np.nonzero(~single)
+        held_out = min(max(1, round(fraction * len(others))), len(others) - 1)
+        enough = min(held_out, len(others) - held_out) >= np.count_nonzero(counts > 1)
+        train, valid = split(others, fraction, seed, y[others] if enough else None)
+        return np.concatenate([alone, train]), valid
+
+    def score(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
+        """Accuracy of the network's logits."""
+        if self.n_network_outputs == 1:
+            return weighted_accuracy(target[:, 0], (outputs[:, 0] > 0).to(target), weight)
+        return weighted_accuracy(target, outputs.argmax(1), weight)
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        if outputs.shape[1] == 1:
+            outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
+        return outputs.softmax(1).clamp(min=torch.finfo(outputs.dtype).tiny)
+
+    def predictions(self, outputs: Tensor) -> NDArray[Any]:
+        """The most probable class of each row, what ``predict`` gives."""
+        if outputs.shape[1] == 1:
+            return self.classes_[(outputs[:, 0] > 0).long().numpy()]
+        return self.classes_[outputs.argmax(1).numpy()]
+
+    def decode(self, target: Tensor) -> NDArray[Any]:
+        """From targets of the loss back to labels."""
+        return self.classes_[target.cpu().long().flatten().numpy()]

@@ -1,0 +1,177 @@
+"""Starting values: random smooth edges whose sums keep their variance from layer to layer.
+
+An edge starts as a draw from a smoothing-spline prior, ``w ~ N(0, P^-1)`` with
+``P = M + a m m' + s K + r I``: m holds the means and M the second moments of the basis
+functions over the inputs' law, K the second moments of their second derivatives (in units
+of the grid's half width). The term in m makes edges that average to nothing, so that
+layers pass on the variation between rows and not a constant; r keeps nearly dependent
+functions (silu and splines) from growing against each other. Scaled so that
+``E[w' M w] = 1 / fan_in``, the edges that an output sums, a layer's outputs have variance one.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_metakan.basis import Basis
+from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
+
+Init = Literal["variance", "paper"]
+InputLaw = Literal["uniform", "normal"]
+Moments = tuple[Tensor, Tensor]
+
+SMOOTHNESS = 3.0  # s
+RIDGE = 1.0  # r, in units of the mean second moment
+HIDDEN_FREQUENCY = 1.0  # standard deviation of the meta-learner's W_1
+MEAN_PENALTY = 1e4  # a
+_N_POINTS, _MAX_INPUTS, _N_PROMPTS = 256, 64, 1024
+
+
+class Layer(Protocol):
+    """What of a layer is started, and what decides how."""
+
+    basis: Basis
+    source: DirectCoefficients | MetaCoefficients
+    bias: nn.Parameter | None
+    fan_in: int  # edges that are summed into one output
+    input_law: InputLaw
+
+
+@torch.no_grad()
+def initialize(
+    layers: Sequence[Layer],
+    generator: torch.Generator | None = None,
+    init: Init = "variance",
+) -> None:
+    """Start all parameters of these layers, in place; shared meta-learners once.
+
+    ``init="paper"`` uses Xavier-normal prompts and weights, zero biases and no gain, as in
+    the code published with the paper; direct coefficients have no such form. Numbers are drawn
+    in float64 on the CPU, so that they are the same in every dtype and on every device.
+    """
+    if init not in ("variance", "paper"):
+        raise ValueError(f"init must be 'variance' or 'paper', got {init!r}.")
+    normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+    needed = layers
+    if init == "paper":
+        needed = [layer for layer in layers if isinstance(layer.source, DirectCoefficients)]
+    moments = _moments(needed)
+    users: dict[MetaLearner, list[Moments]] = {}
+    for layer in layers:
+        source = layer.source
+        if layer.bias is not None:
+            layer.bias.zero_()
+        if isinstance(source, DirectCoefficients):
+            weight = source.weight
+            factor = _prior_factor(*moments[layer]).to(weight)
+            weight.copy_(factor @ normal(weight.shape).to(weight) / layer.fan_in**0.5)
+        elif isinstance(source, MetaCoefficients):
+            prompts, scale = source.prompts, source.edge_scale
+            prompts.copy_(normal(prompts.mT.shape).mT)  # edge by edge
+            its_users = users.setdefault(source.meta_learner, [])
+            if init == "variance":
+                its_users.append(moments[layer])
+                source.gain.fill_(layer.fan_in**-0.5)
+            else:
+                n_edges = source.in_features * source.out_features
+                prompts.mul_((2 / (n_edges + prompts.shape[-2])) ** 0.5)
+                source.gain.fill_(1.0)
+            if scale is not None:
+                scale.copy_(normal(scale.shape) if init == "variance" else torch.ones_like(scale))
+    for meta_learner, its_moments in users.items():
+        if init == "variance":
+            _start_meta_learner(meta_learner, its_moments, normal)
+            continue
+        for name, parameter in meta_learner.named_parameters():
+            xavier = (2 / sum(parameter.shape)) ** 0.5
+            if name.endswith("bias"):
+                parameter.zero_()
+            else:
+                parameter.copy_(normal(parameter.shape).to(parameter) * xavier)
+
+
+def _moments(layers: Sequence[Layer]) -> dict[Layer, Moments]:
+    """M and a m m' + s K, averaged over inputs; once for layers that are alike."""
+    found: dict[Layer, Moments] = {}
+    for layer in layers:
+        basis, law = layer.basis, layer.input_law
+        for other, its in found.items():
+            same = other.input_law == law and repr(other.basis) == repr(basis)
+            if same and all(map(torch.equal, other.basis.buffers(), basis.buffers())):
+                found[layer] = its
+                break
+        else:
+            count = min(basis.in_features, _MAX_INPUTS)
+            low, high = basis.domain[:count].double().unbind(1)
+            levels = torch.arange(_N_POINTS, dtype=torch.float64, device=low.device)[:, None]
+            levels = (levels + 0.5) / _N_POINTS
+            points = low.new_empty(_N_POINTS, basis.in_features)
+            uniform, normal = low + levels * (high - low), torch.special.ndtri(levels)
+            points[:, :count] = uniform if law == "uniform" else normal
+            values = basis.evaluate(points, 0, count).double()
+            curvatures = basis.evaluate(points, 0, count, derivative=2).double()
+            means, values = values.mean(0), values.flatten(0, 1)
+            curvatures = (curvatures * ((high - low) / 2)[:, None] ** 2).flatten(0, 1)
+            penalty = MEAN_PENALTY * (means.T @ means / len(means)).cpu()
+            penalty = penalty + SMOOTHNESS * (curvatures.T @ curvatures / len(curvatures)).cpu()
+            found[layer] = (values.T @ values / len(values)).cpu(), penalty
+    return found
+
+
+def _prior_factor(moment: Tensor, penalty: Tensor) -> Tensor:
+    """L with L L' proportional to P^-1 and trace(L' M L) = 1."""
+    ridge = RIDGE * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype)
+    factor = torch.linalg.inv(torch.linalg.cholesky(moment + penalty + ridge)).T
+    return factor / (factor.T @ moment @ factor).trace().sqrt()
+
+
+def _start_meta_learner(
+    meta_learner: MetaLearner, its_moments: list[Moments], normal: Callable[..., Tensor]
+) -> None:
+    moments, penalties = zip(*its_moments, strict=True)
+    moment, penalty = torch.stack(moments).mean(0), torch.stack(penalties).mean(0)
+    # The prior's orthogonal functions (C, C), strongest first, at the prior's strength.
+    factor = _prior_factor(moment, penalty)
+    power, directions = torch.linalg.eigh(factor.T @ moment @ factor)
+    functions = factor @ directions.flip(1) / power.sum().sqrt()
+    # Eigenvectors have no sign of their own, and rounding would choose one.
+    functions = functions * torch.where(functions[-1] < 0, -1.0, 1.0)
+    weight = meta_learner.output_weight
+    if meta_learner.is_linear:
+        functions = functions[:, : weight.shape[1]]
+        power = (functions * (moment @ functions)).sum()
+        weight.zero_()[:, : functions.shape[1]] = (functions / power.sqrt()).to(weight)
+        return
+    # Every hidden unit is centred on a prompt: relus bend, and sines cross zero, among them.
+    hidden, bias, p = meta_learner.hidden_weight, meta_learner.hidden_bias, meta_learner.prompt_dim
+    hidden.copy_(normal(hidden.shape).to(hidden) * HIDDEN_FREQUENCY / p**0.5)
+    bias.copy_(-(hidden * normal(hidden.shape).to(hidden)).sum(1, keepdim=True))
+    _trace_prior(meta_learner, normal(_N_PROMPTS, p).to(weight), functions, moment)
+
+
+def _trace_prior(
+    meta_learner: MetaLearner, prompts: Tensor, functions: Tensor, moment: Tensor
+) -> None:
+    """Fit the output layer so that generated edges have the prior's mean and covariance.
+
+    The r-th function is assigned the orthonormal wave ``sqrt(2) cos(pi f Phi(z_j))`` of one
+    prompt number z_j, with frequency f rising once all prompt numbers are used.
+    """
+    count, p = functions.shape[1], prompts.shape[1]
+    order = torch.arange(count)
+    level = torch.special.ndtr(prompts.double().cpu())[:, order % p]
+    waves = 2**0.5 * torch.cos(torch.pi * (1 + order // p) * level)  # (prompts, count)
+    inner = meta_learner.hidden_weight, meta_learner.hidden_bias
+    hidden = meta_learner.hidden(prompts.T, *inner).T.double().cpu()  # (prompts, H)
+    centred = hidden - hidden.mean(0)
+    ridge = 1e-3 * centred.pow(2).mean() * len(centred)
+    gram = centred.T @ centred + ridge * torch.eye(centred.shape[1], dtype=centred.dtype)
+    weight = torch.linalg.solve(gram, centred.T @ (waves @ functions.T)).T  # (C, H)
+    generated = weight @ centred.T  # (C, prompts)
+    power = (generated * (moment @ generated)).sum(0).mean()
+    weight = weight * power.clamp_min(torch.finfo(power.dtype).tiny).rsqrt()
+    meta_learner.output_weight.copy_(weight)
+    meta_learner.output_bias.copy_(-(weight @ hidden.mean(0))[:, None])

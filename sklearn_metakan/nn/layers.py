@@ -1,0 +1,159 @@
+"""Layers of univariate functions; what kind of KAN one is depends on its source alone."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_metakan.basis import Basis, BSplineBasis
+from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
+from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients
+from sklearn_metakan.ops import edge_sum
+
+
+class KANLayer(nn.Module, ABC):
+    """Base of ``KANLinear`` and ``KANConv1d`` to ``KANConv3d``.
+
+    ``in_shape`` is (in_features,), or (in_channels, *kernel) of a convolution; ``out_features``
+    are those of the source, and ``fan_in`` edges are summed into one output.
+    """
+
+    widest: tuple[int, int] | None = None  # inputs and outputs of its network's widest layer
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_features: int,
+        basis: Basis | None,
+        source: DirectCoefficients | MetaCoefficients | None,
+        fan_in: int,
+        n_biases: int,
+        backend: str,
+        working_memory: float | None,
+        input_law: InputLaw,
+        init: Init | None,
+        generator: torch.Generator | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.basis = BSplineBasis(in_shape[0], dtype=dtype) if basis is None else basis
+        n_functions = self.basis.n_functions
+        if source is None:
+            source = DirectCoefficients(in_shape, out_features, n_functions, dtype=dtype)
+        self.source = source
+        expected = (in_shape[0], in_shape, out_features, n_functions)
+        functions = getattr(source, "meta_learner", source).n_functions
+        got = (self.basis.in_features, source.in_shape, source.out_features, functions)
+        if got != expected:
+            shown = [(a, b[0] if len(b) == 1 else b, *rest) for a, b, *rest in (expected, got)]
+            raise ValueError(
+                "basis and source do not fit the layer: (basis inputs, source inputs, source "
+                f"outputs, functions) must be {shown[0]}, got {shown[1]}."
+            )
+        self.bias = nn.Parameter(torch.zeros(n_biases, dtype=dtype)) if n_biases else None
+        self.fan_in, self.input_law = fan_in, input_law
+        self.backend, self.working_memory = backend, working_memory
+        if init is not None:
+            initialize([self], generator, init)
+
+    def reset_parameters(
+        self, generator: torch.Generator | None = None, init: Init = "variance"
+    ) -> None:
+        """Start all parameters anew, those of the meta-learner too."""
+        initialize([self], generator, init)
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class KANLinear(KANLayer):
+    """A layer of univariate functions: ``y_o = b_o + sum_i phi_oi(x_i)``.
+
+    ``phi_oi(t) = sum_c w_oic B_c(t)``: the basis gives B_c, the source gives w_oic.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    basis : Basis, default: cubic B-splines on 5 cells of [-1, 1]
+        Of ``in_features`` inputs.
+    source : DirectCoefficients or MetaCoefficients, default: direct
+        Of as many inputs, outputs and functions.
+    bias : bool, default=False
+        Splines sum to one, so that edges hold a constant already.
+    backend : {"auto", "reference", "blocked", "triton"}, default="auto"
+        How ``edge_sum`` is computed.
+    working_memory : float, optional
+        MiB that features and generated weights of a block may take; see ``edge_sum``.
+    input_law : {"uniform", "normal"}, default="uniform"
+        What the inputs are taken for when the parameters start: uniform on the grid, or
+        standard normal (outputs of another layer).
+    init : {"variance", "paper", None}, default="variance"
+        Starting values; None leaves them at zero, for a network that starts all its
+        layers together.
+    generator : torch.Generator on the CPU, optional
+        For the starting values; the global one by default.
+    dtype : torch.dtype, default: torch's default
+        Of the parts made here.
+
+    Shape
+    -----
+    (n, in_features) -> (n, out_features)
+
+    Raises
+    ------
+    ValueError
+        If basis and source do not fit the layer, or init is unknown; in ``forward``, for an
+        x of another width, an unknown backend, or one that does not work here.
+
+    Source: Liu et al., "KAN: Kolmogorov-Arnold Networks" (2024).
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = KANLinear(4, 2)
+    >>> layer(torch.rand(8, 4)).shape
+    torch.Size([8, 2])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        basis: Basis | None = None,
+        source: DirectCoefficients | MetaCoefficients | None = None,
+        *,
+        bias: bool = False,
+        backend: str = "auto",
+        working_memory: float | None = None,
+        input_law: InputLaw = "uniform",
+        init: Init | None = "variance",
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        n_biases = out_features if bias else 0
+        how = backend, working_memory, input_law, init, generator, dtype
+        super().__init__((in_features,), out_features, basis, source, in_features, n_biases, *how)
+        self.in_features, self.out_features = in_features, out_features
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features} -> {self.out_features}, backend={self.backend!r}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        how = self.backend, self.working_memory, self.widest
+        y = edge_sum(x, self.basis, self.source, 0, *how)
+        return y if self.bias is None else y + self.bias
+
+    def edge_functions(self, t: Tensor, derivative: int = 0) -> Tensor:
+        """``phi_oi(t_i)`` or its derivative for every edge, one by one.
+
+        Parameters
+        ----------
+        t : Tensor of shape (n, in_features)
+        derivative : int, default=0
+
+        Returns
+        -------
+        Tensor of shape (n, in_features, out_features)
+        """
+        features = self.basis.evaluate(t, derivative=derivative)
+        return torch.einsum("nic,ico->nio", features, self.source.block(0, self.in_features))

@@ -1,0 +1,328 @@
+"""Networks: KAN layers one after the other, with or without meta-learners."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from math import prod
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from sklearn_metakan.basis import Basis, BasisName, Extrapolation, make_basis
+from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
+from sklearn_metakan.nn.layers import KANLayer, KANLinear
+from sklearn_metakan.nn.random import Dropout, draw_seed
+from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
+
+HIDDEN_RANGE = 3.0  # grid of hidden layers, in standard deviations of their inputs
+AnyNetwork = TypeVar("AnyNetwork", bound="KANNetwork")
+AnyLayer = TypeVar("AnyLayer", bound=KANLayer)
+# One for all layers, one for each, or what makes them for (output widths, C).
+MetaLearners = (
+    MetaLearner | Sequence[MetaLearner] | Callable[[Sequence[int], int], Sequence[MetaLearner]]
+)
+
+
+class KANNetwork(nn.Module, ABC):
+    """What training and prediction ask of a network, whatever its layers.
+
+    Attributes
+    ----------
+    layers : ModuleList of KANLinear or KANConv2d
+        From the inputs to the outputs.
+    out_features : int
+    widest_features : int
+        Most features of a row that any layer has: inputs times C.
+    widest_layer : int
+        Most numbers of a row that any layer takes and gives.
+    """
+
+    layers: nn.ModuleList
+    out_features: int
+    widest_features: int
+    widest_layer: int
+
+    def kan_layers(self) -> Iterator[KANLayer]:
+        """The layers from the inputs to the outputs."""
+        return iter(cast(Sequence[KANLayer], self.layers))
+
+    @abstractmethod
+    def with_layers(self, layers: Sequence[KANLayer]) -> nn.Module:
+        """The same network with other layers, in order, and no dropout."""
+
+
+class KAN(KANNetwork):
+    """A Kolmogorov-Arnold network; with meta-learners, a MetaKAN.
+
+    ``f = Phi_L o ... o Phi_1``, with ``Phi(x)_o = b_o + sum_i phi_oi(x_i)`` a ``KANLinear``.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+        Widths from the inputs to the outputs, at least two.
+    meta_learners : None, MetaLearner, sequence of MetaLearner or callable, default=None
+        None: every layer has its own coefficients (KAN). One meta-learner generates those
+        of the whole network (Algorithm 1); a sequence names one for each layer, and the
+        same object may come several times (Algorithm 3). A callable is given the layers' output
+        widths and C, and returns such a sequence.
+    edge_scale : bool, default=False
+        A trainable scale for each edge, beside its prompt.
+    basis : {"bspline", "rbf", "mexican_hat", "morlet", "dog", "shannon", "chebyshev", \
+            "legendre", "gram"}, default="bspline"
+        The functions that edges combine; see ``BSplineBasis``, ``RBFBasis``,
+        ``WaveletBasis`` and ``PolynomialBasis``.
+    grid_size, degree : int, default=5 and 3
+        Cells of the grid; degree of splines and polynomials. For splines,
+        C = 1 + grid_size + degree.
+    knots : (float, float) or array, default=(-1, 1)
+        Ends of the grid of the inputs, for splines also all knots; hidden layers have
+        [-3, 3], where their inputs start with unit variance.
+    extrapolation : {"linear", "base", "constant", "error"}, default="linear"
+        Outside the grid; "base" is not for "legendre". "error" watches the inputs of the
+        network; hidden layers then use "linear".
+    dropout : float in [0, 1), default=0.0
+        Of the inputs of hidden layers.
+    bias : bool, default=False
+    init : {"variance", "paper", None}, default="variance"
+        Starting values: edges drawn so that every layer's outputs have variance one; the
+        recipe of the paper's code; all zero (to load a state into).
+    backend : {"auto", "reference", "blocked", "triton"}, default="auto"
+    working_memory : float, optional
+        How the layers compute, and how many MiB each may take for a block; see ``edge_sum``.
+    generator : torch.Generator on the CPU, optional
+        For the starting values; the global one by default.
+    dtype : torch.dtype, default: torch's default
+
+    Shape
+    -----
+    (n, layer_sizes[0]) -> (n, layer_sizes[-1])
+
+    Raises
+    ------
+    ValueError
+        For settings out of range or that contradict each other: meta-learners for another
+        number of layers or functions, an edge scale without meta-learners or with linear ones;
+        in ``forward``, for an x of another width, or beyond the grid if extrapolation="error".
+
+    Notes
+    -----
+    A meta-learner of several layers is one module under several names. Pass
+    ``tie_weights=False`` to ``torch.func.functional_call``: with its default torch leaves the
+    values of the call in such a module.
+
+    Source: Liu et al., "KAN" (2024); Zhao et al., "Improving Memory Efficiency for
+    Training KANs via Meta Learning" (ICML 2025).
+
+    Examples
+    --------
+    >>> import torch
+    >>> def count(network):
+    ...     return sum(p.numel() for p in network.parameters())
+    >>> count(KAN([784, 32, 10]))
+    228672
+    >>> count(KAN([784, 32, 10], meta_learners=[MetaLearner(1, 32, 9), MetaLearner(1, 32, 9)]))
+    26130
+    """
+
+    def __init__(
+        self,
+        layer_sizes: Sequence[int],
+        *,
+        meta_learners: MetaLearners | None = None,
+        edge_scale: bool = False,
+        basis: BasisName = "bspline",
+        grid_size: int = 5,
+        degree: int = 3,
+        knots: tuple[float, float] | ArrayLike = (-1.0, 1.0),
+        extrapolation: Extrapolation = "linear",
+        dropout: float = 0.0,
+        bias: bool = False,
+        init: Init | None = "variance",
+        backend: str = "auto",
+        working_memory: float | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if len(layer_sizes) < 2 or min(layer_sizes) < 1:
+            raise ValueError(
+                f"layer_sizes must name at least two positive widths, got {list(layer_sizes)}."
+            )
+        sides = [*pairwise(layer_sizes)]
+        how: dict[str, Any] = {"backend": backend, "working_memory": working_memory}
+        layers = make_layers(
+            [partial(KANLinear, bias=bias, init=None, dtype=dtype, **how)] * len(sides),
+            layer_sizes,
+            (),
+            partial(make_basis, basis, grid_size=grid_size, degree=degree, dtype=dtype),
+            (knots, extrapolation, "uniform"),
+            HIDDEN_RANGE,
+            meta_learners,
+            edge_scale,
+            dtype,
+        )
+        dropouts: list[nn.Module] = []
+        for index, layer in enumerate(layers):
+            layer.widest = max(sides, key=prod)
+            drops = index and dropout
+            dropouts.append(Dropout(dropout, draw_seed(generator)) if drops else nn.Identity())
+        self.layers, self.dropouts = nn.ModuleList(layers), nn.ModuleList(dropouts)
+        self.out_features, self.widest_layer = layer_sizes[-1], max(map(sum, sides))
+        self.widest_features = max(layer_sizes[:-1]) * layers[0].basis.n_functions
+        if init is not None:
+            initialize(layers, generator, init)
+
+    def with_layers(self, layers: Sequence[KANLayer]) -> nn.Sequential:
+        return nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for dropout, layer in zip(self.dropouts, self.layers, strict=True):
+            x = layer(dropout(x))
+        return x
+
+
+def make_layers(
+    kinds: Sequence[Callable[..., AnyLayer]],
+    widths: Sequence[int],
+    kernel: tuple[int, ...],
+    make: Callable[..., Basis],
+    first: tuple[tuple[float, float] | ArrayLike, Extrapolation, InputLaw],
+    hidden_range: float,
+    meta_learners: MetaLearners | None,
+    edge_scale: bool,
+    dtype: torch.dtype | None,
+) -> list[AnyLayer]:
+    """Layers one after the other, for widths from inputs to outputs.
+
+    ``kinds`` and ``make`` lack what is decided here. ``first`` has knots, extrapolation and law
+    of the first layer's inputs; those of the others are normal, on grids that do not watch them.
+    ``kernel`` is () for dense layers.
+    """
+    sides, (knots, extrapolation, law) = [*pairwise(widths)], first
+    if edge_scale and meta_learners is None:
+        raise ValueError(
+            "edge_scale=True needs meta_learners: direct coefficients hold their scale already."
+        )
+    bases = [make(widths[0], knots=knots, extrapolation=extrapolation)]
+    inner = "linear" if extrapolation == "error" else extrapolation
+    for width in widths[1:-1]:
+        bases.append(make(width, knots=(-hidden_range, hidden_range), extrapolation=inner))
+    n_functions = bases[0].n_functions
+    learners: Sequence[MetaLearner | None]
+    if meta_learners is None or isinstance(meta_learners, MetaLearner):
+        learners = [meta_learners] * len(sides)
+    elif isinstance(meta_learners, Sequence | nn.ModuleList):
+        learners = [*meta_learners]
+    else:
+        learners = meta_learners(widths[1:], n_functions)
+    if len(learners) != len(sides):
+        raise ValueError(
+            f"meta_learners must name one meta-learner for each of the {len(sides)} layers, "
+            f"got {len(learners)}."
+        )
+    sources: list[DirectCoefficients | MetaCoefficients] = []
+    for (n_in, n_out), learner in zip(sides, learners, strict=True):
+        shape = (n_in, *kernel)
+        if learner is None:
+            sources.append(DirectCoefficients(shape, n_out, n_functions, dtype=dtype))
+        else:
+            sources.append(MetaCoefficients(shape, n_out, learner, edge_scale, dtype=dtype))
+    layers: list[AnyLayer] = []
+    for kind, sizes, basis, source in zip(kinds, sides, bases, sources, strict=True):
+        layers.append(kind(*sizes, basis=basis, source=source, input_law=law))
+        law = "normal"
+    return layers
+
+
+def build_network(layer_sizes: list[int], **settings: Any) -> KAN:
+    """A KAN, or with ``n_meta_learners`` a MetaKAN, from a flat list of settings.
+
+    Parameters
+    ----------
+    layer_sizes : list of int
+    n_meta_learners : None, "auto", "layer" or int, default=None
+        None: direct coefficients. "layer": a meta-learner for each layer. A number: so
+        many, for clusters of layers of similar output width. "auto": one for the network.
+    prompt_dim, meta_hidden_dim, meta_activation : int, int and str, default=1, 32 and "relu"
+        As for ``MetaLearner``.
+    seed : int, default=0
+        For the starting values.
+    **settings : dict
+        All others are those of ``KAN``: basis, grid_size and so on.
+
+    Raises
+    ------
+    ValueError
+        As for ``KAN`` and ``MetaLearner``; and for more clusters than output widths.
+    """
+    return build(KAN, layer_sizes, **settings)
+
+
+def build(
+    kind: Callable[..., AnyNetwork],
+    *shape: Any,
+    n_meta_learners: Any = None,
+    prompt_dim: int = 1,
+    meta_hidden_dim: int = 32,
+    meta_activation: str = "relu",
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    **settings: Any,
+) -> AnyNetwork:
+    """A network of this kind and shape; see ``build_network``."""
+
+    def make(widths: Sequence[int], n_functions: int) -> list[MetaLearner]:
+        known = {"auto": [0] * len(widths), "layer": [*range(len(widths))]}
+        labels = known.get(n_meta_learners) or cluster_widths(widths, n_meta_learners)
+        sizes, made = (prompt_dim, meta_hidden_dim, n_functions), []
+        for _ in {*labels}:
+            made.append(MetaLearner(*sizes, meta_activation, dtype=dtype))
+        return [*map(made.__getitem__, labels)]
+
+    learners = None if n_meta_learners is None else make
+    generator = torch.Generator().manual_seed(seed)
+    return kind(*shape, meta_learners=learners, generator=generator, dtype=dtype, **settings)
+
+
+def cluster_widths(widths: Sequence[int], n_clusters: int) -> list[int]:
+    """Labels of an exact one-dimensional k-means, clusters in order of width.
+
+    The sum of squared distances to the cluster means is minimised over all ways to cut
+    the sorted widths, by dynamic programming; equal widths stay together.
+
+    Source: Zhao et al. (ICML 2025), Algorithm 2; Wang and Song, "Ckmeans.1d.dp" (2011).
+
+    Examples
+    --------
+    >>> cluster_widths([16, 32, 64, 128, 256, 256, 512, 512], 3)
+    [0, 0, 0, 0, 1, 1, 2, 2]
+    """
+    values, inverse, counts = np.unique(widths, return_inverse=True, return_counts=True)
+    n = len(values)
+    if not 1 <= n_clusters <= n:
+        raise ValueError(
+            f"n_meta_learners must be between 1 and the number of distinct output widths, {n} "
+            f"(widths {list(widths)}), got {n_clusters}."
+        )
+
+    def cost(start: int, stop: int) -> float:
+        value, count = values[start:stop], counts[start:stop]
+        mean = np.average(value, weights=count)
+        return float((count * (value - mean) ** 2).sum())
+
+    best: dict[int, tuple[float, ...]] = {0: (0.0,)}  # values used -> cost, starts of clusters
+    for k in range(n_clusters):
+        best = {
+            stop: min(
+                (before[0] + cost(start, stop), start, *before[1:])
+                for start, before in best.items()
+                if start < stop
+            )
+            for stop in range(k + 1, n + 1)
+        }
+    starts = sorted(best[n][1:])
+    return [int(i) for i in np.searchsorted(starts, inverse, side="right") - 1]

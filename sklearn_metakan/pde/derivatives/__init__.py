@@ -1,0 +1,1 @@
+"""Derivatives through networks: exact, pushed forward from layer to layer."""

@@ -1,0 +1,1 @@
+"""Domains: where points are drawn, inside and on the boundary."""

@@ -1,0 +1,1 @@
+"""Trial functions, equations and conditions: what is minimised."""

@@ -1,0 +1,204 @@
+"""What is minimised: the equation's residual and the conditions' misfits, as one module."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_metakan.pde.physics.conditions import BaseCondition, PointSet
+from sklearn_metakan.pde.physics.field import Field, Request
+from sklearn_metakan.pde.physics.trial import TrialFunction
+
+EQUATION, DATA = "residual", "data"
+CHUNKS = 32  # of time, for causal weights
+
+Batch = dict[str, list[PointSet]]  # by term: the equation, each condition, observations
+Residual = Callable[..., Any]
+
+
+class Physics(nn.Module):
+    """A trial function with its equation and conditions; gives the loss of each.
+
+    Parameters
+    ----------
+    trial : TrialFunction
+    residual : callable
+        ``residual(x, u, **pde_params)``: (n,), or a tuple or dict of such.
+    conditions : mapping of str to condition
+    pde_params : mapping of str to float
+        Starting values of trainable constants of the equation.
+    causal : (epsilon, t0, t1), optional
+        Weights ``exp(-epsilon * loss of all earlier times)`` on the equation, in 32 chunks of
+        time: later times count once earlier ones are solved.
+
+    Raises
+    ------
+    ValueError
+        If the network's dtype cannot hold a constant.
+
+    Source: Wang, Sankaran, Perdikaris, "Respecting causality for training PINNs" (2024).
+    """
+
+    calls_u: Tensor
+
+    def __init__(
+        self,
+        trial: TrialFunction,
+        residual: Residual,
+        conditions: Mapping[str, BaseCondition],
+        pde_params: Mapping[str, float],
+        causal: tuple[float, float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.trial, self.residual, self.conditions = trial, residual, dict(conditions)
+        like = next(trial.parameters())
+        self.pde_params = nn.ParameterDict(
+            {name: nn.Parameter(like.new_tensor(float(v))) for name, v in pde_params.items()}
+        )
+        for name, value in self.pde_params.items():
+            if not value.isfinite():
+                raise ValueError(
+                    f"pde_params must hold numbers that {like.dtype} can hold, got {name!r}: "
+                    f"{pde_params[name]!r}. Set precision='float64', or use another unit."
+                )
+        self.causal = causal
+        self.requests: dict[str, Request] = {}  # what each term asks for, once it was probed
+        self.target: Tensor | None = None  # of the observations, (n, k)
+        # Whether a term evaluates u elsewhere, for autograd of its own; kept when pickled.
+        self.register_buffer("calls_u", torch.tensor(False))
+
+    def forward(self, batch: Batch, seed: int | torch.Generator = 0) -> dict[str, Tensor]:
+        """The loss of each term: means of squares, scalars; seed is that of random directions.
+
+        A random Laplacian is drawn twice: the product of both residuals has the exact square
+        as its mean.
+        """
+        x, request = batch[EQUATION][0][0], self._request(EQUATION)
+        generator = torch.Generator(x.device).manual_seed(seed) if isinstance(seed, int) else seed
+        random = self.trial.derivatives != "exact" and "laplacian" in request
+        fields = self.trial.fields(x, request=request, generator=generator, n_sets=1 + random)
+        first, *others = (self._named(x, field) for field in fields)
+        losses = {}
+        for name, r in first.items():
+            squares = r * others[0][name] if others else r.square()
+            if self.causal is None:
+                losses[name] = squares.mean()
+            else:
+                losses[name] = (self.causal_weights(squares.detach(), x) * squares).sum()
+        for name, sets in batch.items():
+            if name != EQUATION:
+                losses[name] = self.misfit(name, sets).square().mean()
+        return losses
+
+    def misfits(
+        self, name: str, sets: Sequence[PointSet], rows: slice = slice(None)
+    ) -> dict[str, Tensor]:
+        """What the losses of a term, at some rows of its points, are mean squares of."""
+        part = [(x[rows], None if normal is None else normal[rows]) for x, normal in sets]
+        if name == EQUATION:
+            return self.residuals(part[0][0])
+        return {name: self.misfit(name, part, rows)}
+
+    def residuals(self, x: Tensor) -> dict[str, Tensor]:
+        """The equation's residuals at x, each (n,)."""
+        with self._graph() as freed:
+            named = self._named(x, self.trial.field(x, request=self._request(EQUATION)))
+        return {name: freed(r) for name, r in named.items()}
+
+    def misfit(self, name: str, sets: Sequence[PointSet], rows: slice = slice(None)) -> Tensor:
+        """What is zero where the condition, or these rows of data, hold; Laplacians are exact."""
+        if name == DATA:
+            assert self.target is not None
+            return self.trial.columns(sets[0][0]) - self.target[rows]
+        request = self._request(name)
+        with self.exact(), self._graph() as freed:
+            fields = [self.trial.field(x, normal, request=request) for x, normal in sets]
+            return freed(self.conditions[name].misfit([x for x, _ in sets], fields, sets[0][1]))
+
+    @contextmanager
+    def _graph(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Where a term differentiates u itself, a graph within; gives what frees a result of it."""
+        wanted = torch.is_grad_enabled()
+        with torch.set_grad_enabled(wanted or bool(self.calls_u)):
+            yield (lambda found: found) if wanted else Tensor.detach
+
+    def title(self, name: str) -> str:
+        """How messages call a term."""
+        if name == DATA:
+            return "the observations"
+        return "residual(x, u)" if name == EQUATION else repr(self.conditions[name])
+
+    def probe(self, name: str, sets: Sequence[PointSet]) -> Any:
+        """What a term gives at some points, unchecked; its request is remembered."""
+        fields = [self.trial.field(x, normal) for x, normal in sets]
+        points = [x for x, _ in sets]
+        versions = [x._version for x in points]
+        if name == EQUATION:
+            found = self.residual(points[0], fields[0], **self.pde_params)
+        else:
+            found = self.conditions[name].misfit(points, fields, sets[0][1])
+        if versions != [x._version for x in points] or any(u.was_changed for u in fields):
+            raise ValueError(
+                f"{self.title(name)} must not change x or u in place, as x *= 2 does: later terms "
+                "and steps would see it. Write x = 2 * x."
+            )
+        if any(field.was_called for field in fields):
+            self.calls_u.fill_(True)
+        self.requests[name] = frozenset().union(*(field.request for field in fields))
+        return found
+
+    def _request(self, name: str) -> Request:
+        return self.requests.get(name, frozenset())
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Within it, Laplacians are exact."""
+        before = self.trial.derivatives
+        self.trial.derivatives = "exact"
+        try:
+            yield
+        finally:
+            self.trial.derivatives = before
+
+    @torch.no_grad()
+    def is_linear_in_laplacian(self, x: Tensor) -> bool:
+        """Whether the squared loss of a random Laplacian has no bias.
+
+        The residual of the mean of two estimates is then the mean of their residuals.
+        """
+        generator = torch.Generator(x.device).manual_seed(0)
+        with self._graph():
+            pair = self.trial.fields(x, request=self._request(EQUATION), generator=generator)
+            found = [self._named(x, u) for u in (*pair, pair[0].of_all_sets())]
+        for name, first in found[0].items():
+            second, middle = found[1][name], found[2][name]
+            away, spread = (middle - (first + second) / 2).abs().max(), (first - second).abs().max()
+            if away > 0.01 * spread + 100 * torch.finfo(x.dtype).eps * middle.abs().max():
+                return False
+        return True
+
+    def _named(self, x: Tensor, u: Field) -> dict[str, Tensor]:
+        return named_residuals(self.residual(x, u, **self.pde_params))
+
+    def causal_weights(self, squares: Tensor, x: Tensor) -> Tensor:
+        """What each squared residual counts, (n)."""
+        assert self.causal is not None
+        epsilon, t0, t1 = self.causal
+        place = ((x[:, -1] - t0) / (t1 - t0) * CHUNKS).long().clamp(0, CHUNKS - 1)
+        sums = squares.new_zeros(CHUNKS).index_add(0, place, squares)
+        counts = squares.new_zeros(CHUNKS).index_add(0, place, torch.ones_like(squares))
+        chunks = sums / counts.clamp_min(1)
+        earlier = chunks.cumsum(0) - chunks
+        of_chunks = (-epsilon * earlier).exp() / counts.clamp_min(1) / (counts > 0).sum()
+        return of_chunks[place]
+
+
+def named_residuals(found: Any) -> dict[str, Tensor]:
+    """A residual, or a tuple or dict of such, by the names of their losses."""
+    if isinstance(found, Mapping):
+        return dict(found)
+    if isinstance(found, tuple | list):
+        return {f"{EQUATION}_{j}": each for j, each in enumerate(found)}
+    return {EQUATION: found}

@@ -1,0 +1,1 @@
+"""Plots of solutions, residuals and training."""

@@ -1,0 +1,1 @@
+"""Training of trial functions, and the solvers that users see."""

@@ -1,0 +1,308 @@
+"""The PDE solvers with scikit-learn's interface."""
+
+from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_metakan.pde.solve.parameters import CONSTRAINTS
+from sklearn_metakan.pde.solve.solver import PDESolver
+from sklearn_metakan.training import fill_docstring, store
+
+T = TypeVar("T", bound=Any)
+
+PROBLEM = """\
+    residual : callable
+        ``residual(x, u, **pde_params)`` in torch, zero for a solution: x (n, d), u a ``Field``
+        with ``u.value``, ``u.grad()``, ``u.d(0, 0)``, ``u.dt()``, ``u.laplacian()``, ...; gives
+        (n,), or a tuple or dict of such for several equations.
+    domain : domain, sampler or array, default=None
+        Where the equation holds; see ``as_domain``. A ``SpaceTime`` has time as last column.
+    boundary : domain, sampler or array, default=None
+        Where boundary conditions are asked; None: the boundary of ``domain``.
+    conditions : list of conditions, default=()
+        ``Dirichlet``, ``Neumann``, ``Robin``, ``Periodic``, ``Initial``, ``Condition``.
+    ansatz : callable, default=None
+        ``ansatz(x, net)`` in place of the network, such as ``(1 - |x|^2) * net``, to fulfil
+        conditions exactly; those need not be listed.
+    n_outputs : int, default=<n_outputs>
+        Unknown functions.
+    variables : sequence of str, default=None
+        Names of the coordinates, for ``u.d("x", "t")``. A last name "t" is time.
+    pde_params : dict of str to float, default=None
+        Constants of the equation that are trained too, with their starting values.
+    solution : callable, default=None
+        The known solution, in torch: its relative error is shown and recorded.
+    derivatives : {"exact", "sdgd", "hutchinson"}, default="<derivatives>"
+        What ``u.laplacian()`` is in training: exact; the second derivatives along
+        ``n_directions`` coordinates drawn for each point; or along random signs. The squared
+        loss is unbiased in each case; a residual has to be linear in an estimate.
+    n_directions : int, default=<n_directions>
+    n_interior, n_boundary, n_initial : int, default=<n_interior>, <n_boundary>, <n_initial>
+        Points of a step: inside, for each condition on the boundary, for each initial one.
+    sampling : str, default="<sampling>"
+        How points are drawn: "uniform", "sobol", "latin_hypercube", "grid"; "radius" in balls;
+        "rad", where the residual is large.
+    resample_every : int or None, default=<resample_every>
+        Steps of AdamW between new points; None: the same points for all.
+    loss_weights : dict, "balanced" or None, default=None
+        Factors of the losses by name ("residual", "dirichlet", ...; see ``loss_terms_``).
+        "balanced" gives all gradients the same norm.
+    causal : float, default=None
+        epsilon: later times count once the loss at earlier ones is well below 1 / epsilon."""
+
+NETWORK = """\
+    hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
+    grid_size : int, default=<grid_size>
+        Cells of the grid, which spans the bounds of the domain; in balls of many dimensions, what
+        99 % of the points reach.
+    learning_rate : float or "auto", default="auto"
+        Largest step size of AdamW. "auto" is <adamw_learning_rate>, and 1.0 for L-BFGS.
+    max_iter : int or "auto", default="auto"
+        Steps of AdamW. "auto" is 5,000.
+    lbfgs_iter : int, default=<lbfgs_iter>
+        Iterations of L-BFGS after them, on points that stay as they are.
+    lm_iter : int, default=<lm_iter>
+        Iterations of Levenberg-Marquardt at the end, least squares for all parameters at once,
+        at most 20,000: each solves a linear system of their number. Points as
+        ``resample_every`` says; more of them than parameters keep it from fitting the points.
+    weight_decay : float or "auto", default="auto"
+        Of AdamW. "auto" is <adamw_weight_decay>.<meta_decay>
+    basis : str, default="<basis>"
+        The functions that an edge combines; see ``KANRegressor``. Beyond the grid they go on
+        as they are.
+    degree : int, default=<degree>
+        Of splines and polynomials; of splines at least the equation's order + 1."""
+
+TRAINING = """\
+    learning_rate_schedule : {"constant", "cosine", "exponential", "onecycle"}
+        Course of the learning rate in AdamW; default="<learning_rate_schedule>". "exponential"
+        is 0.975 for every 100 steps.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the present weights.
+    device : str or torch.device, default="auto"
+        "auto" is CUDA where there is some, but the CPU inside a joblib worker.
+    precision : {"auto", "float64", "float32", "tf32", "bf16"}, default="auto"
+        "auto" is float64 if lbfgs_iter or lm_iter is set, else float32.
+    working_memory : float, default=None
+        MiB that a layer, and ``predict``, may take for what is made in blocks.
+    random_state : int, RandomState or None, default=None
+        Starting values and points. Global generators are not touched.
+    verbose : int, default=0
+        1 shows a progress bar with every loss.
+    callbacks : list of skorch callbacks, default=None
+        An epoch is a run of 100 steps.
+    net_params : dict, default=None
+        More parameters of the skorch net."""
+
+ATTRIBUTES = """\
+    module_ : TrialFunction
+        The solution as a torch module, with ``field(x)`` for its derivatives. It is part of
+        ``net_.module_``, which has equation and conditions too, and gives the losses.
+    loss_terms_ : dict of str to ndarray
+        The mean of each loss over every 100 steps; "step", the steps done; "error", the
+        relative error, if ``solution`` is given.
+    loss_curve_, loss_ : list of float, float
+        The weighted sum of all losses, and the last one.
+    pde_params_ : dict of str to float
+        Trained constants of the equation.
+    n_iter_ : int
+        Steps done, of both solvers.
+    n_parameters_ : int
+        Trainable numbers of the network.
+    n_features_in_ : int
+        d.
+    domain_ : Domain
+    callbacks_ : list of skorch callbacks
+        The copies of ``callbacks`` that the last of the solvers called; not in pickles.
+    net_ : the skorch net"""
+
+
+_TEXTS = {"PROBLEM": PROBLEM, "NETWORK": NETWORK, "TRAINING": TRAINING, "ATTRIBUTES": ATTRIBUTES}
+
+
+def document(cls: T) -> T:
+    """Class decorator: the constraints of the constructor's parameters, and their shared texts.
+
+    {PROBLEM}, {NETWORK}, ... in the docstring become the texts above.
+    """
+    cls._parameter_constraints = {name: CONSTRAINTS[name] for name in signature(cls).parameters}
+    fill_docstring(cls, _TEXTS)
+    return cls
+
+
+@document
+class KANPDESolver(PDESolver):
+    """Solves a partial differential equation with a Kolmogorov-Arnold network.
+
+    The network is trained until the equation's residual and the conditions' misfits vanish at
+    points drawn from the domain: the sum of their mean squares is minimised.
+
+    Parameters
+    ----------
+    {PROBLEM}
+    {NETWORK}
+    {TRAINING}
+
+    Attributes
+    ----------
+    {ATTRIBUTES}
+
+    See Also
+    --------
+    MetaKANPDESolver : Generated coefficients: fewer trainable numbers.
+
+    References
+    ----------
+    Raissi, Perdikaris, Karniadakis, "Physics-informed neural networks", 2019.
+    {PAPER}
+
+    Examples
+    --------
+    >>> from sklearn_metakan.pde import Dirichlet, Interval, KANPDESolver
+    >>> def residual(x, u):  # u'' = -1, u = 0 at both ends
+    ...     return u.d(0, 0) + 1
+    >>> solver = KANPDESolver(
+    ...     residual, domain=Interval(0, 1), conditions=[Dirichlet(0.0)], hidden_layer_sizes=(4,),
+    ...     n_interior=200, n_boundary=2, max_iter=0, lbfgs_iter=100, random_state=0,
+    ... ).fit()
+    >>> bool(abs(solver.predict([[0.5]])[0] - 1 / 8) < 0.01)
+    True
+    """
+
+    def __init__(
+        self,
+        residual: Callable[..., Any],
+        *,
+        domain: Any = None,
+        boundary: Any = None,
+        conditions: Any = (),
+        ansatz: Callable[..., Tensor] | None = None,
+        n_outputs: int = 1,
+        variables: Sequence[str] | None = None,
+        pde_params: dict[str, float] | None = None,
+        solution: Callable[..., Any] | None = None,
+        derivatives: str = "exact",
+        n_directions: int = 4,
+        n_interior: int = 1000,
+        n_boundary: int = 200,
+        n_initial: int = 200,
+        sampling: str = "uniform",
+        resample_every: int | None = 1,
+        loss_weights: dict[str, float] | str | None = None,
+        causal: float | None = None,
+        hidden_layer_sizes: int | Sequence[int] = (32, 32),
+        grid_size: int = 5,
+        learning_rate: float | str = "auto",
+        max_iter: int | str = "auto",
+        lbfgs_iter: int = 0,
+        lm_iter: int = 0,
+        weight_decay: float | str = "auto",
+        basis: str = "bspline",
+        degree: int = 3,
+        learning_rate_schedule: str = "onecycle",
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        working_memory: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: Sequence[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        store(self, locals())
+
+
+@document
+class MetaKANPDESolver(PDESolver):
+    """Solves a partial differential equation with a KAN whose edges a meta-learner generates.
+
+    As ``KANPDESolver``; coefficients come from a small meta-learner, ``w_oi = a_oi M(z_oi)``, so
+    that an edge costs a prompt z_oi of p numbers in place of C coefficients.
+
+    Parameters
+    ----------
+    {PROBLEM}
+    {NETWORK}
+    {META}
+    {TRAINING}
+
+    Attributes
+    ----------
+    {ATTRIBUTES}
+
+    See Also
+    --------
+    KANPDESolver : Every edge with its own coefficients.
+
+    References
+    ----------
+    Raissi, Perdikaris, Karniadakis, "Physics-informed neural networks", 2019.
+    {PAPER}
+
+    Examples
+    --------
+    >>> from sklearn_metakan.pde import Ball, MetaKANPDESolver
+    >>> def residual(x, u):  # laplace(u) = -4 in the unit disc
+    ...     return u.laplacian() + 4
+    >>> def ansatz(x, net):  # u = 0 on its edge
+    ...     return (1 - x.square().sum(1)) * net
+    >>> solver = MetaKANPDESolver(
+    ...     residual, domain=Ball([0, 0]), ansatz=ansatz, hidden_layer_sizes=(4,), n_interior=100,
+    ...     max_iter=0, lbfgs_iter=50, random_state=0,
+    ... ).fit()
+    >>> bool(abs(solver.predict([[0.0, 0.0]])[0] - 1) < 0.01)
+    True
+    """
+
+    def __init__(
+        self,
+        residual: Callable[..., Any],
+        *,
+        domain: Any = None,
+        boundary: Any = None,
+        conditions: Any = (),
+        ansatz: Callable[..., Tensor] | None = None,
+        n_outputs: int = 1,
+        variables: Sequence[str] | None = None,
+        pde_params: dict[str, float] | None = None,
+        solution: Callable[..., Any] | None = None,
+        derivatives: str = "exact",
+        n_directions: int = 4,
+        n_interior: int = 1000,
+        n_boundary: int = 200,
+        n_initial: int = 200,
+        sampling: str = "uniform",
+        resample_every: int | None = 1,
+        loss_weights: dict[str, float] | str | None = None,
+        causal: float | None = None,
+        hidden_layer_sizes: int | Sequence[int] = (32, 32),
+        grid_size: int = 5,
+        learning_rate: float | str = "auto",
+        max_iter: int | str = "auto",
+        lbfgs_iter: int = 0,
+        lm_iter: int = 0,
+        weight_decay: float | str = "auto",
+        basis: str = "bspline",
+        degree: int = 3,
+        prompt_dim: int = 3,
+        meta_hidden_dim: int = 0,
+        meta_activation: str = "sin",
+        edge_scale: bool = False,
+        n_meta_learners: int | str = "layer",
+        prompt_learning_rate: float | None = None,
+        meta_learning_rate: float | None = None,
+        learning_rate_schedule: str = "onecycle",
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        working_memory: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: Sequence[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        store(self, locals())

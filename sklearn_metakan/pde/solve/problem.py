@@ -1,0 +1,190 @@
+"""From a solver's parameters and what fit is given to the problem that is solved."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sklearn_metakan.pde.domains.adapters import Points, Sampler, as_domain
+from sklearn_metakan.pde.domains.domain import Domain, points_inside
+from sklearn_metakan.pde.domains.shapes import SpaceTime
+from sklearn_metakan.pde.physics.conditions import BaseCondition
+
+_SEEN = 4096  # points that stand for the law of a domain, and for bounds that are not known
+_MOST, _NEARLY_ALL = 0.99, 0.9
+_FAR = 16.0  # widths of the domain from zero, where float32 has few numbers left for it
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Domains, coordinates and observations.
+
+    Attributes
+    ----------
+    domain : Domain
+        Where the equation holds; of initial and periodic conditions.
+    interior : Domain
+        Where its residual is asked.
+    boundary : Domain
+        Whose ``sample_boundary`` boundary conditions use.
+    bounds : ndarray of shape (d, 2)
+        Finite; both ends are equal where a coordinate is constant.
+    variables : tuple of str or None
+    has_time : bool
+    observed, values : ndarray of shape (n, d) and (n, k), or None
+    """
+
+    domain: Domain
+    interior: Domain
+    boundary: Domain
+    bounds: NDArray[np.float64]
+    variables: tuple[str, ...] | None
+    has_time: bool
+    observed: NDArray[Any] | None = None
+    values: NDArray[Any] | None = None
+
+    def points_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Of the points that residual, conditions and ansatz see, where networks have a dtype.
+
+        Their own, or float64 where float32 would round coordinates far from zero. Networks
+        see coordinates that were centred and scaled before they are rounded.
+        """
+        far = np.abs(self.bounds).max(1) > _FAR * np.ptp(self.bounds, 1)
+        return torch.float64 if (far & ~self.constant).any() else dtype
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Which coordinates never change."""
+        return self.bounds[:, 0] == self.bounds[:, 1]
+
+    def input_scale(self, method: str) -> NDArray[np.float64]:
+        """What is mapped onto [-1, 1]: so far from the middle of the bounds, (d).
+
+        In a ball of many dimensions coordinates are small: a grid over its bounds would have
+        most points in its middle cell. So it covers 99 % of points drawn by this method, or
+        where these fill nearly all of the bounds, the bounds. Infinite where a coordinate is
+        constant: it then has no effect.
+        """
+        low, high = self.bounds.T
+        half = (high - low) / 2
+        wide: Any = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+        seen = [self.domain.sample(_SEEN, method=method, **wide)]
+        if not self.domain.knows_inside and self.boundary is not self.domain:
+            seen.append(self.boundary.sample_boundary(_SEEN, **wide)[0])
+        away = [np.abs(points.cpu().numpy() - (low + high) / 2) for points in seen]
+        far = np.max([np.quantile(each, _MOST, axis=0) for each in away], axis=0)
+        scale = np.where((far > 0) & (far < _NEARLY_ALL * half), far, half)
+        return np.where(self.constant, np.inf, scale)
+
+    def causal(self, epsilon: float | None) -> tuple[float, float, float] | None:
+        """What causal weights need."""
+        if epsilon is None:
+            return None
+        if not self.has_time:
+            raise ValueError(
+                f"causal={epsilon} needs a time: a SpaceTime domain, or variables whose last "
+                "name is 't'. Set causal=None."
+            )
+        t0, t1 = map(float, self.bounds[-1])
+        return float(epsilon), t0, t1 if t1 > t0 else t0 + 1.0
+
+
+def read_problem(solver: Any, X: Any, y: Any, conditions: dict[str, BaseCondition]) -> Problem:
+    """The problem, or a TypeError or ValueError that says what is missing."""
+    names, observed, values = solver.variables, None, None
+    given = solver.domain
+    given = None if given is None else as_domain(in_order(given, names, "domain"))
+    X = in_order(X, names)
+    if y is not None:
+        observed, values = _observations(X, y, given, solver.n_outputs)
+        X = None
+    interior = given if X is None else as_domain(X, None if given is None else given.dim)
+    domain = interior if given is None else given
+    if domain is None or interior is None:
+        raise ValueError("domain is missing: pass domain= to the solver, or a domain to fit.")
+    if X is not None and isinstance(interior, Points):
+        points_inside(domain, interior.X, "X")
+    variables = _variables(names, domain.dim)
+    has_time = variables is not None and variables[-1] == "t"
+    has_time |= any(isinstance(part, SpaceTime) for part in domain._parts())
+    boundary = domain
+    if solver.boundary is not None:
+        boundary = as_domain(in_order(solver.boundary, names, "boundary"), domain.dim)
+    elif _lacks_boundary(domain) and any(c.place == "boundary" for c in conditions.values()):
+        raise ValueError(
+            "conditions on the boundary need domain= or boundary=: points alone have no boundary, "
+            f"as those of {domain!r}."
+        )
+    bounds = _finite_bounds(domain, boundary, observed)
+    return Problem(domain, interior, boundary, bounds, variables, has_time, observed, values)
+
+
+def in_order(X: Any, variables: Any, name: str = "X") -> Any:
+    """A table's columns as ``variables`` names them; what has no names of columns as it is."""
+    columns = getattr(X, "column_names", getattr(X, "columns", None))  # pyarrow's; all others'
+    if variables is None or columns is None:
+        return X
+    wanted, found = list(variables), list(columns)
+    if not any(isinstance(column, str) for column in found):
+        return X
+    if len(found) != len(wanted) or {*found} != {*wanted}:
+        raise ValueError(f"{name} must have the columns {wanted}, as variables says, got {found}.")
+    return np.asarray(X.select(wanted) if hasattr(X, "select") else X[wanted])
+
+
+def _lacks_boundary(domain: Domain) -> bool:
+    """Points, and functions that draw points: those of the inside are not on a boundary."""
+    if isinstance(domain, Sampler):
+        return not hasattr(domain.source, "sample_boundary")
+    return isinstance(domain, Points)
+
+
+def _observations(
+    X: Any, y: Any, domain: Domain | None, n_outputs: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    if X is None or domain is None:
+        raise ValueError("y needs X, the points that were observed, and domain= of the solver.")
+    points = points_inside(domain, X, "X").cpu().numpy()
+    values = np.asarray(y, dtype=float)
+    shapes = [(len(points), n_outputs)] + [(len(points),)] * (n_outputs == 1)
+    if values.shape not in shapes:
+        wanted = " or ".join(map(str, shapes))
+        raise ValueError(f"y must have the shape {wanted}, got {values.shape}.")
+    if not np.isfinite(values).all():
+        raise ValueError("y must be finite, got NaN or infinity.")
+    return points, values.reshape(len(points), n_outputs)
+
+
+def _variables(variables: Any, dim: int) -> tuple[str, ...] | None:
+    if variables is None:
+        return None
+    names = tuple(variables)
+    if len(names) != dim or len({*names}) != dim or not all(isinstance(n, str) for n in names):
+        raise ValueError(
+            f"variables must be {dim} different names, one for each coordinate, got {variables!r}."
+        )
+    if "t" in names[:-1]:
+        raise ValueError(f"variables must have 't', the time, last, got {variables!r}.")
+    return names
+
+
+def _finite_bounds(
+    domain: Domain, boundary: Domain, observed: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    """Those of the domain; where points alone tell of it, of all points that are known."""
+    bounds = np.asarray(domain.bounds, dtype=float)
+    is_finite = np.isfinite(bounds).all()
+    if not is_finite or not domain.knows_inside:
+        wide: Any = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+        seen = [bounds.T if is_finite else domain.sample(_SEEN, **wide)]
+        if boundary is not domain:
+            seen.append(boundary.sample_boundary(_SEEN, **wide)[0])
+        if observed is not None:
+            seen.append(observed)
+        points = np.concatenate([np.asarray(each, dtype=float) for each in seen])
+        bounds = np.stack([points.min(0), points.max(0)], 1)
+    if not (np.abs(bounds) < np.finfo(float).max / 4).all():
+        raise ValueError(f"domain must have bounds below 4e307, got {bounds.tolist()}.")
+    return bounds

@@ -1,0 +1,502 @@
+"""How a PDE solver trains, and what it can then be asked."""
+
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from functools import partial
+from inspect import signature
+from math import nan
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from sklearn_metakan.nn import build_network
+from sklearn_metakan.pde.physics.checks import check_conditions, check_physics
+from sklearn_metakan.pde.physics.conditions import BaseCondition, Condition
+from sklearn_metakan.pde.physics.physics import Physics
+from sklearn_metakan.pde.physics.trial import TrialFunction
+from sklearn_metakan.pde.solve.collocation import Collocation, Steps
+from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
+from sklearn_metakan.pde.solve.net import REPORT, PDENet, PDEProgress
+from sklearn_metakan.pde.solve.parameters import check_settings
+from sklearn_metakan.pde.solve.problem import Problem, in_order, read_problem
+from sklearn_metakan.training import (
+    LBFGS,
+    Defaults,
+    Execution,
+    Found,
+    LearningRateSchedule,
+    Monitor,
+    Trainer,
+    by_chunks,
+    check_unchanged,
+    check_widths,
+    choose_execution,
+    draw_seeds,
+    packed_net,
+    suggestion,
+    unpacked_net,
+)
+
+STEPS = 5000  # what max_iter="auto" means
+LM_REPORT = 10  # steps of Levenberg-Marquardt between two readings of the losses
+TEST_POINTS, TEST_SEED = 2000, 0  # where a known solution is compared, and scores are taken
+DEFAULT_MEMORY = 64.0  # MiB, of predictions
+_COPIES = 4  # of a row's channels that are alive at a time
+
+
+class PDESolver(BaseEstimator):
+    """The base of the PDE solvers; not for use on its own.
+
+    Constructor parameters are those of ``KANPDESolver``.
+    """
+
+    _make_network: ClassVar[Callable[..., nn.Module]] = staticmethod(build_network)
+    _defaults: ClassVar[Defaults] = Defaults(
+        learning_rate=0.01, prompt_learning_rate=0.1, weight_decay=0.0
+    )
+
+    net_: Any  # PDENet, over Physics
+    net_params: dict[str, Any] | None
+    loss_terms_: dict[str, NDArray[np.float64]]
+    pde_params_: dict[str, float]
+
+    def __new__(cls, *args: Any, **params: Any) -> Self:
+        known = signature(cls).parameters
+        for name in params:
+            if name not in known:
+                raise TypeError(
+                    f"{cls.__name__} has no parameter {name!r}.{suggestion(name, known)}"
+                )
+        return super().__new__(cls)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name, those in ``net_params`` as ``net__...`` too if ``deep``."""
+        params = super().get_params(deep=deep)
+        if deep and isinstance(params.get("net_params"), dict):
+            params |= {f"net__{key}": value for key, value in params["net_params"].items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``net__...`` go into a new dict ``net_params``."""
+        added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
+        super().set_params(**{k: v for k, v in params.items() if not k.startswith("net__")})
+        if added:
+            self.net_params = (self.net_params or {}) | added
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any = None, y: ArrayLike | None = None) -> Self:
+        """Solve the equation.
+
+        Parameters
+        ----------
+        X : domain, sampler or array of shape (n, d), optional
+            Where the residual is asked, in place of ``domain``; with y, points of
+            observations (n, d).
+        y : array-like of shape (n,) or (n, n_outputs), optional
+            Observed values of the solution at X, assimilated by one more loss, "data".
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            For invalid parameters, domains, residuals or conditions, before training
+            starts; the solver then stays as it was.
+        """
+        fitted = object.__new__(type(self))  # if the fit fails, the solver stays as it was
+        fitted.__dict__ = self.__dict__.copy()
+        with torch.inference_mode(False):
+            trainer = fitted._trainer()
+            conditions = check_conditions(self.conditions, self.ansatz is not None or y is not None)
+            problem = read_problem(self, X, y, conditions)
+            seeds = draw_seeds(self.random_state, 2)
+            physics, execution = fitted._start(trainer, problem, conditions, seeds[0])
+            fitted.net_ = fitted._net(trainer, physics, execution)
+            counts = {place: getattr(self, f"n_{place}") for place in Condition.places}
+            collocation = fitted._collocation(counts, seeds[1])
+            batch = collocation.draw()
+            check_physics(physics, batch, self.loss_weights)
+            if self.lm_iter:
+                check_least_squares(physics, batch)
+            fitted._solve(trainer, collocation)
+            fitted._record()
+        self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
+        return self
+
+    def _trainer(self) -> Trainer:
+        """A trainer by the present parameters, which are checked."""
+        widths = check_widths("hidden_layer_sizes", self.hidden_layer_sizes, single=True)
+        parameters = self.get_params(deep=False) | {"extrapolation": "base"}
+        trainer = Trainer(parameters, self._defaults, widths, net_type=PDENet)
+        check_settings(self)
+        return trainer
+
+    def _start(
+        self, trainer: Trainer, problem: Problem, conditions: dict[str, BaseCondition], seed: int
+    ) -> tuple[Physics, Execution]:
+        """Make the physics; with warm_start, from the weights and constants of the last fit."""
+        precision: Any = self.precision
+        if precision == "auto":
+            precision = "float64" if self.lbfgs_iter or self.lm_iter else "float32"
+        execution = choose_execution(self.device, precision, np.dtype(np.float32), "adamw")
+        sizes = [problem.domain.dim, *trainer.widths, self.n_outputs]
+        trained: dict[str, Tensor] = {}
+        if self.warm_start and self.__sklearn_is_fitted__():
+            self._check_same_network(trainer, sizes)
+            trained = dict(self._physics.named_parameters())
+        self._problem = problem
+        self.n_features_in_, self.domain_ = problem.domain.dim, problem.domain
+        self._network = {
+            "layer_sizes": sizes,
+            "knots": (-1.0, 1.0),
+            "dtype": execution.dtype,
+            "working_memory": self.working_memory,
+            **trainer.network,
+            **trainer.options,
+        }
+        self._options = deepcopy(trainer.options)
+        self._trial = {
+            "input_shift": torch.as_tensor(problem.bounds.mean(1)),
+            "input_scale": torch.as_tensor(problem.input_scale(self._method)),
+            "ansatz": self.ansatz,
+            "variables": problem.variables,
+            "time": problem.has_time,
+            "derivatives": self.derivatives,
+            "n_directions": self.n_directions,
+        }
+        constants = dict(self.pde_params or {})
+        self._equation = self.residual, conditions, constants, problem.causal(self.causal)
+        physics = trainer.module(self._make_physics, {"seed": seed})
+        for name, parameter in physics.named_parameters():
+            if name in trained:
+                parameter.data.copy_(trained[name].detach())
+        if problem.values is not None:
+            values = torch.tensor(problem.values, dtype=execution.dtype)
+            physics.target = values.to(execution.device)
+        return physics, execution
+
+    def _check_same_network(self, trainer: Trainer, sizes: list[int]) -> None:
+        pairs = {name: (self._network[name], now) for name, now in trainer.network.items()}
+        pairs |= trainer.options_then_and_now(self._options, self.module_.network)
+        check_unchanged(pairs | {"layer_sizes": (self._network["layer_sizes"], sizes)})
+
+    def _make_physics(self, **more: Any) -> Physics:
+        network = self._make_network(**self._network | more)
+        return Physics(TrialFunction(network, **self._trial), *self._equation)
+
+    def _net(
+        self, trainer: Trainer, physics: Physics, execution: Execution, **optimizer: Any
+    ) -> Any:
+        """A net with a fresh optimiser, by default AdamW, over a physics that may have begun."""
+        return trainer.net(
+            physics,
+            nn.Identity(),  # Physics gives the losses itself
+            execution,
+            groups=(("pde_params.*", {"weight_decay": 0.0}),),
+            loss_weights=self.loss_weights or {},
+            working_memory=self.working_memory,
+            **optimizer,
+        )
+
+    def _collocation(self, counts: Mapping[str, int], seed: int) -> Collocation:
+        return Collocation(
+            self._problem,
+            self._physics.conditions,
+            counts,
+            sampling=self.sampling,
+            generator=torch.Generator(self._execution.device).manual_seed(seed),
+            dtype=self._points_dtype,
+        )
+
+    def _solve(self, trainer: Trainer, collocation: Collocation) -> None:
+        """AdamW, L-BFGS on points that stay, Levenberg-Marquardt: one after the other."""
+        steps = STEPS if self.max_iter == "auto" else self.max_iter
+        schedule = [LearningRateSchedule(self.learning_rate_schedule, steps)]
+        rate = 1.0 if self.learning_rate == "auto" else self.learning_rate
+        lbfgs = {"optimizer": LBFGS, "lr": rate}
+        lm = {"optimizer": LevenbergMarquardt, "lr": 1.0}
+        truth = self._truth()
+        for optimizer, count, every, report, callbacks in (
+            ({}, steps, self.resample_every, REPORT, schedule),
+            (lbfgs, self.lbfgs_iter, None, REPORT, []),
+            (lm, self.lm_iter, self.resample_every, LM_REPORT, []),
+        ):
+            if not count:
+                continue
+            if optimizer:
+                before = self.net_
+                self.net_ = self._net(trainer, before.module_, before.execution_, **optimizer)
+                self.net_.history.extend(before.history)
+                self.net_.weights_ = before.weights_
+            self.net_.truth = truth
+            found = self._train(trainer, collocation, count, every, report, callbacks)
+            self.net_.truth = None
+            self.cuda_graph_, self.callbacks_ = found.replayed, found.callbacks
+            if found.broken or found.interrupted:
+                break
+
+    def _train(
+        self,
+        trainer: Trainer,
+        collocation: Collocation,
+        steps: int,
+        every: int | None,
+        report: int,
+        callbacks: list[Any],
+    ) -> Found:
+        """So many steps with the net's optimiser; new points ``every`` so many of them."""
+        counts = [report] * (steps // report) + [steps % report] * (steps % report > 0)
+        self.net_.planned_steps_ = steps
+        data = Steps(collocation, self._residual_size, counts, every)
+        monitor = Monitor(None, 0.0, restore_best=False, expects_convergence=False)
+        callbacks = [*callbacks, *([PDEProgress()] if self.verbose else []), monitor]
+        numbers = self.n_interior * self._physics.trial.network.widest_features
+        return trainer.run(self.net_, data, None, callbacks, len(counts), numbers)
+
+    def _residual_size(self, x: Tensor) -> Tensor:
+        """|residual| at points, (n,), of several equations the sum."""
+        with torch.no_grad(), self._physics.exact():
+            sizes = [r.abs() for r in self._physics.residuals(x).values()]
+        return torch.stack(sizes).sum(0)
+
+    def _truth(self) -> Callable[[Physics], float] | None:
+        """The relative error at fixed points."""
+        if self.solution is None:
+            return None
+        points = self._points(self._test_points())
+        known = torch.as_tensor(self.solution(points)).to(points)
+        shape = (len(points),) if self.n_outputs == 1 else (len(points), self.n_outputs)
+        if known.shape != shape:
+            raise ValueError(
+                f"solution must return the shape {shape} for x of shape {tuple(points.shape)}, "
+                f"got {tuple(known.shape)}."
+            )
+        return partial(_relative_error, points, known)
+
+    def _test_points(self) -> NDArray[Any]:
+        domain, generator = self._problem.domain, torch.Generator().manual_seed(TEST_SEED)
+        points = domain.sample(TEST_POINTS, generator, method=self._method, dtype=torch.float64)
+        return points.numpy()
+
+    @property
+    def _method(self) -> str:
+        """The law of the inside, for points that are not those of training."""
+        return "radius" if self.sampling == "radius" else "uniform"
+
+    @property
+    def _points_dtype(self) -> torch.dtype:
+        return self._problem.points_dtype(self._execution.dtype)
+
+    def _points(self, array: NDArray[Any]) -> Tensor:
+        """A copy: torch takes neither arrays that run backwards nor, silently, read-only ones."""
+        points = torch.from_numpy(np.array(array, order="C"))
+        return points.to(self._execution.device, self._points_dtype)
+
+    def _record(self) -> None:
+        """What fit leaves behind to look at."""
+        history = self.net_.history
+        steps = np.cumsum([row["steps"] for row in history], dtype=int)
+        self.loss_terms_ = {"step": steps}
+        for name in history[-1]["terms"] if history else ():
+            self.loss_terms_[name] = np.array([row["terms"][name] for row in history])
+        if history and "error" in history[-1]:
+            self.loss_terms_["error"] = np.array([row["error"] for row in history])
+        self.loss_curve_ = [row["train_loss"] for row in history]
+        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else nan
+        self.n_iter_ = int(steps[-1]) if len(steps) else 0
+        constants = self._physics.pde_params.items()
+        self.pde_params_ = {name: float(value.detach()) for name, value in constants}
+
+    @property
+    def _physics(self) -> Physics:
+        check_is_fitted(self)
+        return self.net_.module_
+
+    @property
+    def _execution(self) -> Execution:
+        return self.net_.execution_
+
+    @property
+    def module_(self) -> TrialFunction:
+        """The solution as a torch module, (n, d) -> (n,) or (n, k).
+
+        It is part of ``net_.module_``, which has equation and conditions too, and gives losses.
+        """
+        return self._physics.trial
+
+    @property
+    def n_parameters_(self) -> int:
+        """Trainable numbers of the network."""
+        return sum(parameter.numel() for parameter in self.module_.parameters())
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The solution at points.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,), or (n, n_outputs) for systems
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ValueError
+            If X has another shape, other names of columns or numbers that are not finite; so far
+            outside the domain that there is no finite value.
+        """
+        return self._evaluated(X, 0, lambda x: self.module_(x))
+
+    def predict_derivative(self, X: ArrayLike, wrt: Any = (0,)) -> NDArray[Any]:
+        """A partial derivative of the solution, of order one to four, as ``predict``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        wrt : int, str or tuple of such, default=(0,)
+            Coordinates, by number or name: ``(0, 0)`` is the second derivative by the first.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As ``predict``, and for what is no coordinate.
+        """
+        by = tuple(wrt) if isinstance(wrt, Iterable) and not isinstance(wrt, str) else (wrt,)
+        return self._evaluated(X, 2 ** len(by), lambda x: self.module_.field(x).d(*by))
+
+    def predict_residual(self, X: ArrayLike) -> NDArray[Any]:
+        """The equation's residual at points (n, d), its Laplacian exact; raises as ``predict``.
+
+        Returns
+        -------
+        ndarray of shape (n,), or (n, m) for m equations, in the order of ``residual``
+        """
+        check_is_fitted(self)
+
+        def residual(x: Tensor) -> Tensor:
+            found = [*self._physics.residuals(x).values()]
+            return found[0] if len(found) == 1 else torch.stack(found, 1)
+
+        with self._physics.exact():
+            return self._evaluated(X, self.n_features_in_ + 1, residual)
+
+    def score(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> float:
+        """How good the solution is; higher is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d), optional
+            Points; by default 2,000 of the domain, the same in every call.
+        y : array-like of shape (n,) or (n, n_outputs), optional
+            The solution at X, where it is known.
+
+        Returns
+        -------
+        float
+            With y, R2. Without, ``-sqrt(mean r^2 + sum_c mean m_c^2)``: r the residual at X,
+            m_c the misfit of condition c at 2,000 points, the same in every call. Weights of
+            training do not enter, so that grid searches compare like with like.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As ``predict``, and for y without X.
+        """
+        check_is_fitted(self)
+        if y is not None:
+            if X is None:
+                raise ValueError("score with y needs X, the points where y is known.")
+            return float(r2_score(y, self.predict(X)))
+        squares = np.square(self.predict_residual(self._test_points() if X is None else X))
+        total, physics = squares.mean(0).sum(), self._physics
+        batch = self._collocation(dict.fromkeys(Condition.places, TEST_POINTS), TEST_SEED).draw()
+        with torch.no_grad(), self._execution.active():
+            for name in physics.conditions:
+                total += float(physics.misfit(name, batch[name]).square().mean())
+        return -float(np.sqrt(total))
+
+    def _evaluated(
+        self, X: Any, channels: int, quantity: Callable[[Tensor], Tensor]
+    ) -> NDArray[Any]:
+        """``quantity(points)`` in X's dtype, a chunk of rows at a time, without a graph.
+
+        ``channels`` is how many derivatives travel with a row, for the size of the chunks.
+        """
+        check_is_fitted(self)
+        given = self.working_memory
+        if given is not None and not given > 0:
+            raise ValueError(f"working_memory must be a positive number of MiB, got {given!r}.")
+        X = in_order(X, self._problem.variables)
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
+        network: Any = self.module_.network
+        widest = max(layer.in_features for layer in network.kan_layers())
+        rows = max(1, int(memory / (8 * _COPIES * (channels + 2) * widest)))
+        chunks: dict[int, NDArray[Any]] = {}
+
+        def compute(chunk: slice) -> None:
+            found = quantity(self._points(X[chunk]))
+            chunks[chunk.start] = found.double().cpu().numpy()
+
+        with torch.no_grad(), self._execution.active():
+            by_chunks(len(X), rows, compute)
+        with np.errstate(over="ignore"):
+            found = np.concatenate([chunks[start] for start in sorted(chunks)]).astype(X.dtype)
+        self._check_finite(X, found)
+        return found
+
+    def _check_finite(self, X: NDArray[Any], found: NDArray[Any]) -> None:
+        """Raise for points so far outside that the network has no value there."""
+        bad = ~np.isfinite(found.reshape(len(X), -1)).all(1)
+        if bad.any():
+            low, high = self._problem.bounds.T
+            bad &= ((low > X) | (high < X)).any(1)
+        if bad.any():
+            row = int(bad.argmax())
+            raise ValueError(
+                f"X must lie in the domain or near it: at {X[row].tolist()}, row {row}, the result "
+                f"is no finite number of {str(self._execution.dtype).removeprefix('torch.')}."
+            )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "net_" in vars(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("callbacks_", None)  # they may hold anything, such as the data
+        if "net_" in state:
+            net = state.pop("net_")
+            state["_net"] = packed_net(net)
+            state["_network"] = self._network | {"dtype": str(net.execution_.dtype)}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        packed = state.pop("_net", None)
+        if packed is None:
+            super().__setstate__(state)
+            return
+        dtype = getattr(torch, state["_network"]["dtype"].removeprefix("torch."))
+        state["_network"] = state["_network"] | {"dtype": dtype}
+        super().__setstate__(state)
+        # Good for predictions; training again makes a new net first.
+        self.net_ = unpacked_net(packed, self._make_physics(init=None), PDENet)
+
+
+def _relative_error(points: Tensor, known: Tensor, physics: Physics) -> float:
+    """``|u - known| / |known|``."""
+    with torch.no_grad():
+        found = physics.trial(points)
+    return float((found - known).norm() / known.norm())

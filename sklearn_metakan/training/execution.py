@@ -1,0 +1,162 @@
+"""Where and how numbers are computed: device and precision."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from joblib.parallel import get_active_backend
+from threadpoolctl import threadpool_limits
+
+_WORTH_THREADS = 1_000_000
+
+Precision = Literal["auto", "float64", "float32", "tf32", "bf16"]
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device for a parameter ``device``.
+
+    "auto": CUDA where there is some, but the CPU inside a joblib worker, where several
+    processes would each open the card.
+
+    Raises
+    ------
+    ValueError
+        If the name means nothing to torch, or the device is not there.
+    """
+    if device == "auto":
+        nested = get_active_backend()[0].nesting_level
+        return torch.device("cuda" if torch.cuda.is_available() and not nested else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen).tolist()  # "meta" has no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        raise ValueError(
+            f"device={str(device)!r} is not available here ({reason}). Use device='auto' or "
+            "device='cpu'."
+        ) from error
+    return chosen
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A device, the parameters' dtype, and how matrix products are rounded."""
+
+    device: torch.device
+    dtype: torch.dtype
+    products: Literal["full", "tf32", "bf16"]
+
+    def packed(self) -> dict[str, str]:
+        """As names, for a pickle."""
+        return {"device": str(self.device), "dtype": str(self.dtype), "products": self.products}
+
+    @classmethod
+    def unpacked(cls, names: dict[str, Any]) -> "Execution":
+        """From names; on the device's kind where that one is missing, or on the CPU."""
+        device = torch.device("cpu")
+        for name in (names["device"], names["device"].partition(":")[0], "cpu"):
+            with suppress(ValueError):
+                device = choose_device(name)
+                break
+        return cls(device, getattr(torch, names["dtype"].removeprefix("torch.")), names["products"])
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Within it, products run in the chosen precision, and sums of convolutions in one order.
+
+        The global switches are put back.
+        """
+        # No cache: it would keep the weights of the first step.
+        autocast = torch.autocast(
+            self.device.type, torch.bfloat16, self.products == "bf16", cache_enabled=False
+        )
+        on_card = self.device.type == "cuda"
+        settings = _CUDA_SETTINGS.held(self.products == "tf32") if on_card else nullcontext()
+        with settings, autocast:
+            yield
+
+
+class _CUDASettings:
+    """torch's process-wide settings for CUDA, shared by all fits at once that agree on them.
+
+    A fit that wants another value waits until the others are done, and the last one puts back
+    what was there before the first. A fit inside another one (in a callback) switches for
+    itself where no other thread fits beside it, and else keeps what there is.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.holders: Counter[int] = Counter()  # by thread
+        self.stack: list[tuple[bool, ...]] = []  # settings before the first, and before inner ones
+
+    def read(self) -> tuple[bool, ...]:
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        return matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
+
+    def write(self, settings: tuple[bool, ...]) -> None:
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = settings
+
+    @contextmanager
+    def held(self, tf32: bool) -> Iterator[None]:
+        """Within it, products run in TF32 or not, and convolutions sum in one order."""
+        me, wanted = threading.get_ident(), (tf32, tf32, True)
+        with self.changed:
+            inner = me in self.holders
+            if not inner:  # one that waited for itself would wait for ever
+                self.changed.wait_for(
+                    lambda: not self.holders or (len(self.stack) == 1 and self.read() == wanted)
+                )
+            switches = {*self.holders} == {me} if inner else not self.holders
+            if switches:
+                self.stack.append(self.read())
+                self.write(wanted)
+            self.holders[me] += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.holders[me] -= 1
+                self.holders += Counter()  # without those that hold nothing
+                if (inner and switches) or not self.holders:
+                    self.write(self.stack.pop())
+                self.changed.notify_all()
+
+
+_CUDA_SETTINGS = _CUDASettings()
+
+
+def threads_for(device: torch.device, numbers: int) -> AbstractContextManager[Any]:
+    """One thread for steps on a CPU that handle fewer than a million numbers a layer.
+
+    More threads would mostly wait for each other: on two cores of which another process kept
+    one busy, a fit of 426 rows took 15.8 s with two threads and 2.7 s with one.
+    """
+    if device.type == "cpu" and numbers < _WORTH_THREADS:
+        return threadpool_limits(1, user_api="openmp")
+    return nullcontext()
+
+
+def choose_execution(
+    device: str | torch.device, precision: Precision, data_dtype: np.dtype, solver: str
+) -> Execution:
+    """What ``device`` and ``precision`` mean for data of this dtype.
+
+    "auto" is float64 for L-BFGS; else it follows X on a CPU and is TF32 on CUDA.
+    """
+    chosen = choose_device(device)
+    if precision == "auto":
+        if solver == "lbfgs":
+            precision = "float64"
+        elif chosen.type == "cpu":
+            precision = "float64" if data_dtype == np.float64 else "float32"
+        else:
+            precision = "tf32"
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    products = precision if precision in ("tf32", "bf16") else "full"
+    return Execution(chosen, dtype, products)

@@ -1,0 +1,517 @@
+"""The one skorch net: tensor batches, losses read once an epoch, a clean interrupt."""
+
+from collections.abc import Callable, Iterator
+from inspect import signature
+from typing import Any, ClassVar, Literal
+from zlib import crc32
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import Tags
+from skorch import NeuralNet
+from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
+from skorch.dataset import Dataset
+from skorch.utils import FirstStepAccumulator
+from torch import Tensor, nn
+
+from sklearn_metakan.training.callbacks import (
+    LearningRateSchedule,
+    StopTraining,
+    score_with_targets,
+    warn_caller,
+)
+from sklearn_metakan.training.capture import WARM_UP, CapturedStep
+from sklearn_metakan.training.execution import Execution
+from sklearn_metakan.training.memory import Batch, Frugal, advice_when_full, parts
+
+Score = Callable[[Tensor, Tensor, Tensor | None], float]
+_ROWS_TRIED = 64
+_FORMAT = 1  # of pickles
+WORTH_CAPTURING = 20  # steps after the warm-up from which on "auto" captures one
+_EACH_BATCH = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+
+
+class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
+    """Inputs (n, d), targets (n, ...) and optional row weights (n,), on one device."""
+
+    def __init__(self, X: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
+        self.X, self.y, self.weight = X, y, weight
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, rows: Tensor | slice | int) -> Batch:
+        weight = None if self.weight is None else self.weight[rows]
+        return self.X[rows], (self.y[rows], weight)
+
+    def room_for(self, n: int) -> Batch:
+        """Uninitialised tensors for a batch of n rows; for all rows, the table's own."""
+        if n == len(self):
+            return self[slice(0, n)]
+        weight = None if self.weight is None else _like(self.weight, n)
+        return _like(self.X, n), (_like(self.y, n), weight)
+
+    def copy_rows(self, rows: Tensor, room: Batch) -> Batch:
+        """``self[rows]``, written into ``room``."""
+        X, (y, weight) = room
+        torch.index_select(self.X, 0, rows, out=X)
+        torch.index_select(self.y, 0, rows, out=y)
+        if self.weight is not None:
+            torch.index_select(self.weight, 0, rows, out=weight)
+        return room
+
+
+def _like(table: Tensor, n: int) -> Tensor:
+    return table.new_empty(n, *table.shape[1:])
+
+
+class BatchIterator:
+    """Batches of at most ``batch_size`` rows, shuffled anew on each pass if a generator is given.
+
+    One batch that holds all rows is passed on as it is. Shuffled batches of ``batch_size``
+    rows are written into ``room`` if it is given, one after the other.
+    """
+
+    def __init__(
+        self,
+        data: TensorData,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        room: Batch | None = None,
+    ) -> None:
+        self.data, self.batch_size, self.generator = data, batch_size, generator
+        self.room = room
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        n = len(self.data.X)
+        if self.batch_size >= n or self.generator is None:
+            for start in range(0, n, self.batch_size):
+                yield self.data[slice(start, start + self.batch_size)]
+            return
+        order = torch.randperm(n, generator=self.generator).to(self.data.X.device)
+        for rows in order.split(self.batch_size):
+            if self.room is not None and len(rows) == self.batch_size:
+                yield self.data.copy_rows(rows, self.room)
+            else:
+                yield self.data[rows]
+
+
+def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over rows (first axis, others averaged); weights have mean one over the table."""
+    if losses.dim() > 1:
+        losses = losses.flatten(1).mean(1)
+    return losses.mean() if weight is None else (losses * weight).mean()
+
+
+class _LastStep(FirstStepAccumulator):
+    """Keeps the last evaluation of a step: for L-BFGS, that of the accepted point."""
+
+    def store_step(self, step: dict[str, Tensor]) -> None:
+        self.step = step
+
+
+class KANNet(NeuralNet):
+    """skorch's NeuralNet over ``TensorData``.
+
+    Differences: batches are slices of tensors; the criterion gives a loss by row, which is
+    weighted and averaged here; losses stay on the device and are read once an epoch; the
+    validation predictions of an epoch are scored; neither training nor initialisation
+    moves a global generator; on CUDA, steps are replays of a captured one where that is
+    possible, and what does not fit into memory is computed in parts.
+
+    Parameters beyond skorch's
+    --------------------------
+    shuffle_seed : int
+    score : callable (target, outputs, weight) -> float
+        Recorded as ``valid_score`` after each epoch with validation data.
+    penalty : float
+        Adds ``0.5 * penalty * |parameters|^2`` to the training loss.
+    cuda_graph : {"auto", True, False}
+        Whether training steps become CUDA graphs, after a few that warm up. "auto": with
+        AdamW on CUDA, without callbacks for each batch, if at least 20 full batches follow.
+        True raises a ValueError where it is impossible. A callback that is called once an
+        epoch may change learning rates, other settings of the optimiser, and what is trained.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        shuffle_seed: int = 0,
+        score: Score | None = None,
+        penalty: float = 0.0,
+        cuda_graph: Literal["auto", True, False] = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        check_cuda_graph(cuda_graph)
+        self.shuffle_seed, self.score, self.penalty = shuffle_seed, score, penalty
+        self.cuda_graph = cuda_graph
+        self.execution_ = Execution(torch.device(self.device), torch.float32, "full")
+        self.asked_: dict[str, Any] = {}  # the training parameters it was made for
+        self.target_: Any = None  # turns outputs into predictions, for scores of callbacks
+        self.captured_: CapturedStep | None = None  # while it trains
+        self.replayed_ = False  # whether it was used last time
+        self.interrupted_ = False  # whether the user ended the last training
+        self.frugal_ = Frugal()
+        self._scoring: list[Callback] = []  # callbacks that score predictions
+        self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
+
+    _default_callbacks: ClassVar[list[tuple[str, Any]]] = []
+
+    def fit_on(self, data: TensorData, validation: TensorData | None = None) -> "KANNet":
+        """Train the initialised module for ``max_epochs`` more epochs."""
+        self.training_, self.validation_, self.interrupted_ = data, validation, False
+        self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
+        self._prepare_callbacks()
+        self.captured_ = self._captured(data)
+        remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
+        try:
+            with advice_when_full("training", remedy + "device='cpu'."):
+                return self.partial_fit(data)
+        finally:
+            self.replayed_ = self.captured_ is not None and self.captured_.replayed
+            self._free_captured()
+            self.captured_ = None
+
+    def _prepare_callbacks(self) -> None:
+        """Have those that score see the user's units; raise for those that wait for nothing."""
+        self._scoring, self._best_of = [], set()
+        for name, callback in self.callbacks_:
+            if isinstance(callback, EpochScoring | BatchScoring):
+                score_with_targets(callback)
+                self._scoring.append(callback)
+            monitor = getattr(callback, "monitor", None)
+            if not isinstance(monitor, str):
+                continue
+            if monitor.startswith("valid_") and self.validation_ is None:
+                raise ValueError(
+                    f"The callback {name!r} watches {monitor!r}, but no rows are held out. Set "
+                    "early_stopping=True, pass X_val to fit, or give it monitor='train_loss'."
+                )
+            self._best_of.add(monitor)
+
+    def _captured(self, data: Any) -> CapturedStep | None:
+        """What is to capture the steps on these data, if they are captured."""
+        n = len(data.X)
+        rows = min(self.batch_size, n)
+        if not is_captured(self, n // rows):
+            return None
+        return CapturedStep(self, data.room_for(rows), self.eager_step)
+
+    def loss_of_few(self, data: Any) -> Tensor:
+        """The loss of a few rows, to see whether it is finite."""
+        return self.validation_step(data[:_ROWS_TRIED])["loss"]
+
+    def get_split_datasets(
+        self, X: TensorData, y: Any = None, **fit_params: Any
+    ) -> tuple[TensorData, TensorData | None]:
+        return X, self.validation_
+
+    def get_iterator(self, dataset: TensorData, training: bool = False) -> BatchIterator:
+        batch_size = min(self.batch_size, len(dataset.X))
+        if not training:
+            return BatchIterator(dataset, batch_size)
+        room = None if self.captured_ is None else self.captured_.batch
+        return BatchIterator(dataset, batch_size, self.generator_, room)
+
+    def fit_loop(self, X: TensorData, y: Any = None, **kwargs: Any) -> "KANNet":
+        try:
+            super().fit_loop(X, y, **kwargs)
+        except StopTraining:
+            pass
+        except KeyboardInterrupt:
+            self._drop_unfinished_epoch()
+            if not self._stopped_by_callback():
+                self.interrupted_ = True
+                warn_caller(
+                    f"Interrupted after {self._done()}: the estimator is fitted with the weights "
+                    "so far."
+                )
+        return self
+
+    def _done(self) -> str:
+        return f"{len(self.history)} iterations"
+
+    def _drop_unfinished_epoch(self) -> None:
+        last = "train_loss" if self.validation_ is None else "valid_loss"
+        if self.history and last not in self.history[-1]:
+            self.history.pop()
+
+    def _stopped_by_callback(self) -> bool:
+        """skorch's EarlyStopping ends training by a KeyboardInterrupt of its own."""
+        return any(
+            isinstance(callback, EarlyStopping) and callback.misses_ == callback.patience
+            for _, callback in self.callbacks_
+        )
+
+    def run_single_epoch(
+        self,
+        iterator: BatchIterator | None,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[..., dict[str, Tensor]],
+        **fit_params: Any,
+    ) -> None:
+        if iterator is None:
+            return
+        total, outputs = torch.zeros((), device=self.device), []
+        self._weights_seen[training] = []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            total = total + step["loss"].detach() * len(batch[0])
+            if not training:
+                outputs.append(step["y_pred"])
+            shown = self._shown(batch, training, prefix) if self._scoring else batch
+            self.notify("on_batch_end", batch=shown, training=training, **step)
+        data = iterator.data
+        found = {"loss": float(total) / len(data)}
+        if not training and self.score is not None:
+            found["score"] = self.score(data.y, torch.cat(outputs), data.weight)
+        for name, value in found.items():  # both or, after an interrupt, none
+            self.history.record(f"{prefix}_{name}", value)
+        best = f"{prefix}_loss_best"
+        if best in self._best_of:
+            losses = [row[f"{prefix}_loss"] for row in self.history]
+            self.history.record(best, losses[-1] <= min(losses))
+
+    def _shown(self, batch: Batch, training: bool, prefix: str) -> tuple[Tensor, Tensor]:
+        """A batch as callbacks that score want it, without weights, which are kept for them."""
+        X, (y, weight) = batch
+        self.history.record_batch(f"{prefix}_batch_size", len(X))
+        if weight is not None:
+            self._weights_seen[training].append(weight)
+        return X, y
+
+    def weights_of(self, callback: Any) -> NDArray[Any] | None:
+        """Weights of the rows that a callback scores, in its order; None where all count alike."""
+        data = self.training_ if callback.on_train else self.validation_
+        if data is None or data.weight is None:
+            return None
+        seen = self._weights_seen[callback.on_train]
+        if isinstance(callback, BatchScoring):
+            weight = seen[-1]
+        else:
+            weight = torch.cat(seen) if callback.use_caching else data.weight
+        return weight.cpu().numpy()
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        if self.target_ is not None:
+            tags.estimator_type = "classifier" if hasattr(self.target_, "classes_") else "regressor"
+        return tags
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Of a classifier: its labels, in the order of ``predict_proba``."""
+        return self.target_.classes_
+
+    def forward_iter(
+        self, X: Any, training: bool = False, device: str | torch.device = "cpu"
+    ) -> Iterator[Tensor]:
+        """Raw outputs for batches of scaled inputs, a tensor or ``TensorData``."""
+        inputs = X.X if isinstance(X, TensorData) else X
+        for part in inputs.split(self.batch_size):
+            with torch.set_grad_enabled(training):
+                self._set_training(training)
+                yield self.infer(part).to(device)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predictions in the user's units, from scaled inputs; for callbacks that score."""
+        return self.target_.predictions(torch.cat([*self.forward_iter(X)]))
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Probabilities of the classes, from scaled inputs; for callbacks that score."""
+        return self.target_(torch.cat([*self.forward_iter(X)])).numpy()
+
+    @property
+    def eager_step(self) -> Callable[[Batch], dict[str, Any]]:
+        """What a graph stands for: a step of AdamW, or an evaluation of L-BFGS."""
+        if isinstance(self.optimizer_, torch.optim.LBFGS):
+            return self.evaluate
+        return super().train_step
+
+    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        if self.captured_ is not None and self.captured_.updates:
+            return self.captured_.run(batch)
+        return super().train_step(batch, **fit_params)
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        if self.captured_ is not None and not self.captured_.updates:
+            return self.captured_.run(batch)
+        return self.evaluate(batch)
+
+    def evaluate(self, batch: Batch) -> dict[str, Any]:
+        """Loss and gradients of a batch, in parts where memory does not allow more."""
+
+        def free() -> None:
+            self._free_captured()
+            self._zero_grad_optimizer()  # of parts that were done
+
+        return self._where_memory_allows(batch, self.gradients, free)
+
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        def validate(part: Batch, share: float) -> dict[str, Any]:
+            step = super(KANNet, self).validation_step(part)
+            return step | {"loss": step["loss"] * share}
+
+        return self._where_memory_allows(batch, validate, self._free_captured)
+
+    def gradients(self, batch: Batch, share: float = 1.0) -> dict[str, Any]:
+        """Forward and backward pass of a batch, or of the part of one that is such a share."""
+        self._set_training(True)
+        X, y = batch
+        y_pred = self.infer(X)
+        loss = self.get_loss(y_pred, y, X=X, training=True)
+        if share != 1.0:
+            loss = loss * share
+        loss.backward()
+        return {"loss": loss, "y_pred": y_pred}
+
+    def _where_memory_allows(
+        self,
+        batch: Batch,
+        step: Callable[[Batch, float], dict[str, Any]],
+        free: Callable[[], None],
+    ) -> dict[str, Any]:
+        """A step on the whole batch, or on one part after the other."""
+
+        def compute(rows: int) -> dict[str, Any]:
+            if rows >= len(batch[0]):
+                return step(batch, 1.0)
+            steps = [step(part, share) for part, share in parts(batch, rows)]
+            return {
+                "loss": sum(each["loss"].detach() for each in steps),
+                "y_pred": torch.cat([each["y_pred"].detach() for each in steps]),
+            }
+
+        return self.frugal_.run(self.module_, len(batch[0]), compute, free)
+
+    def _free_captured(self) -> None:
+        if self.captured_ is not None:
+            self.captured_.close()
+
+    def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
+        # The gradients of a captured step stay where they are; other steps use them too.
+        captured = self.captured_ is not None and self.captured_.graph is not None
+        super()._zero_grad_optimizer(set_to_none=not captured)
+
+    def get_train_step_accumulator(self) -> FirstStepAccumulator:
+        return _LastStep()
+
+    def get_loss(
+        self,
+        y_pred: Tensor,
+        y_true: tuple[Tensor, Tensor | None],
+        X: Any = None,
+        training: bool = False,
+    ) -> Tensor:
+        target, weight = y_true
+        loss = weighted_mean(self.criterion_(y_pred, target), weight)
+        if training and self.penalty:
+            squares = sum(parameter.pow(2).sum() for parameter in self.module_.parameters())
+            loss = loss + 0.5 * self.penalty * squares
+        return loss
+
+
+def check_cuda_graph(cuda_graph: Any) -> None:
+    """Raise unless it is "auto", True or False."""
+    if not isinstance(cuda_graph, bool) and cuda_graph != "auto":
+        raise ValueError(f"cuda_graph must be 'auto', True or False, got {cuda_graph!r}.")
+
+
+def is_captured(net: Any, full_batches: int) -> bool:
+    """Whether a net is to capture its step, with so many full batches in a pass.
+
+    Raises
+    ------
+    ValueError
+        If ``cuda_graph=True`` and something forbids it.
+    """
+    if net.cuda_graph is False:
+        return False
+    reason = obstacle(net)
+    if net.cuda_graph is True:
+        if reason is not None:
+            raise ValueError(f"cuda_graph=True is impossible: {reason}, or cuda_graph='auto'.")
+        return True
+    return reason is None and net.max_epochs * full_batches >= WARM_UP + WORTH_CAPTURING
+
+
+def obstacle(net: Any) -> str | None:
+    """What forbids to capture the steps of this net, with a remedy."""
+    if torch.device(net.device).type != "cuda":
+        return f"device={str(net.device)!r} is no CUDA device. Set device='cuda'"
+    optimizer = net.optimizer_
+    is_fused = all(group.get("fused") for group in optimizer.param_groups)
+    by_adamw = isinstance(optimizer, torch.optim.AdamW) and is_fused
+    if not (by_adamw or isinstance(optimizer, torch.optim.LBFGS)):
+        return "of optimisers, only fused AdamW and L-BFGS can be captured. Set solver='adamw'"
+    for name, callback in net.callbacks_:
+        own = isinstance(callback, LearningRateSchedule)
+        if not own and any(_overrides(callback, method) for method in _EACH_BATCH):
+            return f"the callback {name!r} wants to be called for each batch. Leave it out"
+    if any(getattr(m, "extrapolation", None) == "error" for m in net.module_.modules()):
+        return "extrapolation='error' looks at every batch. Choose another extrapolation"
+    if any(callable(getattr(m, "augmentation", None)) for m in net.module_.modules()):
+        return "augment is a callable, whose random numbers a graph would repeat. Name one"
+    return None
+
+
+def _overrides(callback: Callback, method: str) -> bool:
+    return getattr(type(callback), method) is not getattr(Callback, method)
+
+
+def packed_net(net: KANNet) -> dict[str, Any]:
+    """A net as arrays, plain lists and names, without torch's types, for a pickle."""
+    numbers = net.module_.state_dict()
+    parameters = {name: value.detach().cpu().numpy() for name, value in numbers.items()}
+    return {
+        "format": _FORMAT,
+        "parameters": parameters,
+        "checksum": _checksum(parameters),
+        "history": [{k: v for k, v in row.items() if k != "batches"} for row in net.history],
+        "execution": net.execution_.packed(),
+    }
+
+
+def unpacked_net(packed: dict[str, Any], module: nn.Module, net_type: type = KANNet) -> Any:
+    """A net over a module of the same shape, without an optimiser that could go on.
+
+    Raises
+    ------
+    ValueError
+        For a pickle of another format, or one whose numbers were altered.
+    """
+    if packed["format"] != _FORMAT:
+        raise ValueError(
+            f"The pickle has format {packed['format']}, but this version reads {_FORMAT}; load it "
+            "with the version that wrote it."
+        )
+    if _checksum(packed["parameters"]) != packed["checksum"]:
+        raise ValueError("The pickle is damaged: its numbers have another checksum.")
+    execution = Execution.unpacked(packed["execution"])
+    net = net_type(module, criterion=nn.MSELoss, device=execution.device, verbose=0)
+    net.initialize()
+    net.module_.load_state_dict({k: torch.tensor(v) for k, v in packed["parameters"].items()})
+    net.module_.eval()
+    for row in packed["history"]:
+        net.history.new_epoch()
+        for key, value in row.items():
+            net.history.record(key, value)
+    net.execution_, net.asked_ = execution, {}
+    return net
+
+
+def _checksum(parameters: dict[str, NDArray[Any]]) -> int:
+    found = 0
+    for name, value in sorted(parameters.items()):
+        found = crc32(np.ascontiguousarray(value).tobytes(), crc32(name.encode(), found))
+    return found
+
+
+NET_PARAMETERS = {*signature(NeuralNet).parameters, *signature(KANNet).parameters} - {"kwargs"}

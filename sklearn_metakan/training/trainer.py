@@ -1,0 +1,418 @@
+"""The training run: what the parameters of an estimator mean for optimiser, schedule and end."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from inspect import signature
+from math import nan
+from types import SimpleNamespace
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from sklearn_metakan.training.callbacks import (
+    LearningRateSchedule,
+    Monitor,
+    Progress,
+    check_callbacks,
+    own_copies,
+)
+from sklearn_metakan.training.execution import Execution, threads_for
+from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, TensorData, check_cuda_graph
+from sklearn_metakan.training.optimisers import LBFGS
+from sklearn_metakan.training.parameters import (
+    check_net_params,
+    check_param_groups,
+    module_options,
+)
+
+T = TypeVar("T")
+
+LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
+LBFGS_ITERATIONS = 200
+STEPS = 3000  # what max_iter="auto" means for AdamW, within bounds on the passes
+PATIENCE = 20  # what n_iter_no_change="auto" means
+
+PROMPTS = ("*.prompts", "*.edge_scale")
+META_LEARNERS = ("*.meta_learner.*",)
+
+# What a net is made for; if it changes, training that goes on needs a new net.
+_TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate", "loss"}
+_TRAINING |= {"weight_decay", "dropout", "augment", "grid_size", "quantile", "device"}
+_TRAINING |= {"precision", "working_memory", "net_params"}
+
+# What the network is made of, beside its shape.
+_NETWORK = ("basis", "grid_size", "degree", "extrapolation", "dropout")
+_META = ("n_meta_learners", "prompt_dim", "meta_hidden_dim", "meta_activation", "edge_scale")
+
+
+class Defaults(NamedTuple):
+    """What "auto" means for AdamW, as measured for a kind of estimator.
+
+    ``prompt_learning_rate`` is that of linear meta-learners (None: that of all else), and
+    ``passes`` are the bounds of ``max_iter="auto"``.
+    """
+
+    learning_rate: float = 0.02
+    prompt_learning_rate: float | None = None
+    weight_decay: float = 0.01
+    passes: tuple[int, int] = (20, 200)
+
+
+class Found(NamedTuple):
+    """What a training run found, beside the net's weights.
+
+    ``broken``: it ended in numbers that are not finite; ``interrupted``: by the user.
+    """
+
+    loss_curve: list[float]
+    validation_scores: list[float] | None
+    best_validation_score: float | None
+    callbacks: list[Any]
+    replayed: bool
+    broken: bool
+    interrupted: bool
+
+    @property
+    def loss(self) -> float:
+        """Of the last iteration; NaN after an interrupt in the first."""
+        return self.loss_curve[-1] if self.loss_curve else nan
+
+    @property
+    def best_loss(self) -> float:
+        return min((loss for loss in self.loss_curve if loss == loss), default=nan)
+
+
+class Trainer:
+    """Makes the net of an estimator and trains it, as its parameters say.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Constructor parameters of an estimator, with values for those that it has not.
+    defaults : Defaults
+    widths : tuple of int
+        Of the hidden layers.
+    network : mapping, optional
+        More settings of the network that do not depend on data.
+    net_type : type of KANNet, default=KANNet
+
+    Attributes
+    ----------
+    network : dict
+        All of them.
+    options : dict
+        Those that net_params adds.
+
+    Raises
+    ------
+    ValueError
+        For parameters that contradict each other, and for callbacks and net_params.
+    """
+
+    fixed: ClassVar[dict[str, Any]] = {"solver": "adamw", "knots": "uniform", "dropout": 0.0}
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        defaults: Defaults,
+        widths: tuple[int, ...],
+        network: dict[str, Any] | None = None,
+        net_type: type[KANNet] = KANNet,
+    ) -> None:
+        self.parameters = SimpleNamespace(**{**self.fixed, **parameters})
+        self.defaults, self.widths, self.net_type = defaults, widths, net_type
+        self.is_meta = "prompt_dim" in parameters
+        given = vars(self.parameters)
+        names = (*_NETWORK, *_META) if self.is_meta else _NETWORK
+        # The network's settings that do not depend on data.
+        of_network = dict(zip(names, map(given.__getitem__, names), strict=True))
+        self.network = of_network | (network or {})
+        self.options = module_options(given["net_params"]) if given["net_params"] else {}
+        self._check()
+
+    def _check(self) -> None:
+        """What no single range of values can say.
+
+        Raises
+        ------
+        ValueError
+            For parameters that contradict each other, and for callbacks and net_params.
+        """
+        given = self.parameters
+        rate = given.learning_rate
+        if isinstance(rate, str) and rate != "auto":
+            raise ValueError(
+                f"learning_rate must be a positive number or 'auto', got {rate!r}. A schedule "
+                "is chosen with learning_rate_schedule."
+            )
+        if given.callbacks:
+            check_callbacks(given.callbacks)
+        if given.solver == "lbfgs" and given.dropout:
+            raise ValueError(
+                f"dropout={given.dropout} contradicts solver='lbfgs', whose line search needs a "
+                "loss that repeats. Set dropout=0 or solver='adamw'."
+            )
+        for name in ("prompt_learning_rate", "meta_learning_rate") if self.is_meta else ():
+            value = getattr(given, name)
+            if given.solver == "lbfgs" and value is not None:
+                raise ValueError(
+                    f"{name}={value} contradicts solver='lbfgs', which has one learning rate "
+                    f"for all. Set {name}=None or solver='adamw'."
+                )
+        if given.knots == "quantile" and given.basis != "bspline":
+            raise ValueError(
+                f"knots='quantile' contradicts basis={given.basis!r}: only splines have knots of "
+                "their own. Set knots='uniform'; scale_inputs='quantile' has a like effect."
+            )
+        if self.is_meta and given.edge_scale and given.meta_hidden_dim == 0:
+            raise ValueError(
+                "edge_scale=True contradicts meta_hidden_dim=0: a linear meta-learner scales "
+                "with its prompts already. Set edge_scale=False or meta_hidden_dim > 0."
+            )
+        if given.net_params:
+            check_net_params(given.net_params, {**self.network, "knots": None}, NET_PARAMETERS)
+            check_cuda_graph(given.net_params.get("cuda_graph", "auto"))
+
+    def options_then_and_now(
+        self, then: Mapping[str, Any], network: nn.Module
+    ) -> dict[str, tuple[Any, Any]]:
+        """For ``check_unchanged``: options of a network that were given, and those that are now.
+
+        "backend" and "init" may change; those not given are the network's defaults.
+        """
+        known, pairs = signature(type(network)).parameters, {}
+        for name in sorted({*then, *self.options} - {"backend", "init"}):
+            default = known[name].default if name in known else None
+            values = then.get(name, default), self.options.get(name, default)
+            pairs[f"net_params['module__{name}']"] = values
+        return pairs
+
+    def module(self, make: Callable[..., T], settings: Mapping[str, Any]) -> T:
+        """``make(**settings)``; an error says which net_params were given.
+
+        Raises
+        ------
+        ValueError, TypeError
+            What ``make`` raises.
+        """
+        try:
+            return make(**settings)
+        except (TypeError, ValueError) as error:
+            if not self.parameters.net_params:
+                raise
+            raise ValueError(f"{error} (with net_params={self.parameters.net_params!r})") from error
+
+    def net(
+        self,
+        module: nn.Module,
+        criterion: nn.Module,
+        execution: Execution,
+        target: Any = None,
+        *,
+        groups: tuple[Any, ...] = (),
+        **settings: Any,
+    ) -> KANNet:
+        """A net with a fresh optimiser over a module, which it moves to its device.
+
+        Parameters
+        ----------
+        module : Module
+        criterion : Module
+            (outputs, target) -> loss by row.
+        execution : Execution
+        target : Module, optional
+            Turns outputs into predictions, for callbacks that score.
+        groups : tuple of (pattern, settings)
+            More groups of AdamW's parameters.
+        **settings
+            More of the net's parameters, in place of those that would be chosen here.
+
+        Raises
+        ------
+        ValueError
+            For net_params that do not work, naming them.
+        """
+        user: dict[str, Any] = self.parameters.net_params or {}
+        if user:
+            user = {k: v for k, v in user.items() if not k.startswith("module__")}
+        chosen: dict[str, Any] = {} if "optimizer" in settings else self._optimiser()
+        by_group = chosen.get("optimizer__param_groups")
+        chosen |= settings | (deepcopy(user) if user else {})
+        if by_group is not None:
+            # The user's come first, and a parameter joins the first that fits.
+            own = user.get("optimizer__param_groups", [])
+            chosen["optimizer__param_groups"] = [*own, *by_group, *groups]
+        for name, value in chosen.items():
+            if isinstance(value, np.generic):
+                chosen[name] = value.item()
+        fixed = {"criterion": criterion, "device": execution.device, "verbose": 0}
+        net = self.module(self.net_type, {"module": module, **fixed, **chosen})
+        self.module(net.initialize, {})
+        net.module_.eval()
+        if user:
+            names = [name for name, _ in net.module_.named_parameters()]
+            check_param_groups(user, names)
+        net.execution_, net.asked_ = execution, self.asked()
+        net.__dict__["target_"] = target  # no module of the net's own, in skorch's sense
+        return net
+
+    def asked(self) -> dict[str, Any]:
+        """The parameters that a net is made for."""
+        return dict(zip(_TRAINING, map(vars(self.parameters).get, _TRAINING), strict=True))
+
+    def _optimiser(self) -> dict[str, Any]:
+        """skorch's parameters of the optimiser; meta-learners and prompts may have own rates."""
+        given, defaults = self.parameters, self.defaults
+        rate, decay = given.learning_rate, given.weight_decay
+        if given.solver == "lbfgs":
+            rate = LBFGS_LEARNING_RATE if rate == "auto" else rate
+            decay = LBFGS_WEIGHT_DECAY if decay == "auto" else decay
+            return {"optimizer": LBFGS, "lr": rate, "penalty": decay}
+        groups: list[tuple[str, dict[str, float]]] = []
+        if self.is_meta:
+            of_prompts = given.prompt_learning_rate
+            if of_prompts is None and rate == "auto" and not given.meta_hidden_dim:
+                of_prompts = defaults.prompt_learning_rate
+            of_learners = given.meta_learning_rate
+            for patterns, own in ((META_LEARNERS, of_learners), (PROMPTS, of_prompts)):
+                for pattern in patterns if own is not None else ():
+                    groups.append((pattern, {"lr": float(own)}))
+        return {
+            "optimizer": torch.optim.AdamW,
+            "lr": defaults.learning_rate if rate == "auto" else rate,
+            "optimizer__weight_decay": defaults.weight_decay if decay == "auto" else decay,
+            "optimizer__fused": True,  # one pass over the parameters a step
+            "optimizer__param_groups": groups,
+        }
+
+    def fit(
+        self,
+        net: KANNet,
+        data: TensorData,
+        validation: TensorData | None = None,
+        *,
+        score: Score | None = None,
+        seed: int = 0,
+    ) -> Found:
+        """A whole run with schedule, early stopping and the best weights.
+
+        Parameters
+        ----------
+        net : KANNet
+        data, validation : TensorData
+        score : callable (target, outputs, weight) -> float, optional
+            Of the validation rows, after each epoch.
+        seed : int
+            For the order of rows.
+        """
+        given, watches = self.parameters, validation is not None
+        expects = given.solver == "lbfgs" or given.learning_rate_schedule == "constant"
+        monitor = Monitor(
+            patience=self._patience() if watches or expects else None,
+            tol=given.tol,
+            restore_best=watches,
+            expects_convergence=expects,
+        )
+        n = len(data.X)
+        batch_size = n if given.solver == "lbfgs" else min(given.batch_size, n)
+        batches = -(-n // batch_size)
+        epochs = self._epochs(batches)
+        callbacks: list[Any] = [Progress()] if given.verbose else []
+        if given.solver == "adamw":
+            schedule = given.learning_rate_schedule
+            callbacks.insert(0, LearningRateSchedule(schedule, epochs * batches))
+        net.history.clear()
+        net.batch_size, net.shuffle_seed, net.score = int(batch_size), seed, score
+        return self.run(net, data, validation, [*callbacks, monitor], epochs)
+
+    def pass_over(self, net: KANNet, data: TensorData, seed: int) -> Found:
+        """One epoch at a constant rate."""
+        monitor = Monitor(None, self.parameters.tol, restore_best=False, expects_convergence=False)
+        net.batch_size = min(int(self.parameters.batch_size), len(data))
+        net.shuffle_seed, net.score = seed + len(net.history), None
+        callbacks: list[Any] = [Progress()] if self.parameters.verbose else []
+        return self.run(net, data, None, [*callbacks, monitor], 1)
+
+    def _epochs(self, batches: int) -> int:
+        """Passes over the data; what ``max_iter="auto"`` means for so many batches a pass."""
+        if self.parameters.max_iter != "auto":
+            return int(self.parameters.max_iter)
+        if self.parameters.solver == "lbfgs":
+            return LBFGS_ITERATIONS
+        fewest, most = self.defaults.passes
+        return min(most, max(fewest, -(-STEPS // batches)))
+
+    def _patience(self) -> int | None:
+        """Iterations without improvement before stopping; None: the schedule runs to its end."""
+        given = self.parameters
+        if given.n_iter_no_change != "auto":
+            return int(given.n_iter_no_change)
+        falls = given.solver == "adamw" and given.learning_rate_schedule in ("cosine", "onecycle")
+        return None if falls else PATIENCE
+
+    def run(
+        self,
+        net: KANNet,
+        data: Any,
+        validation: Any,
+        callbacks: list[Any],
+        epochs: int,
+        numbers: int | None = None,
+    ) -> Found:
+        """So many epochs; the user's callbacks come first, a Monitor last.
+
+        Parameters
+        ----------
+        numbers : int, optional
+            How many a layer handles in a step, which decides about threads; by default those
+            of a batch.
+        """
+        given = self.parameters.callbacks
+        user, copies = own_copies(given) if given else ([], [])
+        net.callbacks, net.max_epochs = [*user, *callbacks], epochs
+        if numbers is None:
+            numbers = net.batch_size * net.module_.widest_features
+        execution, monitor = net.execution_, callbacks[-1]
+        try:
+            undone = _as_it_was_on_error(net) if len(net.history) else nullcontext()
+            with undone, execution.active(), threads_for(execution.device, numbers):
+                net.initialize_callbacks()
+                net.fit_on(data, validation)
+        finally:
+            net.module_.eval()
+            net.callbacks, net.callbacks_, net.validation_ = [], [], None
+        losses, scores = [], []
+        for row in net.history:
+            losses.append(row["train_loss"])
+            scores.append(row.get("valid_score"))
+        watched = scores if validation is not None else None
+        ended = monitor.broken_, net.interrupted_
+        return Found(losses, watched, monitor.best_score_, copies, net.replayed_, *ended)
+
+
+@contextmanager
+def _as_it_was_on_error(net: KANNet) -> Iterator[None]:
+    """Put weights, optimiser and history of a net that others use back if the block raises."""
+    epochs = len(net.history)
+    weights = deepcopy(net.module_.state_dict())
+    optimizer = deepcopy(net.optimizer_.state_dict())
+    try:
+        yield
+    except BaseException:
+        net.module_.load_state_dict(weights)
+        net.optimizer_.load_state_dict(optimizer)
+        del net.history[epochs:]
+        raise
+
+
+def check_unchanged(settings: Mapping[str, tuple[Any, Any]]) -> None:
+    """Raise a ValueError for the first setting whose values then and now differ."""
+    for name, (then, now) in settings.items():
+        if then != now:
+            raise ValueError(
+                f"Training that goes on (warm_start, partial_fit) cannot change {name} from "
+                f"{then!r} to {now!r}; call fit with warm_start=False."
+            )
