@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sklearn_metakan.pde import KANPDESolver, MetaKANPDESolver, TrialFunction
-from sklearn_metakan.pde.physics import Physics
+from sklearn_metakan.pde.physics.physics import Physics
 
 MODELS = ("mlp", "kan", "metakan")
 # Where a MetaKAN's coefficients come from; "paper" has the learning rates of the paper's code.

@@ -1,18 +1,93 @@
-"""KANs for classification of tables."""
+"""KANs for classification of tables, and the methods of all classifiers."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import ClassifierMixin
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils.metaestimators import available_if
 
-from sklearn_metakan.estimators.estimator import KANEstimator, partial_fit_of_classes
+from sklearn_metakan.estimators.estimator import KANEstimator
+from sklearn_metakan.estimators.inputs.checks import is_stochastic
 from sklearn_metakan.estimators.inputs.table import TableInputs
 from sklearn_metakan.estimators.parameters import document
 from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.nn import build_network
 from sklearn_metakan.training import Defaults, store
+
+
+def predict_proba(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
+    """Probabilities of the classes, shape (n_samples, n_classes), order of ``classes_``.
+
+    At least the smallest normal number, so that their logarithms are finite.
+    """
+    _, logits = self._outputs(X)
+    return self.target_(logits).numpy()
+
+
+def predict_log_proba(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
+    """Logarithms of the probabilities."""
+    return np.log(predict_proba(self, X))
+
+
+def decision_function(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
+    """Logits.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,) for two classes: log odds of ``classes_[1]``; else
+    (n_samples, n_classes)
+    """
+    outputs = self._outputs(X)[1].numpy()
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+@available_if(is_stochastic)
+@_fit_context(prefer_skip_nested_validation=True)
+def partial_fit(
+    self: KANEstimator,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> KANEstimator:
+    """One pass over these rows, with a constant learning rate; the method of classifiers.
+
+    The first call fixes classes, scaling and knots, and which columns vary; give it rows typical
+    of all. Pickles hold no optimiser: a loaded copy goes on with a fresh one. ``class_weight``
+    must not be "balanced", which these rows alone cannot tell.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,)
+    classes : array-like of shape (n_classes,), optional
+        All classes that will come; the first call needs it unless y holds them all.
+    sample_weight : array-like of shape (n_samples,), optional
+
+    Returns
+    -------
+    self
+
+    Raises
+    ------
+    ValueError
+        For invalid parameters or data; the estimator then stays as it was.
+    """
+    if self.class_weight == "balanced":
+        raise ValueError(
+            "class_weight='balanced' is not supported by partial_fit, which does not know how "
+            "frequent the classes will be. Pass a dict of their weights, such as "
+            "dict(zip(classes, compute_class_weight('balanced', classes=classes, y=y))), of "
+            "all of y or a sample of it."
+        )
+    return self._partial_fit(X, y, sample_weight, classes=classes)
 
 
 @document
@@ -58,7 +133,8 @@ class KANClassifier(ClassifierMixin, KANEstimator):
     _inputs_type, _target_type = TableInputs, LabelTarget
     _make_network = staticmethod(build_network)
     _defaults = Defaults(weight_decay=0.1)
-    partial_fit = partial_fit_of_classes
+    predict_proba, predict_log_proba = predict_proba, predict_log_proba
+    decision_function, partial_fit = decision_function, partial_fit
 
     def __init__(
         self,
@@ -139,7 +215,8 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
     _inputs_type, _target_type = TableInputs, LabelTarget
     _make_network = staticmethod(build_network)
     _defaults = Defaults(learning_rate=0.03, weight_decay=0.1)
-    partial_fit = partial_fit_of_classes
+    predict_proba, predict_log_proba = predict_proba, predict_log_proba
+    decision_function, partial_fit = decision_function, partial_fit
 
     def __init__(
         self,

@@ -10,13 +10,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import Tags
+from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from sklearn_metakan.estimators.inputs.checks import (
+    as_array,
     check_columns_are_numbers,
     check_finite,
+    check_sample_weight,
     check_target,
     check_validation_is_used,
     is_stochastic,
@@ -48,10 +51,6 @@ DEFAULT_MEMORY = 64.0  # MiB
 _IMPORTANCE_ROWS = 512
 # Settings of the network that may change as training goes on.
 _CHANGEABLE = {"dropout", "grid_size", "augment"}
-
-
-def _has_labels(estimator: Any) -> bool:
-    return issubclass(estimator._target_type, LabelTarget)
 
 
 class KANEstimator(BaseEstimator):
@@ -99,7 +98,7 @@ class KANEstimator(BaseEstimator):
     def fit(
         self,
         X: ArrayLike,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         X_val: ArrayLike | None = None,
@@ -155,7 +154,7 @@ class KANEstimator(BaseEstimator):
     @available_if(is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
         """One pass over these rows, with a constant learning rate.
 
@@ -212,8 +211,6 @@ class KANEstimator(BaseEstimator):
         widths, network = self._inputs_type.layers(self)
         return Trainer(self.get_params(deep=False), self._defaults, widths, network)
 
-    # Rows in.
-
     def _read(
         self,
         X: Any,
@@ -233,24 +230,21 @@ class KANEstimator(BaseEstimator):
         else:
             self.target_ = self.target_.follow(self)
         inputs, target, name = self.input_scaler_, self.target_, type(self).__name__
+        X, y = as_array(X), as_array(y, "y")
         if inputs.of_images:
             X = inputs.as_table(X, name, reset)
         check_columns_are_numbers(X, name)
         check_target(X, y, target.is_numeric, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False, **target.validation}
-        X, y = validate_data(self, X, y, reset=reset, **options)
+        with np.errstate(over="ignore"):  # check_finite says so
+            X, y = validate_data(self, X, y, reset=reset, **options)
         if reset:
-            inputs.dtype = X.dtype
+            inputs.dtype, inputs.names = X.dtype, getattr(self, "feature_names_in_", None)
         if inputs.of_images:
             inputs.check_table(X, name, reset)
         check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
         y = target.encode(y, classes)
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-        weight = target.weights(y, weight, self)
+        weight = target.weights(y, check_sample_weight(sample_weight, X), self)
         rows = rows_that_count(X, y, weight, unit)
         self._weight_unit = rows.unit
         return rows
@@ -282,17 +276,11 @@ class KANEstimator(BaseEstimator):
         column = self.input_scaler_.beyond(validation)
         if column is not None:
             warn_caller(
-                f"All rows of X_val lie beyond the range of training in {self._called(column)}. A "
+                f"All rows of X_val lie beyond the range of training in {self.input_scaler_.called(column)}. A "
                 "pipeline hands X_val on as it is; have it transformed with "
                 'Pipeline(..., transform_input=["X_val"]).',
                 UserWarning,
             )
-
-    def _called(self, column: int) -> str:
-        names = getattr(self, "feature_names_in_", None)
-        return f"column {column if names is None else repr(names[column])}"
-
-    # The network.
 
     def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """Fit scaling and knots to these rows, and make a network and its net."""
@@ -313,10 +301,8 @@ class KANEstimator(BaseEstimator):
     def _made_anew(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """A new net for the same function: present settings, fresh optimiser."""
         self._check_same_network(trainer, rows.X.dtype)
-        execution, before = (
-            choose_execution(self.device, self.precision, rows.X.dtype, self.solver),
-            self.net_.module_,
-        )
+        execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
+        before = self.net_.module_
         if self.grid_size != self._network["grid_size"]:
             try:
                 before = refine(before, int(self.grid_size))
@@ -383,8 +369,6 @@ class KANEstimator(BaseEstimator):
         self.best_validation_score_ = found.best_validation_score
         self.cuda_graph_, self.callbacks_ = found.replayed, found.callbacks
 
-    # Predictions out.
-
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predictions in the target's units, or the most probable classes.
 
@@ -410,36 +394,6 @@ class KANEstimator(BaseEstimator):
             self._check_held(X, np.isfinite(predictions))
         return predictions
 
-    @available_if(_has_labels)
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Probabilities of the classes, shape (n_samples, n_classes), order of ``classes_``.
-
-        At least the smallest normal number, so that their logarithms are finite.
-        """
-        _, logits = self._outputs(X)
-        return self.target_(logits).numpy()
-
-    @available_if(_has_labels)
-    def predict_log_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Logarithms of the probabilities."""
-        return np.log(self.predict_proba(X))
-
-    @available_if(_has_labels)
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Logits.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) for two classes: log odds of ``classes_[1]``; else
-        (n_samples, n_classes)
-        """
-        outputs = self._outputs(X)[1].numpy()
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
-
     def _outputs(self, X: Any) -> tuple[NDArray[Any], Tensor]:
         """The validated X and the network's outputs (n, n_network_outputs) in its dtype.
 
@@ -449,17 +403,19 @@ class KANEstimator(BaseEstimator):
         """
         check_is_fitted(self)
         inputs, net, name = self.input_scaler_, self.net_, type(self).__name__
+        X = as_array(X)
         if inputs.of_images:
             X = inputs.as_table(X, name)
         check_columns_are_numbers(X, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
-        X = validate_data(self, X, reset=False, **options)
+        with np.errstate(over="ignore"):
+            X = validate_data(self, X, reset=False, **options)
         if inputs.of_images:
             inputs.check_table(X, name)
         check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
-        given = self.working_memory
-        if given is not None and not given > 0:
-            raise ValueError(f"working_memory must be a positive number of MiB, got {given!r}.")
+        given = self.working_memory  # it may have been set after the fit
+        constraint = {"working_memory": self._parameter_constraints["working_memory"]}
+        validate_parameter_constraints(constraint, {"working_memory": given}, caller_name=name)
         memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
         module: Any = net.module_
         execution, dtype = net.execution_, torch.float64 if X.dtype == np.float64 else torch.float32
@@ -490,7 +446,7 @@ class KANEstimator(BaseEstimator):
             low, high = self.input_scaler_.ranges_[:, column]
             raise ValueError(
                 f"The prediction for row {row} of X is too large to be held: "
-                f"{self._called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
+                f"{self.input_scaler_.called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
                 f"{high:.4g} in training. Clip or drop such rows, or set extrapolation='constant'."
             )
 
@@ -580,48 +536,6 @@ class KANEstimator(BaseEstimator):
         super().__setstate__(state)
         # Good for predictions; training again makes a new net first (see Trainer.asked).
         self.net_ = unpacked_net(packed, self._make_network(**self._network | {"init": None}))
-
-
-@available_if(is_stochastic)
-@_fit_context(prefer_skip_nested_validation=True)
-def partial_fit_of_classes(
-    self: KANEstimator,
-    X: ArrayLike,
-    y: ArrayLike,
-    classes: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None,
-) -> KANEstimator:
-    """One pass over these rows, with a constant learning rate; the method of classifiers.
-
-    The first call fixes classes, scaling and knots, and which columns vary; give it rows typical
-    of all. Pickles hold no optimiser: a loaded copy goes on with a fresh one. ``class_weight``
-    must not be "balanced", which these rows alone cannot tell.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_samples, n_features)
-    y : array-like of shape (n_samples,)
-    classes : array-like of shape (n_classes,), optional
-        All classes that will come; the first call needs it unless y holds them all.
-    sample_weight : array-like of shape (n_samples,), optional
-
-    Returns
-    -------
-    self
-
-    Raises
-    ------
-    ValueError
-        For invalid parameters or data; the estimator then stays as it was.
-    """
-    if self.class_weight == "balanced":
-        raise ValueError(
-            "class_weight='balanced' is not supported by partial_fit, which does not know how "
-            "frequent the classes will be. Pass a dict of their weights, such as "
-            "dict(zip(classes, compute_class_weight('balanced', classes=classes, y=y))), of "
-            "all of y or a sample of it."
-        )
-    return self._partial_fit(X, y, sample_weight, classes=classes)
 
 
 class Predictor(nn.Module):

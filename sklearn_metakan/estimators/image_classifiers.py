@@ -8,7 +8,13 @@ import torch
 from sklearn.base import ClassifierMixin
 from torch import Tensor
 
-from sklearn_metakan.estimators.estimator import KANEstimator, partial_fit_of_classes
+from sklearn_metakan.estimators.classifiers import (
+    decision_function,
+    partial_fit,
+    predict_log_proba,
+    predict_proba,
+)
+from sklearn_metakan.estimators.estimator import KANEstimator
 from sklearn_metakan.estimators.inputs.images import ImageInputs
 from sklearn_metakan.estimators.parameters import document
 from sklearn_metakan.estimators.targets.labels import LabelTarget
@@ -62,7 +68,8 @@ class KANImageClassifier(ClassifierMixin, KANEstimator):
     _inputs_type, _target_type = ImageInputs, LabelTarget
     _make_network = staticmethod(build_conv_network)
     _defaults = Defaults(learning_rate=0.05, weight_decay=0.1, passes=(10, 60))
-    partial_fit = partial_fit_of_classes
+    predict_proba, predict_log_proba = predict_proba, predict_log_proba
+    decision_function, partial_fit = decision_function, partial_fit
 
     def __init__(
         self,
@@ -152,7 +159,8 @@ class MetaKANImageClassifier(ClassifierMixin, KANEstimator):
     _inputs_type, _target_type = ImageInputs, LabelTarget
     _make_network = staticmethod(build_conv_network)
     _defaults = Defaults(learning_rate=0.05, weight_decay=0.1, passes=(10, 60))
-    partial_fit = partial_fit_of_classes
+    predict_proba, predict_log_proba = predict_proba, predict_log_proba
+    decision_function, partial_fit = decision_function, partial_fit
 
     def __init__(
         self,

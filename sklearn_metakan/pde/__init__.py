@@ -3,8 +3,7 @@
 from sklearn_metakan.pde import problems
 from sklearn_metakan.pde.domains.adapters import DeepXDEGeometry, Points, Sampler, as_domain
 from sklearn_metakan.pde.domains.domain import Domain
-from sklearn_metakan.pde.domains.shapes import Ball, Box, Interval, Sphere
-from sklearn_metakan.pde.domains.spacetime import SpaceTime
+from sklearn_metakan.pde.domains.shapes import Ball, Box, Interval, SpaceTime, Sphere
 from sklearn_metakan.pde.physics.conditions import (
     Condition,
     Dirichlet,

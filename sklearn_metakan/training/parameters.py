@@ -16,7 +16,6 @@ from sklearn_metakan.basis import BasisName
 POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 COUNT = Interval(Integral, 1, None, closed="left")
-RATE = Interval(Real, 0, 1e6, closed="neither")
 DECAY = Interval(Real, 0, 1e6, closed="left")
 
 WIDTHS: list[Any] = ["array-like", Integral, set, dict]  # check_widths explains what is wrong
@@ -24,7 +23,7 @@ LARGEST_WIDTH = 1_000_000
 
 SHARED_CONSTRAINTS: dict[str, list[Any]] = {
     "grid_size": [Interval(Integral, 1, 10_000, closed="both")],
-    "learning_rate": [str, RATE],  # Trainer explains other strings than "auto"
+    "learning_rate": [str, POSITIVE],  # Trainer explains other strings than "auto"
     "weight_decay": [StrOptions({"auto"}), DECAY],
     "basis": [StrOptions(set(get_args(BasisName)))],
     "degree": [Interval(Integral, 1, 20, closed="both")],
@@ -45,8 +44,8 @@ META_CONSTRAINTS: dict[str, list[Any]] = {
     "meta_activation": [StrOptions({"relu", "silu", "tanh", "sin"})],
     "edge_scale": ["boolean"],
     "n_meta_learners": [StrOptions({"auto", "layer"}), COUNT],
-    "prompt_learning_rate": [RATE, None],
-    "meta_learning_rate": [RATE, None],
+    "prompt_learning_rate": [POSITIVE, None],
+    "meta_learning_rate": [POSITIVE, None],
 }
 
 # skorch parameter -> the constructor parameter that sets it.
@@ -135,7 +134,7 @@ def suggestion(name: str, known: Any) -> str:
 def module_options(net_params: dict[str, Any] | None) -> dict[str, Any]:
     """The network's settings in net_params, without their prefix."""
     given = (net_params or {}).items()
-    return {k.removeprefix("module__"): v for k, v in given if k.startswith("module__")}
+    return {k[8:]: v for k, v in given if str(k).startswith("module__")}
 
 
 def check_net_params(net_params: Any, settings: Mapping[str, Any], known: set[str]) -> None:

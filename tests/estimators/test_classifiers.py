@@ -9,9 +9,9 @@ from sklearn.datasets import load_iris, make_classification, make_moons
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_score, train_test_split
+from skorch.callbacks import Callback
 
 from sklearn_metakan import KANClassifier, MetaKANClassifier
-from sklearn_metakan.estimators._rows import Rows
 
 CLASSIFIERS = [KANClassifier, MetaKANClassifier]
 
@@ -285,12 +285,31 @@ def test_best_weights_on_validation_rows_are_kept(classifier, solver):
 
 def classes_by_side(model, X, y):
     """Rows of each class that were trained on, and that were held out."""
-    sizes, tensors = [], model._tensors
-    model._tensors = lambda rows: (
-        sizes.append(np.bincount(rows.y, minlength=len(np.unique(y))).tolist()) or tensors(rows)
-    )
-    model.fit(X, y)
-    return sizes
+
+    class Sides(Callback):
+        def on_train_begin(self, net, X, **kwargs):
+            labels = (side.y.flatten().long() for side in (X, net.validation_))
+            self.sizes_ = [side.bincount(minlength=len(np.unique(y))).tolist() for side in labels]
+
+    return model.set_params(callbacks=[Sides()]).fit(X, y).callbacks_[0].sizes_
+
+
+def weights_by_side(model, X, y, weight):
+    """Weights that rows were given, by the first column, and those that training used."""
+
+    class Sides(Callback):
+        def on_train_begin(self, net, X, **kwargs):
+            self.sides_ = [
+                (side.X[:, 0].numpy(), side.weight.numpy()) for side in (X, net.validation_)
+            ]
+
+    model.set_params(callbacks=[Sides()]).fit(X, y, weight)
+    scaled = model.input_scaler_.transform(X)[:, 0]
+    order = np.argsort(scaled)
+    return [
+        (weight[order[np.searchsorted(scaled[order], column)]], used)
+        for column, used in model.callbacks_[0].sides_
+    ]
 
 
 @both
@@ -316,9 +335,8 @@ def test_a_class_of_one_row_is_trained_on_and_the_others_are_stratified(classifi
         model = classifier(**settings | {"random_state": seed})
         train, held_out = classes_by_side(model, X, y)
         assert (train, held_out) == ([1, 8, 110, 1], [0, 2, 28, 0])
-        for side in model._split(Rows(X, y, weight), None, seed):
-            given = 3 + side.X[:, 0]
-            np.testing.assert_allclose(side.weight, given / given.mean())
+        for given, used in weights_by_side(model, X, y, weight):
+            np.testing.assert_allclose(used, given / given.mean())
 
 
 @both

@@ -16,7 +16,8 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 
 from sklearn_metakan import KANImageClassifier, MetaKANImageClassifier
-from sklearn_metakan.estimators.inputs.images import Layout, PixelScaling, find_layout
+from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout, find_layout
+from sklearn_metakan.estimators.inputs.rows import Rows
 from sklearn_metakan.nn import Augment, build_conv_network
 from sklearn_metakan.training.net import obstacle
 
@@ -28,6 +29,14 @@ RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (24, 6, 5), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (24, 3, 6, 5), dtype=np.uint8)
 LABELS = np.arange(24) % 3
+
+
+def scaling_of(images, weight, kind):
+    """ImageInputs fitted to images (n, channels, height, width)."""
+    inputs = ImageInputs(kind, images.shape[1:], False)
+    table = inputs.as_table(images, "", reset=True)
+    inputs.dtype = table.dtype
+    return inputs.fit(Rows(table, None, np.zeros(len(images)), weight))
 
 
 def fit(estimator=MetaKANImageClassifier, X=GREY, y=LABELS, **options):
@@ -222,7 +231,7 @@ def test_tensors_keep_their_dtype(shape, dtype):
     X = GREY.reshape(shape).astype(dtype)
     expected = fit(X=X, image_shape=(6, 5)).predict_proba(X)
     model = fit(X=torch.tensor(X), image_shape=(6, 5))
-    assert model._data_dtype == dtype
+    assert model.input_scaler_.dtype == dtype
     for other in (torch.tensor(X), X):
         np.testing.assert_array_equal(model.predict_proba(other), expected)
 
@@ -231,7 +240,7 @@ def test_tensors_keep_their_dtype(shape, dtype):
 def test_every_channel_is_scaled_by_itself(kind):
     images = RNG.normal(size=(50, 2, 4, 3)) * [[[3.0]], [[0.1]]] + [[[7.0]], [[-2.0]]]
     weight = RNG.uniform(size=50)
-    scaling = PixelScaling.of(images, weight, kind)
+    scaling = scaling_of(images, weight, kind)
     scaled = (images - scaling.centre[:, None, None]) * scaling.scale[:, None, None]
     channels = scaled.transpose(1, 0, 2, 3).reshape(2, -1)
     ends = np.stack([channels.min(1), channels.max(1)], axis=1)
@@ -249,10 +258,10 @@ def test_every_channel_is_scaled_by_itself(kind):
 
 def test_auto_takes_bytes_as_bytes():
     dark = GREY[:, None] // 4
-    assert PixelScaling.of(dark, None, "auto").centre == 127.5
-    assert PixelScaling.of(dark, None, "minmax").centre < 40
-    constant = PixelScaling.of(np.full((4, 1, 2, 2), 3.0), None, "standard")
-    assert constant.centre == 3 and constant.scale == 1
+    assert scaling_of(dark, None, "auto").centre == 127.5
+    assert scaling_of(dark, None, "minmax").centre < 40
+    constant = scaling_of(np.full((4, 1, 2, 2), 3.0), None, "standard")
+    assert constant.centre == 3 and constant.scale == 0
 
 
 @pytest.mark.parametrize("kind", ["uniform", "quantile"])

@@ -7,10 +7,7 @@ import pytest
 import torch
 
 from sklearn_metakan import KANRegressor, MetaKANClassifier, MetaKANRegressor
-from sklearn_metakan.estimators import _inference
-from sklearn_metakan.estimators._inference import rows_in
-from sklearn_metakan.estimators._rows import to_tensor
-from sklearn_metakan.nn import KAN, KANLinear, MetaCoefficients
+from sklearn_metakan.nn import KANLinear, MetaCoefficients
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 8))
@@ -33,14 +30,16 @@ def chunks(monkeypatch):
     return seen
 
 
-def test_rows_follow_the_memory_and_are_at_least_one():
-    network = KAN([8, 5, 1])
-    a_row = 8 * 2 * (8 + 5)  # bytes: twice a layer's inputs and outputs
-    assert rows_in(1000 * a_row, network) == 1000
-    assert rows_in(2000 * a_row, network) == 2000
-    assert rows_in(1, network) == 1
-    assert rows_in(1000 * a_row, KAN([8, 5, 5, 1])) == 1000
-    assert rows_in(1000 * a_row, KAN([8, 18, 1])) == 500
+@pytest.mark.parametrize(
+    ("hidden", "rows"), [((5,), 40), ((5,), 80), ((5,), 1), ((5, 5), 40), ((18,), 20)]
+)
+def test_rows_follow_the_memory_and_are_at_least_one(chunks, hidden, rows):
+    model = KANRegressor(**SMALL | {"hidden_layer_sizes": hidden}).fit(X, Y)
+    a_row = 8 * 2 * (8 + hidden[0])  # bytes: twice a layer's inputs and outputs
+    memory = 8 * (rows * a_row if rows > 1 else 1) / 2**20  # an eighth is for rows
+    chunks.clear()
+    model.set_params(working_memory=memory).predict(X)
+    assert chunks[0][0] == rows
 
 
 @pytest.mark.parametrize("memory", [1e-6, 0.003, 0.02, 1.0, None])
@@ -129,13 +128,5 @@ def test_prediction_takes_no_more_than_working_memory(columns, hidden, memory, d
     table = RNG.normal(size=(20_000, columns)).astype(dtype)
     model = MetaKANRegressor(hidden, max_iter=1, working_memory=memory, random_state=0)
     model.fit(table[:150], table[:150, 0])
-    network, scaler, execution = model.module_, model.input_scaler_, model._execution
     outputs = table[:, :1].nbytes / 2**20
-
-    def inputs(rows):
-        return to_tensor(scaler.transform(rows), execution)
-
-    def predict():
-        _inference.network_outputs(network, inputs, table, execution, memory)
-
-    assert 0.1 < peak(predict) - outputs <= (64 if memory is None else memory)
+    assert 0.1 < peak(lambda: model.predict(table)) - outputs <= (64 if memory is None else memory)

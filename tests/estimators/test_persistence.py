@@ -231,7 +231,7 @@ assert model.partial_fit(X, expected).n_iter_ > 1
 def test_model_fitted_on_a_card_loads_on_a_cpu():
     state = KANRegressor(**SMALL).fit(X, Y).__getstate__()
     expected = outputs(KANRegressor(**SMALL).fit(X, Y))
-    state["_execution"] = state["_execution"] | {"device": "cuda:0"}
+    state["_net"]["execution"]["device"] = "cuda:0"
     loaded = KANRegressor.__new__(KANRegressor)
     loaded.__setstate__(state)
     np.testing.assert_allclose(loaded.predict(X), expected, rtol=1e-6)

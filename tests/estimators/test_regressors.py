@@ -17,7 +17,6 @@ from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback
 
 from sklearn_metakan import KANRegressor, MetaKANRegressor
-from sklearn_metakan.estimators import _estimator, _tabular
 
 REGRESSORS = [KANRegressor, MetaKANRegressor]
 LOSSES = ["squared_error", "absolute_error", "huber", "quantile", "poisson"]
@@ -522,31 +521,29 @@ def test_validation_weights_count(regressor):
 
 
 @both
-def test_share_of_rows_held_out(regressor, monkeypatch):
-    sizes = []
-
-    def recorded(rows, tensors=_tabular.TabularKAN._tensors):
-        sizes.append(len(rows.X))
-        return tensors(model, rows)
+def test_share_of_rows_held_out(regressor):
+    class Sizes(Callback):
+        def on_train_begin(self, net, X, **kwargs):
+            self.sizes_ = [len(X), len(net.validation_)]
 
     for fraction in (0.1, 0.4, 0.99):
-        model = regressor(**STOPPING | {"max_iter": 2})
-        model.set_params(validation_fraction=fraction)
-        monkeypatch.setattr(model, "_tensors", recorded)
-        model.fit(X, Y)
+        settings = STOPPING | {"max_iter": 2, "validation_fraction": fraction}
+        model = regressor(**settings, callbacks=[Sizes()]).fit(X, Y)
         held_out = round(150 * fraction)
-        assert sizes[-2:] == [150 - held_out, held_out]
+        assert model.callbacks_[0].sizes_ == [150 - held_out, held_out]
 
 
 @both
-def test_auto_early_stopping_is_for_large_tables_and_given_rows(regressor, monkeypatch):
+def test_auto_early_stopping_is_for_large_tables_and_given_rows(regressor):
     settings = STEPS | {"max_iter": 2, "early_stopping": "auto"}
     assert regressor(**settings).fit(X, Y).validation_scores_ is None
     assert regressor(**settings).fit(X, Y).best_validation_score_ is None
     assert len(regressor(**settings).fit(X, Y, X_val=X, y_val=Y).validation_scores_) == 2
-    monkeypatch.setattr(_estimator, "AUTO_EARLY_STOPPING_ROWS", len(X) - 1)
-    assert len(regressor(**settings).fit(X, Y).validation_scores_) == 2
-    assert regressor(**settings | {"early_stopping": False}).fit(X, Y).validation_scores_ is None
+    large, y = np.tile(X, (2, 1))[:201], np.tile(Y, 2)[:201]
+    assert regressor(**settings).fit(large[:200], y[:200]).validation_scores_ is None
+    assert len(regressor(**settings).fit(large, y).validation_scores_) == 2
+    settings["early_stopping"] = False
+    assert regressor(**settings).fit(large, y).validation_scores_ is None
 
 
 @both

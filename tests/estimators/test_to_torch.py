@@ -10,8 +10,6 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
-from sklearn_metakan.estimators.inputs.table import InputScaler
-from sklearn_metakan.estimators.inputs.table import ScaledInputs
 from sklearn_metakan.nn import MetaCoefficients
 
 REGRESSORS, CLASSIFIERS = [KANRegressor, MetaKANRegressor], [KANClassifier, MetaKANClassifier]
@@ -114,10 +112,12 @@ def test_single_precision_is_scaled_in_double_as_in_predict(estimator):
 
 @pytest.mark.parametrize("kind", ["auto", "minmax", "standard", "quantile", None])
 def test_scaled_inputs_are_the_scaler_s(kind):
-    scaler = InputScaler(kind).fit(X)
-    at_points = np.column_stack([np.resize(points, 300) for points in scaler.points_])
-    module = ScaledInputs(scaler)
-    for table in (X, BEYOND, at_points):
+    model = KANRegressor(**SMALL, scale_inputs=kind).fit(X / X.max(axis=0), Y)
+    scaler, module = model.input_scaler_, model.to_torch().inputs
+    at_points = np.zeros((300, X.shape[1]))
+    for column, points in zip(scaler.kept_, scaler.points_, strict=True):
+        at_points[:, column] = np.resize(points, 300)
+    for table in (X / X.max(axis=0), BEYOND, at_points):
         np.testing.assert_array_equal(
             module(torch.from_numpy(table)).numpy(), scaler.transform(table)
         )

@@ -13,7 +13,7 @@ from torch import nn
 
 from sklearn_metakan.pde import KANPDESolver, SpaceTime, TrialFunction, problems
 from sklearn_metakan.pde.physics.physics import Physics
-from sklearn_metakan.pde.problems import allen_cahn as numerics
+from sklearn_metakan.pde.problems import evolution as numerics
 from sklearn_metakan.pde.solve.collocation import Collocation
 from sklearn_metakan.pde.solve.problem import read_problem
 

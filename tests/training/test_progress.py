@@ -17,6 +17,9 @@ from skorch.callbacks import (
 )
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
+from sklearn_metakan.estimators.inputs.table import TableInputs
+from sklearn_metakan.estimators.targets.labels import LabelTarget
+from sklearn_metakan.estimators.targets.number import NumberTarget
 
 ALL = [KANRegressor, KANClassifier, MetaKANRegressor, MetaKANClassifier]
 RNG = np.random.default_rng(0)
@@ -131,7 +134,8 @@ def assert_fitted_after(model, epochs):
 
 @pytest.mark.parametrize("estimator", [KANRegressor, MetaKANClassifier])
 def test_interrupt_while_an_epoch_is_scored(estimator, monkeypatch):
-    score, calls = estimator._score_outputs, []
+    target = NumberTarget if estimator is KANRegressor else LabelTarget
+    score, calls = target.score, []
 
     def interrupted(self, *args):
         calls.append(1)
@@ -139,7 +143,7 @@ def test_interrupt_while_an_epoch_is_scored(estimator, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return score(self, *args)
 
-    monkeypatch.setattr(estimator, "_score_outputs", interrupted)
+    monkeypatch.setattr(target, "score", interrupted)
     model = estimator(**SMALL)
     with pytest.warns(ConvergenceWarning, match="Interrupted after 2 iterations"):
         model.fit(X, Y, X_val=X[:20], y_val=Y[:20])
@@ -213,7 +217,7 @@ def test_ctrl_c_before_training_leaves_the_earlier_fit(monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(KANRegressor, "_knots", interrupted)
+    monkeypatch.setattr(TableInputs, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, -Y)
     assert vars(model) == before

@@ -1,7 +1,6 @@
 """Images, as a network takes them: the shape that an array of them has, the scale of pixels."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from math import isqrt, prod
 from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Self
@@ -48,20 +47,6 @@ class Layout(NamedTuple):
             X = X.reshape(len(X), *self.shape)
             return X.permute(0, 3, 1, 2) if isinstance(X, Tensor) else X.transpose(0, 3, 1, 2)
         return X.reshape(len(X), *self.image_shape)
-
-
-def as_array(X: Any) -> Any:
-    """Tensors of two axes or more and lists of more than two as an array; all else as it is.
-
-    Validation would take the dtype of a tensor for none, and make float64 of it.
-    """
-    if isinstance(X, Tensor) and X.ndim > 1:
-        return X.detach().cpu().numpy()
-    if isinstance(X, list | tuple):
-        with suppress(ValueError, TypeError):  # ragged; validate_data says so
-            array = np.asarray(X)
-            return array if array.ndim > 2 else X
-    return X
 
 
 def find_layout(
@@ -141,6 +126,8 @@ class ImageInputs(FittedModule):
         [-1, 1] for uint8, minmax for other numbers.
     image_shape : tuple of int or None
     channels_last : bool
+    extrapolation : str, default="linear"
+        With "error", a constant channel that moves raises a ValueError.
 
     Attributes
     ----------
@@ -154,14 +141,21 @@ class ImageInputs(FittedModule):
 
     dtypes: ClassVar[list[type]] = [np.float64, np.float32, np.uint8]
     of_images: ClassVar[bool] = True
-    arguments: ClassVar[tuple[str, ...]] = ("scale_inputs", "image_shape", "channels_last")
+    arguments: ClassVar[tuple[str, ...]]
+    arguments = ("scale_inputs", "image_shape", "channels_last", "extrapolation")
+    names = None  # of columns, which nobody gives to pixels
 
     def __init__(
-        self, kind: str | None, image_shape: tuple[int, ...] | None, channels_last: bool
+        self,
+        kind: str | None,
+        image_shape: tuple[int, ...] | None,
+        channels_last: bool,
+        extrapolation: str = "linear",
     ) -> None:
         super().__init__()
         self.kind, self.image_shape, self.channels_last = kind, image_shape, channels_last
         self.layout: Any = None
+        self.strict = extrapolation == "error"
         self.all_kept = True
 
     @staticmethod
@@ -216,7 +210,6 @@ class ImageInputs(FittedModule):
         ValueError
             For other shapes than those of images, or than those of the fit.
         """
-        X = as_array(X)
         n_axes, shape = getattr(X, "ndim", 2), tuple(getattr(X, "shape", ()))
         if not reset:
             one = len(shape) > 1 and shape in (self.layout.shape, self.layout.image_shape)
@@ -305,7 +298,16 @@ class ImageInputs(FittedModule):
 
     def forward(self, x: Tensor) -> Tensor:
         images = self.layout.images(x)
-        return images if self.all_kept else images[:, self.kept_.tolist()]
+        if self.all_kept:
+            return images
+        if self.strict:
+            for channel in np.setdiff1d(np.arange(images.shape[1]), self.kept_):
+                if bool((images[:, channel] != self.ranges_[0, channel]).any()):
+                    raise ValueError(
+                        f"In training channel {channel} was constant; that it has another value "
+                        'now, extrapolation="error" forbids. Use another extrapolation.'
+                    )
+        return images[:, self.kept_.tolist()]
 
     def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Images (n, n_kept, height, width); bytes stay bytes."""

@@ -62,6 +62,7 @@ class TableInputs(FittedModule):
     dtypes: ClassVar[list[type]] = [np.float64, np.float32]
     of_images: ClassVar[bool] = False
     arguments: ClassVar[tuple[str, ...]] = ("scale_inputs", "extrapolation")
+    names: Any = None  # of the columns, where they have some
 
     columns: Tensor
     points: Tensor
@@ -108,7 +109,7 @@ class TableInputs(FittedModule):
             pieces.append(_fit_column(column, weight, self.kind))
             few.append(column if some is None else column[some])
         if not kept:  # the first column, as zero
-            level = self.ranges_[0, 0]
+            level = self.ranges_[0, 0] * units[0]
             kept, few = [0], [np.full(n if some is None else len(some), level)]
             pieces = [(level + np.array([-1.0, 1.0]), np.zeros(2))]
         self.kept_ = np.array(kept)
@@ -126,11 +127,13 @@ class TableInputs(FittedModule):
         largest = np.abs(self.ranges_).max(axis=0)
         spread = self.ranges_[1] / 2 - self.ranges_[0] / 2
         for j in self.kept_:
-            if largest[j] > bound or 0 < spread[j] < 1 / bound:
-                what, number = ("large", largest[j]) if largest[j] > bound else ("small", spread[j])
+            if largest[j] > bound or spread[j] < 1 / bound:
+                what, is_, number = "small", "spreads by", 2 * spread[j]
+                if largest[j] > bound:
+                    what, is_, number = "large", "holds numbers up to", largest[j]
                 raise ValueError(
-                    f"X[:, {j}] holds numbers as {what} as {number:.1e}, too {what} for "
-                    "scale_inputs=None; use scale_inputs='auto'."
+                    f"scale_inputs=None: {self.called(j)} {is_} {number:.1e}, which is too {what} "
+                    "to be left as it is; use scale_inputs='auto'."
                 )
 
     def _set_pieces(self, pieces: list[tuple[Array, Array]], units: Array) -> None:
@@ -170,22 +173,25 @@ class TableInputs(FittedModule):
     @property
     def points_(self) -> list[Array]:
         """Break points of each kept column, in its units."""
-        pieces = zip(self.points, self.last_piece[:, 0], self.units, strict=True)
+        pieces = zip(self.points, self.last_piece[:, 0].tolist(), self.units, strict=True)
         return [(points[: last + 2] / unit).numpy() for points, last, unit in pieces]
 
     @property
     def values_(self) -> list[Array]:
         """What the break points of each kept column are mapped to."""
-        pieces = zip(self.values, self.last_piece[:, 0], strict=True)
+        pieces = zip(self.values, self.last_piece[:, 0].tolist(), strict=True)
         return [values[: last + 2].numpy() for values, last in pieces]
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.points.dtype)
-        if self.strict and bool(((x[:, self.silent] - self.level).abs() > self.spread).any()):
-            raise ValueError(
-                'A column that was constant in training has another value, and extrapolation="'
-                'error" forbids it; use another extrapolation, or leave the column out.'
-            )
+        if self.strict:
+            moved = ((x[:, self.silent] - self.level).abs() > self.spread).any(0)
+            if bool(moved.any()):
+                column = self.called(int(self.silent[moved][0]))
+                raise ValueError(
+                    f"In training {column} was constant; that it has another value now, "
+                    'extrapolation="error" forbids. Use another extrapolation, or leave it out.'
+                )
         if len(self.columns) < x.shape[1]:
             x = x[:, self.columns]
         x = x * self.units
@@ -197,7 +203,8 @@ class TableInputs(FittedModule):
             piece = torch.minimum(piece.clamp(min=0), self.last_piece)
             left, value = self.points.gather(1, piece), self.values.gather(1, piece)
             scaled = (value + (x - left) * self.slopes.gather(1, piece)).T
-        return scaled.clamp(-self.farthest, self.farthest)
+        farthest = min(self.farthest, torch.finfo(scaled.dtype).max)
+        return scaled.clamp(-farthest, farthest)
 
     def transform(self, X: NDArray[Any]) -> Array:
         """``forward`` of an array."""
@@ -210,7 +217,7 @@ class TableInputs(FittedModule):
         """
         out = np.repeat(self.ranges_[:1], len(X), axis=0)
         X = np.asarray(X, dtype=np.float64)
-        for k, (j, last) in enumerate(zip(self.kept_, self.last_piece[:, 0], strict=True)):
+        for k, (j, last) in enumerate(zip(self.kept_, self.last_piece[:, 0].tolist(), strict=True)):
             points, values = (t[k, : last + 2].numpy() for t in (self.points, self.values))
             if values[0] < values[-1]:
                 piece = np.searchsorted(values, X[:, k], side="right") - 1
@@ -219,14 +226,6 @@ class TableInputs(FittedModule):
                 found = points[piece] + (X[:, k] - values[piece]) * slope[piece]
                 out[:, j] = found / self.units[k].numpy()
         return out
-
-    def knots(self, rows: Rows, kind: str, grid_size: int) -> Any:
-        """Knots for the network's inputs: ends for all, (n_kept, 2), or (n_kept, G + 1)."""
-        if kind == "quantile":
-            return quantile_knots(self.transform(rows.chosen()), grid_size, rows.weight)
-        if self.kind in ("auto", "minmax", "quantile") or not self.slopes.any():
-            return (-1.0, 1.0)
-        return self.transform(self.ranges_).T
 
     def network_shape(
         self, rows: Rows, estimator: Any, widths: tuple[int, ...], n_outputs: int
@@ -264,6 +263,10 @@ class TableInputs(FittedModule):
             if ((column < low - margin) | (column > high + margin)).all():
                 return int(j)
         return None
+
+    def called(self, j: int) -> str:
+        """A column's name, or its number, as messages have it."""
+        return f"column {j if self.names is None else repr(self.names[j])}"
 
     def farthest_column(self, row: NDArray[Any]) -> int:
         """The column of a row that lies farthest out."""

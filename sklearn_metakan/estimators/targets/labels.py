@@ -1,18 +1,15 @@
 """Labels to predict: classes, their weights, and probabilities made of a network's logits."""
 
-from math import inf
-from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 
-from sklearn_metakan.estimators.inputs.checks import check_classes
+from sklearn_metakan.estimators.inputs.checks import check_classes, class_factors
 from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
 from sklearn_metakan.estimators.targets.number import split
 
@@ -119,14 +116,7 @@ class LabelTarget(FittedModule):
         if class_weight is None:
             return weight
         if isinstance(class_weight, dict):
-            for label, factor in class_weight.items():
-                if not (isinstance(factor, Real) and 0 <= float(factor) < inf):
-                    raise ValueError(
-                        "class_weight must hold finite numbers of at least 0, got "
-                        f"{factor!r} for class {label!r}."
-                    )
-            names = self.classes_  # all of them: these rows may lack some
-            factors = compute_class_weight(class_weight, classes=names, y=names)
+            factors = class_factors(class_weight, self.classes_)
         else:
             totals = np.bincount(y, weight)
             factors = np.divide(1.0, totals, out=np.zeros(len(totals)), where=totals > 0)

@@ -40,14 +40,8 @@ def push_ansatz(
     subsets of 1, ..., m and N_S is the derivative of N along them; it is taken by m nested
     forward-mode derivatives, all indices of one order at once.
 
-    Parameters
-    ----------
-    ansatz : callable
-    x : Tensor of shape (n, d)
-    directions : Tensor of shape (n, K_1, d)
-        Of the first-order channels, in their order and of x's dtype.
-    raw, values : Tensor of shape (n, k) and (n, K, k)
-        N and its channels.
+    raw (n, k) and values (n, K, k) are N and its channels; directions (n, K_1, d), of x's dtype,
+    those of the first-order channels, in their order.
     """
     pieces: list[Tensor] = []
     mixed = partial(_mixed, ansatz, x, raw)

@@ -24,12 +24,8 @@ class Sum(NamedTuple):
 class Channels(NamedTuple):
     """The derivatives of a field that are pushed through a network in one pass.
 
-    Attributes
-    ----------
-    indices : tuple of tuple of int
-        Derivatives by their directions, with all that they are made of, ordered by order.
-    sums : tuple of Sum
-        Weighted sums of second derivatives, each one channel.
+    ``indices`` are derivatives by their directions, with all that they are made of, ordered by
+    order; ``sums`` are weighted sums of second derivatives, each one channel.
 
     A tensor of channels is (n, K, width): first derivatives, sums, second derivatives,
     third, fourth; so what gets terms of phi^(m) is a suffix.
@@ -127,15 +123,8 @@ def _terms(plan: Channels, m: int) -> tuple[list[int], list[float], list[list[in
 def bell(values: Tensor, plan: Channels) -> list[Tensor]:
     """Partial Bell polynomials: the channels of ``phi(x)`` are ``sum_m phi^(m)(x) P_m``.
 
-    Parameters
-    ----------
-    values : Tensor of shape (n, K, width)
-        The channels of x.
-
-    Returns
-    -------
-    list of Tensor
-        ``P_m`` for m = 1, ..., order; of shape (n, K_m, width), for the last K_m channels.
+    values (n, K, width) are the channels of x; ``P_m`` (n, K_m, width), m = 1, ..., order, are
+    for the last K_m of them.
 
     Source: Faa di Bruno's formula for several variables; sums follow from
     ``D_k D_k phi(x) = phi''(x) (D_k x)^2 + phi'(x) D_k D_k x``.

@@ -21,23 +21,10 @@ FEW = 2  # up to so many channels, products with features beat Jacobians (measur
 
 
 def edge_jet(layer: KANLinear, x: Tensor, products: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Value and derivatives of ``y_o = sum_i phi_oi(x_i)``.
+    """Value (n, out) of ``y_o = sum_i phi_oi(x_i)``, without bias, and derivatives (n, K_1, out).
 
-    ``T_ko = sum_m sum_i phi_oi^(m)(x_i) P_mki``: the channels k of the outputs.
-
-    Parameters
-    ----------
-    layer : KANLinear
-    x : Tensor of shape (n, in_features)
-    products : sequence of Tensor
-        ``P_m`` (n, K_m, in_features), m = 1, 2, ..., for the last K_m of the K_1 channels;
-        from ``bell``.
-
-    Returns
-    -------
-    y : Tensor of shape (n, out_features)
-        Without the layer's bias.
-    T : Tensor of shape (n, K_1, out_features)
+    ``T_ko = sum_m sum_i phi_oi^(m)(x_i) P_mki``: the channels k of the outputs, for x (n, in) and
+    ``P_m`` (n, K_m, in), m = 1, 2, ..., from ``bell``, of the last K_m of the K_1 channels.
     """
     weights, dictionary = weights_of(layer)
     x = x.to(layer.basis.domain.dtype)
@@ -58,13 +45,12 @@ class _EdgeJet(torch.autograd.Function):
         basis: Basis,
         dictionary: Tensor | None,
         weights: Tensor,
-        *products: Tensor,
+        *products: Any,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, dictionary, weights, *products)
         ctx.basis = basis
         y = x.new_empty(len(x), weights.shape[2])
         out = x.new_empty(len(x), products[0].shape[1], weights.shape[2])
-        flat = weights.flatten(0, 1)
         for rows in blocks(x, weights):
             at = x[rows]
             y[rows] = edges_summed(combined(basis.values(at, 0, 0), dictionary), weights)
@@ -74,7 +60,7 @@ class _EdgeJet(torch.autograd.Function):
                 if part.shape[1] > FEW:
                     term = part @ _jacobian(features, weights)
                 else:
-                    term = (features[:, None] * part[..., None]).flatten(2) @ flat
+                    term = (features[:, None] * part[..., None]).flatten(2) @ weights.flatten(0, 1)
                 if m == 1:
                     out[rows] = term
                 else:
@@ -92,20 +78,43 @@ class _EdgeJet(torch.autograd.Function):
             both = edge_jet_plain(point, ctx.basis, table, weight, rest)
             wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
             found = iter(torch.autograd.grad(both, wanted, (y_grad, out_grad), create_graph=True))
-            gradients = [next(found) if need else None for need in needed]
-        else:
-            gradients = _gradients(
-                ctx.basis, x, dictionary, weights, products, needed, y_grad, out_grad
-            )
-        return gradients[0], None, *gradients[1:]
+            of_x, *others = (next(found) if need else None for need in needed)
+            return of_x, None, *others
+        # Sums over blocks begin at zero; products get their own rows from each.
+        x_grad, dictionary_grad, weights_grad = (
+            torch.zeros_like(t, memory_format=torch.contiguous_format) if need else None
+            for t, need in zip((x, dictionary, weights), needed, strict=False)
+        )
+        products_grad = [
+            torch.empty_like(p) if need else None
+            for p, need in zip(products, needed[3:], strict=True)
+        ]
+        for rows in blocks(x, weights):
+            at = x[rows]
+            for m, product in enumerate([None, *products]):
+                raw = ctx.basis.values(at, 0, m)
+                features = combined(raw, dictionary)
+                if product is None:
+                    features_grad = _from_value(y_grad[rows], features, weights, weights_grad)
+                else:
+                    part, whole = product[rows], products_grad[m - 1]
+                    step = _from_many if part.shape[1] > FEW else _from_few
+                    part_grad, features_grad = step(
+                        out_grad[rows, -part.shape[1] :], part, features, weights, weights_grad
+                    )
+                    if whole is not None:
+                        whole[rows] = part_grad
+                if dictionary is not None:
+                    if dictionary_grad is not None:
+                        dictionary_grad += raw.flatten(0, 1).T @ features_grad.flatten(0, 1)
+                    features_grad = combined(features_grad, dictionary.T)
+                if x_grad is not None:
+                    x_grad[rows] += ctx.basis.contract(features_grad, at, 0, m + 1)
+        return x_grad, None, dictionary_grad, weights_grad, *products_grad
 
 
 def edge_jet_plain(
-    x: Tensor,
-    basis: Basis,
-    dictionary: Tensor | None,
-    weights: Tensor,
-    products: Sequence[Tensor],
+    x: Tensor, basis: Basis, dictionary: Tensor | None, weights: Tensor, products: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """The same in plain PyTorch, all at once; differentiable any number of times.
 
@@ -175,48 +184,6 @@ def _jacobian(features: Tensor, weights: Tensor) -> Tensor:
         slopes: Tensor = _Shared.apply(features, weights, _jacobian)
         return slopes
     return (features.transpose(0, 1) @ weights).transpose(0, 1)
-
-
-def _gradients(
-    basis: Basis,
-    x: Tensor,
-    dictionary: Tensor | None,
-    weights: Tensor,
-    products: Sequence[Tensor],
-    needed: Sequence[bool],
-    y_grad: Tensor,
-    out_grad: Tensor,
-) -> list[Tensor | None]:
-    of_x, of_dictionary, of_weights, *of_products = needed
-    x_grad = torch.zeros_like(x) if of_x else None
-    weights_grad = x.new_zeros(weights.shape) if of_weights else None
-    dictionary_grad = (
-        None if dictionary is None or not of_dictionary else torch.zeros_like(dictionary)
-    )
-    products_grad = [
-        torch.empty_like(p) if need else None for p, need in zip(products, of_products, strict=True)
-    ]
-    for rows in blocks(x, weights):
-        at = x[rows]
-        for m in range(len(products) + 1):
-            raw = basis.values(at, 0, m)
-            features = combined(raw, dictionary)
-            if m == 0:
-                features_grad = _from_value(y_grad[rows], features, weights, weights_grad)
-            else:
-                part, whole = products[m - 1][rows], products_grad[m - 1]
-                term_grad = out_grad[rows, -part.shape[1] :]
-                step = _from_many if part.shape[1] > FEW else _from_few
-                part_grad, features_grad = step(term_grad, part, features, weights, weights_grad)
-                if whole is not None:
-                    whole[rows] = part_grad
-            if dictionary is not None:
-                if dictionary_grad is not None:
-                    dictionary_grad += raw.flatten(0, 1).T @ features_grad.flatten(0, 1)
-                features_grad = combined(features_grad, dictionary.T)
-            if x_grad is not None:
-                x_grad[rows] += basis.contract(features_grad, at, 0, m + 1)
-    return [x_grad, dictionary_grad, weights_grad, *products_grad]
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:

@@ -39,21 +39,10 @@ def _flat(network: nn.Module) -> Iterator[nn.Module]:
 def push(
     modules: list[nn.Module], x: Tensor, values: Tensor, plan: Channels
 ) -> tuple[Tensor, Tensor]:
-    """Value and derivatives of a network, along directions given by their components.
+    """Value (n, k) and channels (n, K, k) of a network's ``modules_in_order`` at x (n, d).
 
-    Parameters
-    ----------
-    modules : list of Module
-        From ``modules_in_order``.
-    x : Tensor of shape (n, d)
-    values : Tensor of shape (n, K, d)
-        The channels of ``plan`` for x itself: first derivatives are the directions, all
-        others zero.
-
-    Returns
-    -------
-    y : Tensor of shape (n, k)
-    T : Tensor of shape (n, K, k)
+    values (n, K, d) are the channels of x itself: first derivatives are the directions, all
+    others zero.
     """
     for module in modules:
         x, values = _through(module, x, values, plan)
@@ -87,7 +76,7 @@ def _through(module: nn.Module, x: Tensor, values: Tensor, plan: Channels) -> tu
     if isinstance(module, KANLinear):
         y, values = edge_jet(module, x, products)
         return y if module.bias is None else y + module.bias, values
-    y, *slopes = elementwise_derivatives(module, x, plan.order)
+    y, *slopes = _elementwise(module, x, plan.order)
     total = products[0] * slopes[0][:, None]
     for product, slope in zip(products[1:], slopes[1:], strict=True):
         term = product * slope[:, None]
@@ -95,16 +84,12 @@ def _through(module: nn.Module, x: Tensor, values: Tensor, plan: Channels) -> tu
     return y, total
 
 
-def elementwise_derivatives(module: nn.Module, x: Tensor, order: int) -> list[Tensor]:
+def _elementwise(module: nn.Module, x: Tensor, order: int) -> tuple[Tensor, ...]:
     """The function and its derivatives up to an order, each of x's shape."""
-
-    def derivatives(t: Tensor, m: int) -> tuple[Tensor, ...]:
-        if m == 0:
-            return (module(t),)
-        both = jvp(lambda s: derivatives(s, m - 1), (t,), (torch.ones_like(t),))
-        return (*both[0], both[1][-1])
-
-    return [*derivatives(x, order)]
+    if order == 0:
+        return (module(x),)
+    both = jvp(lambda t: _elementwise(module, t, order - 1), (x,), (torch.ones_like(x),))
+    return (*both[0], both[1][-1])
 
 
 def _first_layer(

@@ -309,24 +309,21 @@ def as_domain(source: Any, dim: int | None = None) -> Domain:
     >>> as_domain([[0.0, 1.0], [2.0, 3.0]])
     Points(2 x 2)
     """
-    domain = _adapted(source, dim)
+    sample: Any = getattr(source, "sample", source)
+    domain: Domain
+    if isinstance(source, Domain):
+        domain = source
+    elif all(hasattr(source, name) for name in _DEEPXDE):
+        domain = DeepXDEGeometry(source)
+    elif hasattr(source, "__array__") or not callable(sample):  # DataFrames have a sample as well
+        domain = Points(source)
+    else:
+        width = dim
+        if width is None:
+            drawn = sample(1, torch.Generator().manual_seed(0))
+            points = drawn[0] if isinstance(drawn, tuple) else drawn
+            width = checked_points(points, None, f"points of {source!r}").shape[1]
+        domain = Sampler(source, width)
     if dim is not None and domain.dim != dim:
         raise ValueError(f"{domain!r} must have {dim} dimensions, got {domain.dim}.")
     return domain
-
-
-def _adapted(source: Any, dim: int | None) -> Domain:
-    if isinstance(source, Domain):
-        return source
-    if hasattr(source, "__array__"):  # DataFrames have a method "sample" as well
-        return Points(source)
-    if all(hasattr(source, name) for name in _DEEPXDE):
-        return DeepXDEGeometry(source)
-    if callable(getattr(source, "sample", None)) or callable(source):
-        if dim is None:
-            draw = getattr(source, "sample", source)
-            drawn = draw(1, torch.Generator().manual_seed(0))
-            points = drawn[0] if isinstance(drawn, tuple) else drawn
-            dim = checked_points(points, None, f"points of {source!r}").shape[1]
-        return Sampler(source, dim)
-    return Points(source)

@@ -258,19 +258,15 @@ def by_rejection(
 
 
 def draw_in_box(domain: Domain, n: int, draw: Draw) -> Tensor:
-    """Points of a domain from those of its bounding box."""
-    if draw.method == "grid":
-        return _grid_inside(domain, n).to(draw.device)
-    unit = draw.unit(domain.dim)
-    low, high = torch.as_tensor(domain.bounds.T).to(draw.device)
-    propose = lambda count: low + (high - low) * unit(count)  # noqa: E731
-    return by_rejection(n, propose, domain._contains, repr(domain))
+    """Points of a domain from those of its bounding box.
 
-
-def _grid_inside(domain: Domain, n: int) -> Tensor:
-    """The finest grid, among some, of which at most n points lie inside."""
-    best = torch.empty(0, domain.dim, dtype=torch.float64)
-    size = max(n, 1)
+    "grid" is the finest grid, among some, of which at most n points lie inside.
+    """
+    if draw.method != "grid":
+        unit, (low, high) = draw.unit(domain.dim), torch.as_tensor(domain.bounds.T).to(draw.device)
+        propose = lambda count: low + (high - low) * unit(count)  # noqa: E731
+        return by_rejection(n, propose, domain._contains, repr(domain))
+    best, size = torch.empty(0, domain.dim, dtype=torch.float64), max(n, 1)
     while size <= 1000 * max(n, 100):
         points = grid_points(domain.bounds, size)
         points = points[domain._contains(points)]
@@ -281,7 +277,7 @@ def _grid_inside(domain: Domain, n: int) -> Tensor:
         raise ValueError(
             f'method="grid" finds no points of {domain!r} for n={n}; use "sobol" instead.'
         )
-    return best
+    return best.to(draw.device)
 
 
 @dataclass(frozen=True, repr=False)
@@ -295,6 +291,8 @@ class _Combined(Domain):
 
     left: Domain
     right: Domain
+
+    surround: ClassVar[tuple[str, ...]] = ()  # parts that have all points of the result
 
     def __post_init__(self) -> None:
         if self.left.dim != self.right.dim:
@@ -311,19 +309,19 @@ class _Combined(Domain):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.left!r}, {self.right!r})"
 
+    @property
+    def _around(self) -> list[Domain]:
+        return [getattr(self, name) for name in self.surround]
+
     def _parts(self) -> list[Domain]:
         return self.left._parts() + self.right._parts()
 
-    def _around(self) -> list[Domain]:
-        """Parts that have all points of the result."""
-        return []
-
     @property
     def _log_volume(self) -> float:
-        return min([super()._log_volume, *(part._log_volume for part in self._around())])
+        return min([super()._log_volume, *(part._log_volume for part in self._around)])
 
     def _inside(self, n: int, draw: Draw) -> Tensor:
-        part = min(self._around(), key=lambda part: part._log_volume, default=None)
+        part = min(self._around, key=lambda part: part._log_volume, default=None)
         if draw.method == "grid" or part is None or part._log_volume >= super()._log_volume:
             return draw_in_box(self, n, draw)
         return by_rejection(n, partial(part._inside, draw=draw), self._contains, repr(self))
@@ -336,7 +334,13 @@ class _Combined(Domain):
         if draw.method == "grid":
             raise ValueError(f'method="grid" knows no grid on the boundary of {self!r}.')
         parts = self._parts()
-        areas = torch.tensor([_area(part) for part in parts], dtype=torch.float64).to(draw.device)
+        known = [getattr(part, "boundary_area", None) for part in parts]
+        if None in known:
+            raise ValueError(
+                f"the boundary of a combination with {parts[known.index(None)]!r} cannot be drawn "
+                "by area: its boundary_area is not known."
+            )
+        areas = torch.tensor(known, dtype=torch.float64, device=draw.device)
         step = NUDGE * min(float(np.ptp(each.bounds, 1).min()) for each in (self, *parts))
 
         def propose(count: int) -> Tensor:
@@ -374,16 +378,6 @@ def _crosses(domain: Domain, rows: Tensor, step: float) -> Tensor:
     return behind != ahead
 
 
-def _area(part: Domain) -> float:
-    area: Any = getattr(part, "boundary_area", None)
-    if area is None:
-        raise ValueError(
-            f"the boundary of a combination with {part!r} cannot be drawn by area: its "
-            "boundary_area is not known."
-        )
-    return area
-
-
 @dataclass(frozen=True, repr=False)
 class Union(_Combined):
     """``A | B``: the points of A or B."""
@@ -401,6 +395,8 @@ class Union(_Combined):
 class Intersection(_Combined):
     """``A & B``: the points of both A and B."""
 
+    surround = ("left", "right")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.bounds[:, 0] >= self.bounds[:, 1]).any():
@@ -411,9 +407,6 @@ class Intersection(_Combined):
         left, right = self.left.bounds, self.right.bounds
         return np.stack([np.maximum(left, right)[:, 0], np.minimum(left, right)[:, 1]], 1)
 
-    def _around(self) -> list[Domain]:
-        return [self.left, self.right]
-
     def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
         return self.left._contains(x, margin) & self.right._contains(x, margin)
 
@@ -422,12 +415,11 @@ class Intersection(_Combined):
 class Difference(_Combined):
     """``A - B``: the points of A outside B, with their boundary."""
 
+    surround = ("left",)
+
     @property
     def bounds(self) -> np.ndarray:
         return self.left.bounds
-
-    def _around(self) -> list[Domain]:
-        return [self.left]
 
     def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
         return self.left._contains(x, margin) & ~self.right._contains(x, -margin)

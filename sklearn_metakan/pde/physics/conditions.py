@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.pde.domains.domain import MOST_TRIES, Domain
-from sklearn_metakan.pde.domains.spacetime import SpaceTime
+from sklearn_metakan.pde.domains.shapes import SpaceTime
 from sklearn_metakan.pde.physics.field import Field
 
 Place = Literal["boundary", "initial", "interior"]
@@ -38,9 +38,7 @@ class BaseCondition:
     output: int | None = None
     name: str | None = None
 
-    @property
-    def place(self) -> Place:
-        return "boundary"
+    place: ClassVar[Place] = "boundary"
 
     def points(self, n: int, draws: dict[str, DrawPoints], domain: Domain) -> list[PointSet]:
         """Points of float64 on which it holds, at most n; ``draws`` by place."""
@@ -179,14 +177,11 @@ class Initial(BaseCondition):
 
     value: Value = 0.0
     order: Literal[0, 1] = 0
+    place = "initial"
 
     def __post_init__(self) -> None:
         if self.order not in (0, 1):
             raise ValueError(f"order must be 0 (u) or 1 (du/dt), got {self.order!r}.")
-
-    @property
-    def place(self) -> Place:
-        return "initial"
 
     def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
         found = u.dt() if self.order else u.value
@@ -293,7 +288,7 @@ class Condition(BaseCondition):
             raise ValueError(f"on must be one of {self.places}, got {self.on!r}.")
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Place:  # type: ignore[override]
         return self.on
 
     def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:

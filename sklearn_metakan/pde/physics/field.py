@@ -75,6 +75,10 @@ class Field:
         self._values.was_called = True
         return self._shaped(self._values.trial.columns(x))
 
+    def of_all_sets(self) -> "Field":
+        """With the mean of the Laplacians along every set of directions."""
+        return Field(self._values, None, self._outputs)
+
     @property
     def request(self) -> Request:
         return frozenset(self._values.asked)
@@ -173,19 +177,9 @@ class Field:
 class Evaluation:
     """Derivatives of one trial function at some points, each computed once.
 
-    Parameters
-    ----------
-    trial : TrialFunction
-    x : Tensor of shape (n, d)
-    normal : Tensor of shape (n, d) or None
-    variables : tuple of str
-    request : frozenset
-        What is computed together as soon as some of it is asked for.
-    generator : torch.Generator or None
-        For random directions.
-    n_sets : int
-        Sets of random directions, on which alone the Laplacian depends. A field is given the
-        number of one of them, or None for their mean.
+    What is requested is computed together, as soon as some of it is asked for. The Laplacian
+    alone may depend on random directions, of which there are n_sets sets: a field has the number
+    of one of them, or None for their mean.
     """
 
     def __init__(

@@ -170,8 +170,8 @@ class Physics(nn.Module):
         """
         generator = torch.Generator(x.device).manual_seed(0)
         with self._graph():
-            values = self.trial.evaluation(x, None, self._request(EQUATION), generator, 2)
-            found = [self._named(x, Field(values, number)) for number in (0, 1, None)]
+            pair = self.trial.fields(x, request=self._request(EQUATION), generator=generator)
+            found = [self._named(x, u) for u in (*pair, pair[0].of_all_sets())]
         for name, first in found[0].items():
             second, middle = found[1][name], found[2][name]
             away, spread = (middle - (first + second) / 2).abs().max(), (first - second).abs().max()

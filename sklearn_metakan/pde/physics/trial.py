@@ -175,18 +175,6 @@ class TrialFunction(nn.Module):
         of the exact residual as its mean. With ``derivatives="exact"`` all sets are equal.
         Parameters and errors are those of ``field``.
         """
-        evaluation = self.evaluation(x, normal, request, generator, n_sets)
-        return [Field(evaluation, number) for number in range(n_sets)]
-
-    def evaluation(
-        self,
-        x: Tensor,
-        normal: Tensor | None,
-        request: Request,
-        generator: torch.Generator | None,
-        n_sets: int,
-    ) -> Evaluation:
-        """What fields of the same points share."""
         if x.ndim != 2:
             raise ValueError(f"x must have the shape (n, d), got {tuple(x.shape)}.")
         if normal is not None and normal.shape != x.shape:
@@ -198,7 +186,8 @@ class TrialFunction(nn.Module):
             raise ValueError(
                 f"variables must name each of the {x.shape[1]} columns of x, got {names}."
             )
-        return Evaluation(self, x.detach(), normal, names, request, generator, n_sets)
+        values = Evaluation(self, x.detach(), normal, names, request, generator, n_sets)
+        return [Field(values, number) for number in range(n_sets)]
 
     def push(self, x: Tensor, directions: Tensor | None, plan: Channels) -> tuple[Tensor, Tensor]:
         """Value (n, k) and channels (n, K, k) of u.

@@ -12,8 +12,7 @@ from scipy.fft import dst, idst
 from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
-from sklearn_metakan.pde.domains.shapes import Box, Interval
-from sklearn_metakan.pde.domains.spacetime import SpaceTime
+from sklearn_metakan.pde.domains.shapes import Box, Interval, SpaceTime
 from sklearn_metakan.pde.physics.conditions import BaseCondition, Dirichlet, Initial
 from sklearn_metakan.pde.physics.field import Field
 from sklearn_metakan.pde.problems.problem import InDimensions, Problem

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.pde.domains.domain import Domain, points_inside
-from sklearn_metakan.pde.domains.spacetime import SpaceTime
+from sklearn_metakan.pde.domains.shapes import SpaceTime
 from sklearn_metakan.pde.physics.conditions import BaseCondition, DrawPoints, PointSet
 from sklearn_metakan.pde.physics.physics import DATA, EQUATION, Batch
 from sklearn_metakan.pde.solve.problem import Problem
@@ -15,22 +15,13 @@ POOL = 10  # proposals for each point that is chosen by residual
 
 
 class Collocation:
-    """Draws the points of every term.
+    """Draws the points of every term, on the device of the generator.
 
-    Parameters
-    ----------
-    problem : Problem
-    conditions : mapping of str to condition
-        By the names of their losses.
-    counts : mapping of str to int
-        Points of a step: "interior"; "boundary" and "initial", for each condition there.
-    sampling : str
-        A method of the domain's ``sample``; or "rad": by residual, from ten uniform points for
-        each one, with probability in proportion to ``|r| / mean |r| + 1``.
-    generator : torch.Generator
-        On the device of the points.
-    dtype : torch.dtype
-        Of the points that are given out; they are drawn and checked in float64.
+    Conditions are named as their losses; counts are the points of a step in the "interior", and
+    at the "boundary" and "initial" for each condition there. sampling is a method of the domain's
+    ``sample``; or "rad": by residual, from ten uniform points for each one, with probability in
+    proportion to ``|r| / mean |r| + 1``. Points are drawn and checked in float64, and given out
+    in ``dtype``.
 
     Source: Wu et al., "A comprehensive study of non-adaptive and residual-based adaptive
     sampling for PINNs" (2023), RAD with k = 1, c = 1.
@@ -120,17 +111,10 @@ class Collocation:
 
 
 class Steps:
-    """Batches for training steps: new points every so many, and a seed for random directions.
+    """Batches for training steps: points, and a seed for random directions.
 
-    Parameters
-    ----------
-    collocation : Collocation
-    residual_size : callable
-        For ``Collocation.draw``.
-    counts : sequence of int
-        Steps of each pass that is asked for, one after the other.
-    every : int or None
-        Steps between new points; None: the same points for all.
+    ``counts`` are the steps of each pass that is asked for, one after the other; new points come
+    every so many of them, or never.
     """
 
     def __init__(

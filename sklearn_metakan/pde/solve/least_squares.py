@@ -104,28 +104,10 @@ class LevenbergMarquardt(torch.optim.Optimizer):
 class LeastSquares:
     """``L = sum_k f_k sum_j v_kj r_kj^2`` at the points of a batch, the weights v fixed.
 
-    Without causal weights v is one over the number of rows, and L the loss of training.
-
-    Parameters
-    ----------
-    physics : Physics
-        With exact Laplacians.
-    batch : Batch
-    factor : callable
-        f_k, by the name of the loss.
-    trained : sequence of Parameter
-        Of the physics, in the order of the unknowns.
-    memory : float, optional
-        MiB for the gradients of a block of rows; halved where a card does not have them.
-
-    Attributes
-    ----------
-    first : dict of str to Tensor
-        The terms of L, before their factors, where it was made.
-    size : int
-        P, the number of unknowns.
-    memory : float
-        MiB, as halved so far.
+    Without causal weights v is one over the number of rows, and L the loss of training; factor
+    gives f_k by the name of the loss. Unknowns are the P numbers in ``trained``, in their order.
+    ``memory``, MiB for the gradients of a block of rows, is halved where a card does not have
+    them. ``first`` are the terms of L, before their factors, where it was made.
     """
 
     def __init__(

@@ -50,6 +50,10 @@ CONSTRAINTS: dict[str, Any] = {
 }
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _check_takes(residual: Callable[..., Any], constants: Iterable[str]) -> None:
     try:
         takes = signature(residual)
@@ -70,9 +74,8 @@ def check_settings(solver: Any) -> None:
         raise ValueError(
             "max_iter=0, lbfgs_iter=0 and lm_iter=0 leave nothing to train; raise one of them."
         )
-    value: Any
     for name, value in (solver.pde_params or {}).items():
-        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, Real):
+        if not isinstance(name, str) or not _is_number(value):
             raise ValueError(f"pde_params must map names to numbers, got {name!r}: {value!r}.")
         if not abs(value) <= float_info.max:  # NaN, infinity, and whole numbers of any size
             raise ValueError(f"pde_params must be finite, got {name!r}: {value!r}.")

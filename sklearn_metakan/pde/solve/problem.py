@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sklearn_metakan.pde.domains.adapters import Points, Sampler, as_domain
 from sklearn_metakan.pde.domains.domain import Domain, points_inside
-from sklearn_metakan.pde.domains.spacetime import SpaceTime
+from sklearn_metakan.pde.domains.shapes import SpaceTime
 from sklearn_metakan.pde.physics.conditions import BaseCondition
 
 _SEEN = 4096  # points that stand for the law of a domain, and for bounds that are not known

@@ -16,10 +16,9 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, Freezer, Gradi
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 from sklearn_metakan.nn import KANLinear
-from sklearn_metakan.training import _net
-from sklearn_metakan.training.net import WARM_UP, WORTH_CAPTURING, is_captured, obstacle
-from sklearn_metakan.training.capture import CapturedStep, recording
 from sklearn_metakan.training.callbacks import LearningRateSchedule
+from sklearn_metakan.training.capture import WARM_UP, CapturedStep, recording
+from sklearn_metakan.training.net import WORTH_CAPTURING, KANNet, is_captured, obstacle
 
 ALL = [KANRegressor, KANClassifier, MetaKANRegressor, MetaKANClassifier]
 RNG = np.random.default_rng(0)
@@ -531,7 +530,7 @@ def test_card_pickle_clone_and_more_training():
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("failure", ["python", "synchronises"])
 def test_card_failing_capture_falls_back(monkeypatch, failure, dropout):
-    gradients = _net.KANNet.gradients
+    gradients = KANNet.gradients
 
     def failing(self, batch, *args, **kwargs):
         step = gradients(self, batch, *args, **kwargs)
@@ -543,7 +542,7 @@ def test_card_failing_capture_falls_back(monkeypatch, failure, dropout):
 
     settings = CARD | {"hidden_layer_sizes": (6, 6), "dropout": dropout}
     expected = KANRegressor(**settings, net_params={"cuda_graph": False}).fit(X, Y)
-    monkeypatch.setattr(_net.KANNet, "gradients", failing)
+    monkeypatch.setattr(KANNet, "gradients", failing)
     with pytest.warns(RuntimeWarning, match="could not be captured"):
         model = KANRegressor(**settings).fit(X, Y)
     assert model.cuda_graph_ is False

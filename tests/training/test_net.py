@@ -1,9 +1,10 @@
 """TensorData and BatchIterator: every row once, shuffled anew, with its target and weight."""
 
+import numpy as np
 import pytest
 import torch
 
-from sklearn_metakan.training.net import BatchIterator, TensorData
+from sklearn_metakan.training.net import BatchIterator, TensorData, weighted_mean
 
 N = 23
 ROWS = torch.arange(N, dtype=torch.float64)
@@ -76,3 +77,13 @@ def test_room_for_all_rows_is_the_table_itself():
     assert weight.data_ptr() == data.weight.data_ptr()
     ((batch, _),) = BatchIterator(data, N, torch.Generator(), (X, (y, weight)))
     assert batch.data_ptr() == X.data_ptr()
+
+
+@pytest.mark.parametrize("shape", [(50,), (50, 2)])
+def test_weighted_mean_counts_rows(shape):
+    rng = np.random.default_rng(0)
+    losses = torch.from_numpy(rng.uniform(size=shape))
+    counts = rng.integers(1, 4, size=50)
+    repeated = losses[torch.from_numpy(np.repeat(np.arange(50), counts))]
+    weighted = weighted_mean(losses, torch.from_numpy(counts / counts.mean()))
+    torch.testing.assert_close(weighted, weighted_mean(repeated, None))
