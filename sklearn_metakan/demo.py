@@ -7,6 +7,7 @@ from where the decimal sign is a comma want ``--sep ';' --decimal ','``.
 """
 
 import argparse
+import re
 import time
 import warnings
 from collections.abc import Sequence
@@ -86,32 +87,60 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.csv is None) != (options.target is None):
         parser.error("--csv and --target go together")
+    if options.max_rows < MIN_ROWS:
+        parser.error(f"--max-rows must be at least {MIN_ROWS}, got {options.max_rows}")
+    try:
+        _check_picture(options.out)
+    except (OSError, ValueError) as error:
+        parser.error(f"--out: {options.out} cannot be written: {error}")
     if options.csv is not None:
         if not options.csv.is_file():
             parser.error(f"--csv: there is no file {options.csv}")
         try:
-            header = _read(options, nrows=0).columns
-        except ValueError as error:  # empty, or not UTF-8
+            header = _read(options, header=None, nrows=1, dtype=str, na_filter=False).iloc[0]
+            options.frame = _read(options)
+        except (ValueError, OSError, re.error, pd.errors.ParserWarning) as error:
             parser.error(f"--csv: {options.csv} is no table that can be read: {error}")
-        if options.target not in header:
-            names = ", ".join(map(repr, header))
+        named = f"--target: {options.csv} has"
+        if (count := (header == options.target).sum()) > 1:  # pandas gives all but one new names
+            parser.error(f"{named} {count} columns {options.target!r}; rename all but one")
+        if options.target not in options.frame:
+            names = ", ".join([repr(name) for name in options.frame][:10])
+            more = f" and {len(header) - 10} more" if len(header) > 10 else ""
             hint = " (--sep names what stands between columns)" if len(header) == 1 else ""
-            parser.error(
-                f"--target: {options.csv} has no column {options.target!r}, only {names}{hint}"
-            )
+            parser.error(f"{named} no column {options.target!r}, only {names}{more}{hint}")
     return options
 
 
+def _check_picture(path: Path) -> None:
+    """Raise if it cannot be written, which savefig would only say after all the fits."""
+    if find_spec("matplotlib") is None:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    kinds = FigureCanvasAgg.get_supported_filetypes()
+    if path.suffix[1:].lower() not in kinds:
+        raise ValueError(f"its name must end in one of {', '.join(kinds)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    path.open("ab").close()
+    if is_new:
+        path.unlink()
+
+
 def _read(options: argparse.Namespace, **how: Any) -> pd.DataFrame:
-    return pd.read_csv(options.csv, sep=options.sep, decimal=options.decimal, **how)
+    sep = options.sep.replace(r"\t", "\t")
+    how |= {"low_memory": False} if len(sep) == 1 else {"engine": "python"}
+    with warnings.catch_warnings():  # rows longer than the header would be cut
+        warnings.filterwarnings("error", "Length of header", pd.errors.ParserWarning)
+        return pd.read_csv(options.csv, sep=sep, decimal=options.decimal, index_col=False, **how)
 
 
 def read_table(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.Series]:
     """Columns and target, at most ``max_rows`` random rows that have a target."""
     if options.csv is None:
         return load_diabetes(return_X_y=True, as_frame=True, scaled=False)
-    target, max_rows = options.target, options.max_rows
-    frame = _read(options, low_memory=False)
+    target, max_rows, frame = options.target, options.max_rows, options.frame
     known = frame[target].notna() & ~frame[target].isin([np.inf, -np.inf])
     if not known.all():
         print(f"left out: {(~known).sum()} rows without a target")
@@ -186,7 +215,12 @@ def split_columns(X: pd.DataFrame) -> tuple[list[str], list[str]]:
 def make_columns(numeric: list[str], categorical: list[str]) -> ColumnTransformer:
     """Fill gaps, and turn categories into columns of 0 and 1."""
     rare = {"min_frequency": 0.01, "max_categories": MAX_CATEGORIES}
-    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False, **rare)
+    one_hot = OneHotEncoder(
+        handle_unknown="infrequent_if_exist",  # a rare level that is 0 where it is new misleads
+        sparse_output=False,
+        feature_name_combiner=lambda name, value: f"{name} = {value}",
+        **rare,
+    )
     gaps = SimpleImputer(strategy="constant", fill_value="missing")
     columns = ColumnTransformer(
         [
@@ -276,15 +310,23 @@ def draw(
     left, right = halves
     left.suptitle(f"{meta_kan.name}: the edge functions that matter most")
     inputs = meta_kan.pipeline[:-1].transform(X)
-    EdgeDisplay.from_estimator(
+    edges = EdgeDisplay.from_estimator(
         meta_kan.pipeline[-1], inputs, max_edges=MAX_EDGES, ax=left.subplots()
     )
+    for axes, label in zip(edges.axes_, edges.labels, strict=True):
+        name, _, target = label.rpartition(" → ")
+        axes.set_title(f"{as_label(name)} → {target}", fontsize="small")
     top, bottom = right.subplots(2, 1)
     draw_predictions(meta_kan, y, classify, top)
     draw_losses(results, bottom)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     plt.close(figure)
+
+
+def as_label(name: str) -> str:
+    """A name on one line, cut if it is long, and whose dollars are no mathematics."""
+    line = " ".join(name.split())
+    return (line if len(line) <= 30 else f"{line[:29]}…").replace("$", r"\$")
 
 
 def draw_predictions(result: Result, y: NDArray[Any], classify: bool, axes: Any) -> None:
@@ -292,9 +334,11 @@ def draw_predictions(result: Result, y: NDArray[Any], classify: bool, axes: Any)
     from sklearn.metrics import ConfusionMatrixDisplay, PredictionErrorDisplay
 
     if classify:
-        few = len(np.unique(y)) <= MAX_CLASSES
+        classes = np.unique(y)
+        few = len(classes) <= MAX_CLASSES
+        options = {"include_values": few, "colorbar": not few, "ax": axes}
         ConfusionMatrixDisplay.from_predictions(
-            y, result.predictions, include_values=few, colorbar=not few, ax=axes
+            y, result.predictions, display_labels=[*map(as_label, classes)], **options
         )
     else:
         dots = {"s": 8, "alpha": 0.4}

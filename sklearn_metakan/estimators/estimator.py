@@ -89,7 +89,14 @@ class KANEstimator(BaseEstimator):
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``net__...`` go into a new dict ``net_params``."""
         added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
-        super().set_params(**{k: v for k, v in params.items() if not k.startswith("net__")})
+        own = {k: v for k, v in params.items() if not k.startswith("net__")}
+        known = self.get_params(deep=False)
+        for name in [name for name in own if name.partition("__")[0] not in known]:
+            raise ValueError(
+                f"Invalid parameter {name!r} for estimator {type(self).__name__}."
+                f"{suggestion(name, known)} Valid parameters are: {[*known]}."
+            )
+        super().set_params(**own)
         if added:
             self.net_params = (self.net_params or {}) | added
         return self
@@ -276,9 +283,9 @@ class KANEstimator(BaseEstimator):
         column = self.input_scaler_.beyond(validation)
         if column is not None:
             warn_caller(
-                f"All rows of X_val lie beyond the range of training in {self.input_scaler_.called(column)}. A "
-                "pipeline hands X_val on as it is; have it transformed with "
-                'Pipeline(..., transform_input=["X_val"]).',
+                "All rows of X_val lie beyond the range of training in "
+                f"{self.input_scaler_.called(column)}. A pipeline hands X_val on as it is; have it "
+                'transformed with Pipeline(..., transform_input=["X_val"]).',
                 UserWarning,
             )
 
@@ -441,12 +448,13 @@ class KANEstimator(BaseEstimator):
         if finite.all():
             return
         row = int(finite.reshape(len(finite), -1).all(1).argmin())
-        column = self.input_scaler_.farthest_column(X[row])
+        inputs = self.input_scaler_
+        column = inputs.farthest_column(X[row])
         if column is not None:
-            low, high = self.input_scaler_.ranges_[:, column]
+            low, high = inputs.ranges_[:, column]
             raise ValueError(
                 f"The prediction for row {row} of X is too large to be held: "
-                f"{self.input_scaler_.called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
+                f"{inputs.called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
                 f"{high:.4g} in training. Clip or drop such rows, or set extrapolation='constant'."
             )
 

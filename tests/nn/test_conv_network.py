@@ -58,7 +58,8 @@ def draw(n=4, image_shape=(2, 6, 5), seed=0):
         (FAST | META, 391_125 - CENTRES, 391_705 - CENTRES),
         (KALN, 1_940_330, 1_943_210),
         (KALN | META, 391_343, 391_919),
-        # KAGN learns the recurrence's coefficients; here they are fixed (docs/explanation/networks.md).
+        # KAGN learns the recurrence's coefficients; here they are fixed
+        # (docs/explanation/networks.md).
         (KAGN, 1_940_346 - BETAS, 1_943_226 - BETAS),
         (KACN, 2_715_050, 2_719_082),
         (KACN | META, 391_473, 392_049),

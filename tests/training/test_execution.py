@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
-from sklearn_metakan.pde import Dirichlet, Interval, KANPDESolver
 from sklearn_metakan.training.execution import (
     Execution,
     choose_device,
@@ -125,6 +124,8 @@ def test_every_precision_fits_and_predicts_in_the_dtype_of_the_data(estimator, p
 
 @pytest.mark.parametrize("precision", ["auto", "float32", "tf32", "bf16"])
 def test_derivatives_in_every_precision(precision):
+    from sklearn_metakan.pde import Dirichlet, Interval, KANPDESolver
+
     def solve(precision):
         return KANPDESolver(
             lambda x, u: u.d(0, 0) + 1,

@@ -433,10 +433,10 @@ def class_factors(class_weight: dict[Any, Any], classes: NDArray[Any]) -> NDArra
     unknown = [label for label in class_weight if label not in classes]
     missing = [i for i, label in enumerate(classes) if label not in class_weight]
     if unknown and missing:
-        known = classes.tolist()
+        known = [*map(_shown, classes.tolist())]
         raise ValueError(
-            f"class_weight names {unknown[0]!r}, which is no class, but not "
-            f"{known[missing[0]]!r}; the classes are {known}."
+            f"class_weight names {_shown(unknown[0])}, which is no class, but not "
+            f"{known[missing[0]]}; the classes are {_first(known)}."
         )
     return np.array([class_weight.get(label, 1.0) for label in classes], dtype=np.float64)
 

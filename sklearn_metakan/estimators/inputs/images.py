@@ -141,8 +141,12 @@ class ImageInputs(FittedModule):
 
     dtypes: ClassVar[list[type]] = [np.float64, np.float32, np.uint8]
     of_images: ClassVar[bool] = True
-    arguments: ClassVar[tuple[str, ...]]
-    arguments = ("scale_inputs", "image_shape", "channels_last", "extrapolation")
+    arguments: ClassVar[tuple[str, ...]] = (
+        "scale_inputs",
+        "image_shape",
+        "channels_last",
+        "extrapolation",
+    )
     names = None  # of columns, which nobody gives to pixels
 
     def __init__(

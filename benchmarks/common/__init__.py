@@ -1,0 +1,1 @@
+"""What benchmarks share: data, seconds and memory, ledgers of rows, tables."""

@@ -1,0 +1,1 @@
+"""Memory and speed: training steps, the estimators' loop, precisions."""
