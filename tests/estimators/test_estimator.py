@@ -45,7 +45,7 @@ def outputs(model, table):
 # A column that is constant in training says nothing.
 
 WITH_CONSTANT = np.c_[X[:, :1], np.full(30, 5.0), X[:, 1:]]
-MOVED = WITH_CONSTANT + [0, 3, 0]
+MOVED = WITH_CONSTANT + np.array([0, 3, 0])
 SETTINGS = {
     **{
         f"basis={name}": {"basis": name} for name in ("rbf", "mexican_hat", "chebyshev", "legendre")
@@ -161,7 +161,7 @@ def test_validation_rows_beyond_the_grid_are_worth_a_warning(estimator):
     y = target_of(estimator)
     table = pd.DataFrame(X, columns=["a", "b"])
     with pytest.warns(UserWarning, match=r"column 'b'.*transform_input=\[\"X_val\"\]"):
-        estimator(**SMALL).fit(table, y, X_val=table + [0, 1000], y_val=y)
+        estimator(**SMALL).fit(table, y, X_val=table + np.array([0, 1000]), y_val=y)
     with pytest.warns(UserWarning, match="column 0"):
         estimator(**SMALL).fit(X, y, X_val=X[:2] - 1000, y_val=y[:2])
     with warnings.catch_warnings():
