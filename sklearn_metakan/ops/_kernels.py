@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
-from sklearn_metakan.basis._base import full_precision
 
 if TYPE_CHECKING:
     from sklearn_metakan.ops._edge_sum import CoefficientSource
@@ -73,7 +72,7 @@ class Features:
 
     def values(self, x: Tensor, start: int) -> Tensor:
         """Features of x (r, b), whose first column is the input ``start``: (r, K)."""
-        with full_precision(x):
+        if True:
             features = self.basis.values(x, start, self.derivative)
         return self._flat(_combine(features, self._detached_dictionary))
 
@@ -92,12 +91,12 @@ class Features:
         features: Tensor | None = None
         combined_grad = None if grad is None else self._by_input(grad, x.shape[1])
         if x_grad is None:
-            with full_precision(x):
+            if True:
                 features = self.basis.values(x, start, self.derivative)
         else:
             assert combined_grad is not None
             features_grad = _spread(combined_grad, self._detached_dictionary).to(x.dtype)
-            with full_precision(x):
+            if True:
                 if wants_values or self.learns:
                     features, found = self.basis.values_and_contract(
                         features_grad, x, start, self.derivative

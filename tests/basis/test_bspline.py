@@ -1,5 +1,7 @@
 """B-splines equal scipy's, and keep their promises at and beyond the ends of the grid."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from scipy.interpolate import BSpline
 from torch.autograd import gradcheck, gradgradcheck
 
 from sklearn_metakan.basis import Basis, BSplineBasis, quantile_knots
-from sklearn_metakan.basis._silu import silu
+from sklearn_metakan.basis.base import silu
+from sklearn_metakan.basis.knots import uniform_cell
 
 IN, CELLS = 3, 5
 KNOTS = {
@@ -364,3 +367,36 @@ def test_values_and_contract_are_the_two_in_one(knots, extrapolation):
         both = Basis.values_and_contract(basis, grad, x, 1, m)
         assert torch.equal(both[0], values)
         assert_close(Basis.contract(basis, grad, x, 1, m + 1), contraction)
+
+
+@each_knots
+def test_one_row_of_one_input(knots):
+    basis = make(knots)
+    x = draw(basis)
+    for m in range(4):
+        whole = basis.evaluate(x, derivative=m)
+        assert_close(basis.evaluate(x[:1], 2, 3, derivative=m), whole[:1, 2:])
+
+
+def package_calls(function, *args, **options):
+    """Python calls of functions of the package."""
+    calls = []
+
+    def watch(frame, event, _):
+        if event == "call" and "sklearn_metakan" in frame.f_code.co_filename:
+            calls.append(frame.f_code.co_qualname)
+
+    sys.setprofile(watch)
+    try:
+        function(*args, **options)
+    finally:
+        sys.setprofile(None)
+    return [name for name in calls if not name.startswith(("package_calls", "test_"))]
+
+
+def test_few_calls_for_a_basis_and_its_values():
+    uniform_cell.cache_clear()
+    assert len(package_calls(BSplineBasis, 3)) <= 4
+    basis = make()
+    for x in (draw(basis), draw(basis).requires_grad_()):
+        assert len(package_calls(basis.evaluate, x)) <= 5

@@ -10,7 +10,7 @@ from numpy.polynomial.legendre import leggauss
 from torch.autograd import gradcheck, gradgradcheck
 
 from sklearn_metakan.basis import Basis, BasisName, make_basis
-from sklearn_metakan.basis._silu import silu
+from sklearn_metakan.basis.base import silu
 
 IN, CELLS, DEGREE = 3, 3, 4
 NAMES = [name for name in get_args(BasisName) if name != "bspline"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sklearn_metakan.basis import WaveletBasis
-from sklearn_metakan.basis._wavelets import Mother, _sinc
+from sklearn_metakan.basis.wavelets import Mother, _sinc
 
 MOTHERS = get_args(Mother)
 each_mother = pytest.mark.parametrize("mother", MOTHERS)

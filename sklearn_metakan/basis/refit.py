@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_metakan.basis._base import Basis
+from sklearn_metakan.basis.base import Basis
 
 RIDGE = 1e-8  # root of the ridge, for functions of norm one
 _NODES, _BLOCK = 6, 2**22  # Gauss points of a cell; numbers held at once
@@ -35,6 +35,11 @@ def refit_matrix(old: Basis, new: Basis) -> Tensor:
     -------
     Tensor of shape (1 or in_features, C_new, C_old), float64 on the CPU
         One matrix where all inputs have the same grids.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of inputs differ.
 
     Examples
     --------

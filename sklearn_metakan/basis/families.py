@@ -5,11 +5,11 @@ from typing import Literal, get_args
 import torch
 from numpy.typing import ArrayLike
 
-from sklearn_metakan.basis._base import Basis, Extrapolation
-from sklearn_metakan.basis._bspline import BSplineBasis
-from sklearn_metakan.basis._polynomials import PolynomialBasis
-from sklearn_metakan.basis._rbf import RBFBasis
-from sklearn_metakan.basis._wavelets import WaveletBasis
+from sklearn_metakan.basis.base import Basis, Extrapolation
+from sklearn_metakan.basis.bspline import BSplineBasis
+from sklearn_metakan.basis.polynomials import PolynomialBasis
+from sklearn_metakan.basis.rbf import RBFBasis
+from sklearn_metakan.basis.wavelets import WaveletBasis
 
 BasisName = Literal[
     "bspline", "rbf", "mexican_hat", "morlet", "dog", "shannon", "chebyshev", "legendre", "gram"
@@ -27,6 +27,13 @@ def make_basis(
     dtype: torch.dtype | None = None,
 ) -> Basis:
     """The basis of this name; polynomials have no use for grid_size, others none for degree.
+
+    Gaussians, wavelets and polynomials take the ends of their grid alone as knots.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the class refuses what it is given.
 
     Examples
     --------

@@ -5,14 +5,13 @@ from functools import partial
 from math import factorial, pi, sqrt
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis._base import Extrapolation
-from sklearn_metakan.basis._gaussian import gaussian
-from sklearn_metakan.basis._grid import GridBasis
+from sklearn_metakan.basis.base import Extrapolation
+from sklearn_metakan.basis.grid import GridBasis, coordinate
+from sklearn_metakan.basis.rbf import gaussian
 
 Mother = Literal["mexican_hat", "morlet", "dog", "shannon"]
 _Derivatives = Callable[[Tensor, int, int], list[Tensor]]  # z, first and last order
@@ -55,6 +54,11 @@ class WaveletBasis(GridBasis):
     dtype : torch.dtype, default: torch's default
         Of the knots.
 
+    Raises
+    ------
+    ValueError
+        If a size is below 1, or mother, extrapolation or knots are not as described.
+
     Shape
     -----
     ``evaluate``: (n, in_features) -> (n, in_features, 2 + m), m the sum of the levels' cells.
@@ -70,6 +74,8 @@ class WaveletBasis(GridBasis):
     """
 
     places: Tensor  # centres and scales, (2, C)
+
+    settings = ("in_features", "mother", "grid_size", "extrapolation")
 
     def __init__(
         self,
@@ -92,22 +98,12 @@ class WaveletBasis(GridBasis):
         stored = torch.tensor(places, dtype=torch.float64).T.to(self.ends.dtype).contiguous()
         self.register_buffer("places", stored, persistent=False)
 
-    def _made(self, grid_size: int | None, knots: np.ndarray, dtype: torch.dtype) -> "WaveletBasis":
-        size = grid_size or self.grid_size
-        return WaveletBasis(self.in_features, self.mother, size, knots, self.extrapolation, dtype)
-
     @property
     def numbers_per_value(self) -> int:
         return (12 if self.mother == "shannon" else 7) * self.n_functions + 8  # measured
 
-    def extra_repr(self) -> str:
-        return (
-            f"in_features={self.in_features}, mother={self.mother!r}, "
-            f"grid_size={self.grid_size}, extrapolation={self.extrapolation!r}"
-        )
-
-    def _family(self, x: Tensor, start: int, first: int, last: int) -> list[Tensor]:
-        u, rate = self._coordinate(x, start)
+    def _family(self, x: Tensor, low: Tensor, high: Tensor, first: int, last: int) -> list[Tensor]:
+        u, rate = coordinate(x, low, high)
         centres, scales = self.places
         z = (u[..., None] - centres).div_(scales)
         derivatives = _MOTHERS[self.mother](z, first, last)

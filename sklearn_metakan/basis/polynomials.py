@@ -1,15 +1,15 @@
 """Chebyshev, Legendre and Gram polynomials, all by one three-term recurrence."""
 
+from functools import cache
 from math import factorial
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis._base import Basis, Extrapolation
-from sklearn_metakan.basis._grid import GridBasis
+from sklearn_metakan.basis.base import Extrapolation
+from sklearn_metakan.basis.grid import GridBasis, coordinate
 
 Polynomials = Literal["chebyshev", "legendre", "gram"]
 
@@ -52,6 +52,12 @@ class PolynomialBasis(GridBasis):
     dtype : torch.dtype, default: torch's default
         Of the knots.
 
+    Raises
+    ------
+    ValueError
+        If a size is below 1, polynomials, extrapolation or knots are not as described, or
+        extrapolation is "base" for "legendre".
+
     Shape
     -----
     ``evaluate``: (n, in_features) -> (n, in_features, d + 2), for Chebyshev d + 1.
@@ -69,6 +75,8 @@ class PolynomialBasis(GridBasis):
     """
 
     recurrence: Tensor  # a_n and c_n, (d, 2)
+
+    settings = ("in_features", "polynomials", "degree", "extrapolation")
 
     def __init__(
         self,
@@ -100,43 +108,32 @@ class PolynomialBasis(GridBasis):
         stored = torch.tensor(_recurrence(polynomials, degree), dtype=self.ends.dtype)
         self.register_buffer("recurrence", stored, persistent=False)
 
-    def refined(self, grid_size: int) -> Basis:
+    def refined(self, grid_size: int) -> Self:
         """Polynomials have a range alone; grid_size is without effect."""
         return self.with_grid()
-
-    def _made(self, grid_size: int | None, knots: np.ndarray, dtype: torch.dtype) -> Basis:
-        settings = self.polynomials, self.degree, knots, self.extrapolation
-        return PolynomialBasis(self.in_features, *settings, dtype)
 
     @property
     def numbers_per_value(self) -> int:
         return 3 * self.n_functions + 12  # measured
 
-    def extra_repr(self) -> str:
-        return (
-            f"in_features={self.in_features}, polynomials={self.polynomials!r}, "
-            f"degree={self.degree}, extrapolation={self.extrapolation!r}"
-        )
-
-    def _family(self, x: Tensor, start: int, first: int, last: int) -> list[Tensor]:
+    def _family(self, x: Tensor, low: Tensor, high: Tensor, first: int, last: int) -> list[Tensor]:
         """Taylor coefficients of t, carried through the recurrence; order k is k! times one."""
-        t = self._taylor(x, start, last)
+        t = self._taylor(x, low, high, last)
         out = [x.new_empty(*x.shape, self.n_functions) for _ in range(first, last + 1)]
         before, present = torch.zeros_like(t), torch.zeros_like(t)
         present[0] = 1.0
-        for n, (a, c) in enumerate(_recurrence(self.polynomials, self.degree)):
-            self._write(out, present, n, first)
-            before, present = present, _times(t, present).mul_(a).sub_(before, alpha=c)
-        self._write(out, present, self.degree, first)
+        recurrence = _recurrence(self.polynomials, self.degree)
+        for n in range(self.degree + 1):
+            if n:
+                a, c = recurrence[n - 1]
+                before, present = present, _product(t, present).mul_(a).sub_(before, alpha=c)
+            for order, values in enumerate(out, first):
+                torch.mul(present[order], factorial(order), out=values[..., n + self.has_silu])
         return out
 
-    def _write(self, out: list[Tensor], taylor: Tensor, n: int, first: int) -> None:
-        for order, values in enumerate(out, first):
-            torch.mul(taylor[order], factorial(order), out=values[..., n + self.has_silu])
-
-    def _taylor(self, x: Tensor, start: int, order: int) -> Tensor:
+    def _taylor(self, x: Tensor, low: Tensor, high: Tensor, order: int) -> Tensor:
         """Taylor coefficients by x of t, orders 0 to the last, (order + 1, n, b)."""
-        u, rate = self._coordinate(x, start)
+        u, rate = coordinate(x, low, high)
         t = x.new_zeros(order + 1, *x.shape)
         if self.polynomials == "legendre":
             t[0] = u
@@ -154,8 +151,8 @@ class PolynomialBasis(GridBasis):
         return t
 
 
-def _times(left: Tensor, right: Tensor) -> Tensor:
-    """Product of two truncated Taylor series, (orders, n, b)."""
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Of two Taylor series as far as they go, (orders, n, b)."""
     product = left[0] * right
     for k in range(1, len(left)):
         for j in range(1, k + 1):
@@ -163,6 +160,7 @@ def _times(left: Tensor, right: Tensor) -> Tensor:
     return product
 
 
+@cache
 def _recurrence(polynomials: Polynomials, degree: int) -> list[tuple[float, float]]:
     """(a_n, c_n) for n from 0 to degree - 1."""
     orders = range(degree)

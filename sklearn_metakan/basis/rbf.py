@@ -2,14 +2,12 @@
 
 from math import sqrt
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis._base import Extrapolation
-from sklearn_metakan.basis._gaussian import gaussian
-from sklearn_metakan.basis._grid import GridBasis
+from sklearn_metakan.basis.base import Extrapolation
+from sklearn_metakan.basis.grid import GridBasis
 
 
 class RBFBasis(GridBasis):
@@ -31,6 +29,11 @@ class RBFBasis(GridBasis):
     dtype : torch.dtype, default: torch's default
         Of the knots.
 
+    Raises
+    ------
+    ValueError
+        If a size is below 1, or extrapolation or knots are not as described.
+
     Shape
     -----
     ``evaluate``: (n, in_features) -> (n, in_features, grid_size + 2).
@@ -45,6 +48,8 @@ class RBFBasis(GridBasis):
     >>> basis.evaluate(torch.tensor([[0.0]])).round(decimals=4)
     tensor([[[0.0000, 0.3679, 1.0000, 0.3679]]])
     """
+
+    settings = ("in_features", "grid_size", "extrapolation")
 
     def __init__(
         self,
@@ -61,27 +66,37 @@ class RBFBasis(GridBasis):
         super().__init__(in_features, grid_size + 2, knots, extrapolation, True, dtype)
         self.grid_size = grid_size
 
-    def _made(self, grid_size: int | None, knots: np.ndarray, dtype: torch.dtype) -> "RBFBasis":
-        size = grid_size or self.grid_size
-        return RBFBasis(self.in_features, size, knots, self.extrapolation, dtype)
-
     @property
     def numbers_per_value(self) -> int:
         return 4 * self.n_functions + 8  # measured
 
-    def extra_repr(self) -> str:
-        return (
-            f"in_features={self.in_features}, grid_size={self.grid_size}, "
-            f"extrapolation={self.extrapolation!r}"
-        )
-
-    def _family(self, x: Tensor, start: int, first: int, last: int) -> list[Tensor]:
-        low, high = self._ends(x, start)
+    def _family(self, x: Tensor, low: Tensor, high: Tensor, first: int, last: int) -> list[Tensor]:
         rate = sqrt(2) * self.grid_size / (high - low)  # exp(-s^2) = g(sqrt(2) s)
         centres = torch.arange(-1, self.grid_size + 1, dtype=x.dtype, device=x.device)
-        z = (x - low).mul_(rate)[..., None] - sqrt(2) * centres
+        most = torch.finfo(x.dtype).max ** 0.5
+        z = (x - low).mul_(rate).clamp_(-most, most)[..., None] - sqrt(2) * centres
         derivatives = gaussian(z, first, last)
         for order, values in enumerate(derivatives, first):
             if order:
                 values.mul_((rate**order)[:, None])
         return derivatives
+
+
+def gaussian(z: Tensor, first: int, last: int) -> list[Tensor]:
+    """Derivatives of orders first to last of ``g(z) = exp(-z^2 / 2)``.
+
+    ``g^(k) = (-1)^k He_k(z) g(z)``, by ``g^(k+1) = -z g^(k) - k g^(k-1)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> [float(g) for g in gaussian(torch.tensor(0.0), 0, 4)]
+    [1.0, -0.0, -1.0, 0.0, 3.0]
+    """
+    derivatives = [torch.exp((z * z).mul_(-0.5))]
+    for k in range(last):
+        following = z * derivatives[k]
+        if k:
+            following.add_(derivatives[k - 1], alpha=k)
+        derivatives.append(following.neg_())
+    return derivatives[first:]
