@@ -23,8 +23,8 @@ def predict_proba(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
 
     At least the smallest normal number, so that their logarithms are finite.
     """
-    _, logits = self._outputs(X)
-    return self.target_(logits).numpy()
+    fitted, _, logits = self._outputs(X)
+    return fitted.target_(logits).numpy()
 
 
 def predict_log_proba(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
@@ -44,7 +44,7 @@ def decision_function(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
     ndarray of shape (n_samples,) for two classes: log odds of ``classes_[1]``; else
     (n_samples, n_classes)
     """
-    outputs = self._outputs(X)[1].numpy()
+    outputs = self._outputs(X)[-1].numpy()
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
 

@@ -72,6 +72,8 @@ class KANEstimator(BaseEstimator):
 
     def __new__(cls, *args: Any, **params: Any) -> Self:
         known = signature(cls).parameters
+        if any(each.kind is each.VAR_KEYWORD for each in known.values()):
+            return super().__new__(cls)  # a subclass that hands parameters on
         for name in params:
             if name not in known:
                 raise TypeError(
@@ -137,7 +139,7 @@ class KANEstimator(BaseEstimator):
         fitted = self._working_copy()
         with torch.inference_mode(False):
             trainer = fitted._trainer()
-            goes_on = self.warm_start and self.__sklearn_is_fitted__()
+            goes_on = fitted.warm_start and fitted.__sklearn_is_fitted__()
             rows = fitted._read(X, y, sample_weight, reset=not goes_on)
             given = None
             if not (X_val is None and y_val is None and sample_weight_val is None):
@@ -188,27 +190,28 @@ class KANEstimator(BaseEstimator):
         return self._partial_fit(X, y, sample_weight)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
-        fitted, first = self._working_copy(), not self.__sklearn_is_fitted__()
+        fitted = self._working_copy()
+        first = not fitted.__sklearn_is_fitted__()
         with torch.inference_mode(False):
             trainer = fitted._trainer()
-            unit = None if first else self._weight_unit
+            unit = None if first else fitted._weight_unit
             rows = fitted._read(X, y, sample_weight, reset=first, classes=classes, unit=unit)
             seeds = draw_seeds(self.random_state, 2)
             if first:
                 net = fitted._start(trainer, rows, seeds[0])
             else:
                 fitted._check_same_network(trainer, rows.X.dtype)
-                net = self.net_
+                net = fitted.net_
                 if net.asked_ != trainer.asked():
                     net = fitted._made_anew(trainer, rows, seeds[0])
-                    net.history.extend(self.net_.history)
+                    net.history.extend(fitted.net_.history)
             found = trainer.pass_over(net, fitted._data(rows, net), seeds[1])
             fitted._record(net, found)
         self.__dict__ = fitted.__dict__
         return self
 
     def _working_copy(self) -> Self:
-        """What a fit works on: if it fails, the estimator itself stays as it was."""
+        """The present state. A fit that fails on it leaves the estimator itself as it was."""
         copied = object.__new__(type(self))
         copied.__dict__ = self.__dict__.copy()
         return copied
@@ -243,7 +246,7 @@ class KANEstimator(BaseEstimator):
         check_columns_are_numbers(X, name)
         check_target(X, y, target.is_numeric, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False, **target.validation}
-        with np.errstate(over="ignore"):  # check_finite says so
+        with np.errstate(over="ignore", invalid="ignore"):  # check_finite says so
             X, y = validate_data(self, X, y, reset=reset, **options)
         if reset:
             inputs.dtype, inputs.names = X.dtype, getattr(self, "feature_names_in_", None)
@@ -395,31 +398,34 @@ class KANEstimator(BaseEstimator):
         ValueError
             For invalid X, and for rows so far out that their prediction cannot be held.
         """
-        X, outputs = self._outputs(X)
-        predictions = self.target_.predictions(outputs)
+        fitted, X, outputs = self._outputs(X)
+        predictions = fitted.target_.predictions(outputs)
         if predictions.dtype.kind == "f":
-            self._check_held(X, np.isfinite(predictions))
+            fitted._check_held(X, np.isfinite(predictions))
         return predictions
 
-    def _outputs(self, X: Any) -> tuple[NDArray[Any], Tensor]:
-        """The validated X and the network's outputs (n, n_network_outputs) in its dtype.
+    def _outputs(self, X: Any) -> tuple[Self, NDArray[Any], Tensor]:
+        """What was fitted, the validated X, and the outputs (n, n_network_outputs) in its dtype.
+
+        All by one state of the estimator: fits of other threads may replace it meanwhile.
 
         Made a chunk of rows at a time. Of ``working_memory`` MiB, an eighth is for the rows of a
         chunk, an eighth for generated weights that are kept from one chunk to the next, if all
         fit in; the layers need at most three quarters of what they are given for a training step.
         """
         check_is_fitted(self)
-        inputs, net, name = self.input_scaler_, self.net_, type(self).__name__
+        fitted, name = self._working_copy(), type(self).__name__
+        inputs, net = fitted.input_scaler_, fitted.net_
         X = as_array(X)
         if inputs.of_images:
             X = inputs.as_table(X, name)
         check_columns_are_numbers(X, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
-        with np.errstate(over="ignore"):
-            X = validate_data(self, X, reset=False, **options)
+        with np.errstate(over="ignore", invalid="ignore"):
+            X = validate_data(fitted, X, reset=False, **options)
         if inputs.of_images:
             inputs.check_table(X, name)
-        check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
+        check_finite(X, getattr(fitted, "feature_names_in_", None), name, inputs.of_images)
         given = self.working_memory  # it may have been set after the fit
         constraint = {"working_memory": self._parameter_constraints["working_memory"]}
         validate_parameter_constraints(constraint, {"working_memory": given}, caller_name=name)
@@ -440,8 +446,8 @@ class KANEstimator(BaseEstimator):
                 outputs[chunk] = module(inputs.tensor(Rows(X[chunk], None, X[chunk], None), *place))
 
             by_chunks(len(X), step, compute)
-        self._check_held(X, outputs.isfinite().numpy())
-        return X, outputs
+        fitted._check_held(X, outputs.isfinite().numpy())
+        return fitted, X, outputs
 
     def _check_held(self, X: NDArray[Any], finite: NDArray[np.bool_]) -> None:
         """Raise for rows so far beyond the training range that there are no numbers for them."""
@@ -473,7 +479,8 @@ class KANEstimator(BaseEstimator):
             Inputs are not checked.
         """
         check_is_fitted(self)
-        return Predictor(self.input_scaler_, self.module_, self.target_).eval()
+        fitted = self._working_copy()
+        return Predictor(fitted.input_scaler_, fitted.module_, fitted.target_).eval()
 
     @property
     def module_(self) -> KANNetwork:
@@ -505,14 +512,15 @@ class KANEstimator(BaseEstimator):
         if not issubclass(self._inputs_type, TableInputs):
             raise AttributeError(f"{type(self).__name__} has no feature_importances_.")
         check_is_fitted(self)
-        inputs, rng = self.input_scaler_, np.random.default_rng(0)
+        fitted, rng = self._working_copy(), np.random.default_rng(0)
+        inputs, execution = fitted.input_scaler_, fitted.net_.execution_
         table, samples = inputs.quantiles_, []
         for _ in range(2):
             rows = rng.integers(N_QUANTILES, size=(_IMPORTANCE_ROWS, table.shape[1]))
             drawn = torch.from_numpy(np.take_along_axis(table, rows, axis=0))
-            samples.append(drawn.to(self.net_.execution_.device, self.net_.execution_.dtype))
-        found = np.zeros(self.n_features_in_)
-        found[inputs.kept_] = feature_importances(self.module_, *samples).double().cpu().numpy()
+            samples.append(drawn.to(execution.device, execution.dtype))
+        found = np.zeros(fitted.n_features_in_)
+        found[inputs.kept_] = feature_importances(fitted.module_, *samples).double().cpu().numpy()
         return found
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -530,7 +538,7 @@ class KANEstimator(BaseEstimator):
         if "net_" in state:
             net = state.pop("net_")
             state["_net"] = packed_net(net)
-            state["_network"] = self._network | {"dtype": str(net.execution_.dtype)}
+            state["_network"] = state["_network"] | {"dtype": str(net.execution_.dtype)}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
