@@ -12,6 +12,7 @@ from torch import nn
 
 from benchmarks.common.measure import PeakMemory, seconds
 from sklearn_metakan.pde import KANPDESolver, MetaKANPDESolver, problems
+from sklearn_metakan.training import Defaults
 
 MODELS = ("mlp", "kan", "metakan")
 # Where a MetaKAN's coefficients come from; "paper" has the learning rates of the paper's code.
@@ -45,19 +46,18 @@ class MLP(nn.Sequential):
         return max(layer.in_features for layer in self.kan_layers())
 
 
-def build_with_mlp(**settings: Any) -> nn.Module:
-    """The solver's own module, with an MLP in the KAN's place."""
-    physics = KANPDESolver._make_module(**settings)
-    mlp = MLP(settings["layer_sizes"], settings["seed"], settings["dtype"])
-    physics.trial.network = mlp
-    return physics
+def build_mlp(
+    *, layer_sizes: Sequence[int], dtype: torch.dtype, seed: int = 0, **of_kans: Any
+) -> nn.Module:
+    """As the solvers' own function, for an MLP; settings of KANs are left unused."""
+    return MLP(layer_sizes, seed, dtype)
 
 
 class MLPSolver(KANPDESolver):
     """The solver with an MLP; its derivatives are pushed forward, too."""
 
-    adamw_learning_rate = 1e-3
-    _make_module = staticmethod(build_with_mlp)
+    _make_network = staticmethod(build_mlp)
+    _defaults = Defaults(learning_rate=1e-3, weight_decay=0.0)
 
 
 def make_solver(model: str, source: str, settings: Mapping[str, Any]) -> KANPDESolver:

@@ -472,3 +472,29 @@ def test_time_of_a_union_is_not_in_the_laplacian():
     settings = QUICK | {"max_iter": 5, "ansatz": lambda x, net: 1 + net}
     models = [KANPDESolver(r, domain=both_times, **settings).fit() for r in residuals]
     np.testing.assert_allclose(models[0].loss_curve_, models[1].loss_curve_, rtol=1e-4)
+
+
+def test_misspelt_parameters_are_answered_with_those_that_are_meant():
+    with pytest.raises(TypeError, match=r"no parameter 'n_interor'\. Did you mean 'n_interior'"):
+        KANPDESolver(bump, n_interor=10)
+    with pytest.raises(TypeError, match="KANPDESolver has no parameter 'prompt_dim'"):
+        KANPDESolver(bump, prompt_dim=2)
+
+
+def test_one_number_is_one_hidden_layer():
+    models = [solved(hidden_layer_sizes=widths) for widths in (3, (3,))]
+    assert models[0].loss_curve_ == models[1].loss_curve_
+    assert models[0].get_params()["hidden_layer_sizes"] == 3
+
+
+@both
+def test_parameters_of_the_net_are_parameters_of_the_solver(solver):
+    model = solved(solver, net_params={"optimizer__betas": (0.5, 0.9)})
+    assert model.get_params()["net__optimizer__betas"] == (0.5, 0.9)
+    assert clone(model).set_params(net__optimizer__eps=1e-6).net_params == {
+        "optimizer__betas": (0.5, 0.9),
+        "optimizer__eps": 1e-6,
+    }
+    assert model.net_.optimizer_.param_groups[0]["betas"] == (0.5, 0.9)
+    with pytest.raises(ValueError, match=r"cannot change net_params\['module__bias'\] from False"):
+        model.set_params(net__module__bias=True, warm_start=True).fit()

@@ -30,7 +30,6 @@ from sklearn_metakan.training import (
     LBFGS,
     Defaults,
     Execution,
-    Found,
     LearningRateSchedule,
     Monitor,
     Trainer,
@@ -221,47 +220,35 @@ class PDESolver(BaseEstimator):
     def _solve(self, trainer: Trainer, collocation: Collocation) -> None:
         """AdamW, L-BFGS on points that stay, Levenberg-Marquardt: one after the other."""
         steps = STEPS if self.max_iter == "auto" else self.max_iter
-        schedule = [LearningRateSchedule(self.learning_rate_schedule, steps)]
         rate = 1.0 if self.learning_rate == "auto" else self.learning_rate
-        lbfgs = {"optimizer": LBFGS, "lr": rate}
-        lm = {"optimizer": LevenbergMarquardt, "lr": 1.0}
-        truth = self._truth()
-        for optimizer, count, every, report, callbacks in (
-            ({}, steps, self.resample_every, REPORT, schedule),
-            (lbfgs, self.lbfgs_iter, None, REPORT, []),
-            (lm, self.lm_iter, self.resample_every, LM_REPORT, []),
+        lbfgs, lm = {"optimizer": LBFGS, "lr": rate}, {"optimizer": LevenbergMarquardt, "lr": 1.0}
+        truth, width = self._truth(), self._physics.trial.network.widest_features
+        for optimizer, count, every, report in (
+            (None, steps, self.resample_every, REPORT),
+            (lbfgs, self.lbfgs_iter, None, REPORT),
+            (lm, self.lm_iter, self.resample_every, LM_REPORT),
         ):
             if not count:
                 continue
-            if optimizer:
+            callbacks: list[Any] = [PDEProgress()] if self.verbose else []
+            if optimizer is None:
+                callbacks.insert(0, LearningRateSchedule(self.learning_rate_schedule, count))
+            else:
                 before = self.net_
                 self.net_ = self._net(trainer, before.module_, before.execution_, **optimizer)
                 self.net_.history.extend(before.history)
                 self.net_.weights_ = before.weights_
-            self.net_.truth = truth
-            found = self._train(trainer, collocation, count, every, report, callbacks)
+            monitor = Monitor(None, 0.0, restore_best=False, expects_convergence=False)
+            counts = [report] * (count // report) + [count % report] * (count % report > 0)
+            data = Steps(collocation, self._residual_size, counts, every)
+            self.net_.planned_steps_, self.net_.truth = count, truth
+            found = trainer.run(
+                self.net_, data, None, [*callbacks, monitor], len(counts), self.n_interior * width
+            )
             self.net_.truth = None
             self.cuda_graph_, self.callbacks_ = found.replayed, found.callbacks
             if found.broken or found.interrupted:
                 break
-
-    def _train(
-        self,
-        trainer: Trainer,
-        collocation: Collocation,
-        steps: int,
-        every: int | None,
-        report: int,
-        callbacks: list[Any],
-    ) -> Found:
-        """So many steps with the net's optimiser; new points ``every`` so many of them."""
-        counts = [report] * (steps // report) + [steps % report] * (steps % report > 0)
-        self.net_.planned_steps_ = steps
-        data = Steps(collocation, self._residual_size, counts, every)
-        monitor = Monitor(None, 0.0, restore_best=False, expects_convergence=False)
-        callbacks = [*callbacks, *([PDEProgress()] if self.verbose else []), monitor]
-        numbers = self.n_interior * self._physics.trial.network.widest_features
-        return trainer.run(self.net_, data, None, callbacks, len(counts), numbers)
 
     def _residual_size(self, x: Tensor) -> Tensor:
         """|residual| at points, (n,), of several equations the sum."""
