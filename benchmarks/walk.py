@@ -64,7 +64,8 @@ def walks() -> dict[str, Calls]:
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = MetaKANRegressor(max_iter=2).fit(X, y)
     model.predict(X)
-    fit = walk(lambda: MetaKANRegressor().fit(X, y))
+    model = MetaKANRegressor()
+    fit = walk(lambda: model.fit(X, y))
     return {"fit": fit, "predict": walk(lambda: model.predict(X))}
 
 

@@ -72,10 +72,8 @@ class KANEstimator(BaseEstimator):
 
     def __new__(cls, *args: Any, **params: Any) -> Self:
         known = signature(cls).parameters
-        if any(each.kind is each.VAR_KEYWORD for each in known.values()):
-            return super().__new__(cls)  # a subclass that hands parameters on
-        for name in params:
-            if name not in known:
+        for name in params.keys() - known.keys():
+            if not any(each.kind is each.VAR_KEYWORD for each in known.values()):
                 raise TypeError(
                     f"{cls.__name__} has no parameter {name!r}.{suggestion(name, known)}"
                 )

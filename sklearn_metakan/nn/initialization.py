@@ -108,11 +108,11 @@ def _moments(layers: Sequence[Layer]) -> dict[Layer, Moments]:
             low, high = basis.domain[:count].double().unbind(1)
             levels = torch.arange(_N_POINTS, dtype=torch.float64, device=low.device)[:, None]
             levels = (levels + 0.5) / _N_POINTS
-            points = low.new_empty(_N_POINTS, basis.in_features)
+            points = low.new_empty(_N_POINTS, count)
             uniform, normal = low + levels * (high - low), torch.special.ndtri(levels)
-            points[:, :count] = uniform if law == "uniform" else normal
-            values = basis.evaluate(points, 0, count).double()
-            curvatures = basis.evaluate(points, 0, count, derivative=2).double()
+            points[:] = uniform if law == "uniform" else normal
+            values = basis.values(points, 0, 0).double()
+            curvatures = basis.values(points, 0, 2).double()
             means, values = values.mean(0), values.flatten(0, 1)
             curvatures = (curvatures * ((high - low) / 2)[:, None] ** 2).flatten(0, 1)
             penalty = MEAN_PENALTY * (means.T @ means / len(means)).cpu()

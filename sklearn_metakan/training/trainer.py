@@ -129,7 +129,7 @@ class Trainer:
         names = (*_NETWORK, *_META) if self.is_meta else _NETWORK
         # The network's settings that do not depend on data.
         of_network = dict(zip(names, map(given.__getitem__, names), strict=True))
-        self.network = of_network | _plain(network or {})
+        self.network = of_network | (_plain(network) if network else {})
         self.options = _plain(module_options(given["net_params"])) if given["net_params"] else {}
         self._check()
 
@@ -237,7 +237,7 @@ class Trainer:
         """
         user: dict[str, Any] = self.parameters.net_params or {}
         if user:
-            user = {k: v for k, v in user.items() if not k.startswith("module__")}
+            user = _plain({k: v for k, v in user.items() if not k.startswith("module__")})
         chosen: dict[str, Any] = {} if "optimizer" in settings else self._optimiser()
         by_group = chosen.get("optimizer__param_groups")
         chosen |= settings | (deepcopy(user) if user else {})
@@ -245,7 +245,6 @@ class Trainer:
             # The user's come first, and a parameter joins the first that fits.
             own = user.get("optimizer__param_groups", [])
             chosen["optimizer__param_groups"] = [*own, *by_group, *groups]
-        chosen = _plain(chosen)
         fixed = {"criterion": criterion, "device": execution.device, "verbose": 0}
         net = self.module(self.net_type, {"module": module, **fixed, **chosen})
         self.module(net.initialize, {})
