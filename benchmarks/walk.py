@@ -62,11 +62,11 @@ def walks() -> dict[str, Calls]:
     y = X[:, 0] + X[:, 1] ** 2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = MetaKANRegressor(max_iter=2).fit(X, y)
-    model.predict(X)
-    model = MetaKANRegressor()
-    fit = walk(lambda: model.fit(X, y))
-    return {"fit": fit, "predict": walk(lambda: model.predict(X))}
+        fitted = MetaKANRegressor(max_iter=2).fit(X, y)
+    fitted.predict(X)
+    fresh = MetaKANRegressor()
+    ways = {"fit": lambda: fresh.fit(X, y), "predict": lambda: fitted.predict(X)}
+    return {name: walk(run) for name, run in ways.items()}
 
 
 def count(calls: Calls) -> dict[str, int]:

@@ -104,13 +104,14 @@ def _moments(layers: Sequence[Layer]) -> dict[Layer, Moments]:
                 found[layer] = its
                 break
         else:
-            count = min(basis.in_features, _MAX_INPUTS)
-            low, high = basis.domain[:count].double().unbind(1)
-            levels = torch.arange(_N_POINTS, dtype=torch.float64, device=low.device)[:, None]
+            domain = basis.domain[:_MAX_INPUTS]
+            low, high = domain.double().unbind(1)
+            levels = torch.arange(_N_POINTS, dtype=low.dtype, device=low.device)[:, None]
             levels = (levels + 0.5) / _N_POINTS
-            points = low.new_empty(_N_POINTS, count)
-            uniform, normal = low + levels * (high - low), torch.special.ndtri(levels)
-            points[:] = uniform if law == "uniform" else normal
+            points = low + levels * (high - low)
+            if law == "normal":
+                points = torch.special.ndtri(levels).expand_as(points)
+            points = points.to(domain.dtype)
             values = basis.values(points, 0, 0).double()
             curvatures = basis.values(points, 0, 2).double()
             means, values = values.mean(0), values.flatten(0, 1)
