@@ -158,11 +158,26 @@ def test_a_gap_in_text_and_one_in_numbers_get_an_imputer(library):
     assert_the_code_helps(message, table)
 
 
-def test_gaps_that_the_encoder_does_not_take_become_text():
-    city = pd.Series(["Rome", pd.NA] * 10, dtype="string")
-    table = pd.DataFrame(NUMBERS).assign(city=city)
-    message = refusal(table)
-    assert_the_code_helps(message, table)
+@pytest.mark.parametrize(
+    "levels",
+    [
+        pd.Series(["Rome", pd.NA] * 10, dtype="string"),
+        pd.Series(["Rome", 1.5] * 10, dtype=object),
+        pd.Series([b"Rome", None] * 10, dtype=object),
+        pd.cut(Y, 3),
+        pd.cut(Y, 3, labels=[1, 2, 3]),
+    ],
+    ids=["NA", "numbers", "bytes", "intervals", "categories of numbers"],
+)
+def test_levels_that_the_encoder_does_not_take_become_text(levels):
+    table = pd.DataFrame(NUMBERS).assign(level=levels)
+    assert_the_code_helps(refusal(table), table)
+
+
+@pytest.mark.parametrize("kind", [pa.null(), pa.bool_(), pa.decimal128(5, 2), pa.float16()])
+def test_numbers_and_gaps_of_arrow_in_pandas(kind):
+    column = pd.Series([None] * N, dtype=pd.ArrowDtype(kind))
+    assert "NaN in column 'last' (20 rows)" in refusal(pd.DataFrame(NUMBERS).assign(last=column))
 
 
 @each_library

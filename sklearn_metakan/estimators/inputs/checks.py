@@ -17,10 +17,10 @@ from sklearn.utils.validation import _num_samples
 
 # A column's kind, by how NumPy, pandas, polars or pyarrow write its type, in lower case; else text.
 _KIND = re.compile(
-    r"(?P<number>u?int\d|float|double|halffloat|bool|decimal|null)|(?P<moment>date|timestamp)|"
+    r"(?P<number>u?int\d|float|double|halffloat|bool)|(?P<moment>date|timestamp)|"
     r"(?P<duration>duration|timedelta)|(?P<time>time)|(?P<period>period)|(?P<complex>complex)|"
     r"(?P<nested>list|array|struct|map|large_list|fixed_size_list)|(?P<sparse>sparse)|"
-    r"(?P<object>object)"
+    r"(?P<object>object|decimal|null)"  # known by its values
 )
 _GAP = type(pd.NaT) | type(pd.NA) | None
 # The kind of a value among objects, the first that fits; else nested.
@@ -41,7 +41,7 @@ _REMEDIES = {
         "to_physical()",
     ),
     "written": ("Convert numbers written as text", "pd.to_numeric({})", "cast(pl.Float64)"),
-    "missing": ("Let the encoder see gaps as text", "{}.astype(str)", ""),
+    "mixed": ("Make text of what the encoder cannot sort", "{}.astype(str)", ""),
 }
 _ENCODE = """
 Encode text and categories in a pipeline:{}
@@ -249,8 +249,8 @@ def _say_what_columns_hold(
     if table.library == "numpy" and [*by_kind] == ["written"]:
         return f"{message} {_REMEDIES['written'][0]}:\n    X = X.astype(float)"
     encoded = by_kind.get("text", [])
-    gaps = [name for name in encoded if any(value is pd.NA for value in table.columns[name])]
-    by_kind |= {"missing": gaps} if gaps else {}
+    mixed = [name for name in encoded if _cannot_be_sorted(table.columns[name])]
+    by_kind |= {"mixed": mixed} if mixed and table.library != "polars" else {}
     first = table.first
     for kind, (words, for_pandas, for_polars) in _REMEDIES.items():
         if kind in by_kind:
@@ -266,6 +266,13 @@ def _say_what_columns_hold(
         first = "" if table.library == "numpy" else first
         message += _ENCODE.format(first, _in_code(encoded, table), remainder, estimator_name)
     return message
+
+
+def _cannot_be_sorted(column: Iterable[Any]) -> bool:
+    """Whether levels are neither text nor numbers alone: pd.NA, intervals, "a" beside 1."""
+    levels = [value for value in column if value is pd.NA or (value is not None and value == value)]
+    numbers = [isinstance(value, Real) for value in levels]
+    return not all(numbers) and not all(isinstance(value, str) for value in levels)
 
 
 def _first(names: list[str]) -> str:
