@@ -371,7 +371,6 @@ class PDESolver(BaseEstimator):
         -------
         ndarray of shape (n,), or (n, m) for m equations, in the order of ``residual``
         """
-        check_is_fitted(self)
 
         def residual(x: Tensor) -> Tensor:
             found = [*self._physics.residuals(x).values()]
@@ -481,7 +480,6 @@ class PDESolver(BaseEstimator):
         dtype = getattr(torch, state["_network"]["dtype"].removeprefix("torch."))
         state["_network"] = state["_network"] | {"dtype": dtype}
         super().__setstate__(state)
-        # Good for predictions; training again makes a new net first.
         self.net_ = unpacked_net(packed, self._make_physics(init=None), PDENet)
 
 
