@@ -40,9 +40,11 @@ from sklearn_metakan.training import (
     check_unchanged,
     choose_execution,
     draw_seeds,
-    packed_net,
-    suggestion,
-    unpacked_net,
+    get_params,
+    getstate,
+    refuse_misspelt,
+    set_params,
+    setstate,
     warn_caller,
 )
 
@@ -64,42 +66,16 @@ class KANEstimator(BaseEstimator):
     _target_type: ClassVar[type[NumberTarget] | type[LabelTarget]]
     _make_network: ClassVar[Callable[..., KANNetwork]]
     _defaults: ClassVar[Defaults]
+    _net_type: ClassVar[type[KANNet]] = KANNet
 
     input_scaler_: Any  # of _inputs_type
     target_: Any  # of _target_type
     net_: KANNet
     net_params: dict[str, Any] | None
 
-    def __new__(cls, *args: Any, **params: Any) -> Self:
-        known = signature(cls).parameters
-        for name in params.keys() - known.keys():
-            if not any(each.kind is each.VAR_KEYWORD for each in known.values()):
-                raise TypeError(
-                    f"{cls.__name__} has no parameter {name!r}.{suggestion(name, known)}"
-                )
-        return super().__new__(cls)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name, those in ``net_params`` as ``net__...`` too if ``deep``."""
-        params = super().get_params(deep=deep)
-        if deep and isinstance(params.get("net_params"), dict):
-            params |= {f"net__{key}": value for key, value in params["net_params"].items()}
-        return params
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``net__...`` go into a new dict ``net_params``."""
-        added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
-        own = {k: v for k, v in params.items() if not k.startswith("net__")}
-        known = self.get_params(deep=False)
-        for name in [name for name in own if name.partition("__")[0] not in known]:
-            raise ValueError(
-                f"Invalid parameter {name!r} for estimator {type(self).__name__}."
-                f"{suggestion(name, known)} Valid parameters are: {[*known]}."
-            )
-        super().set_params(**own)
-        if added:
-            self.net_params = (self.net_params or {}) | added
-        return self
+    __new__ = refuse_misspelt
+    get_params, set_params = get_params, set_params
+    __getstate__, __setstate__ = getstate, setstate
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -530,26 +506,9 @@ class KANEstimator(BaseEstimator):
         tags.input_tags.three_d_array = self._inputs_type.of_images
         return tags
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        state.pop("callbacks_", None)  # they may hold anything, such as the data
-        if "net_" in state:
-            net = state.pop("net_")
-            state["_net"] = packed_net(net)
-            state["_network"] = state["_network"] | {"dtype": str(net.execution_.dtype)}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        packed = state.pop("_net", None)
-        if packed is None:
-            super().__setstate__(state)
-            return
-        dtype = getattr(torch, state["_network"]["dtype"].removeprefix("torch."))
-        state["_network"] = state["_network"] | {"dtype": dtype}
-        super().__setstate__(state)
-        # Good for predictions; training again makes a new net first (see Trainer.asked).
-        self.net_ = unpacked_net(packed, self._make_network(**self._network | {"init": None}))
+    def _unpacked_module(self) -> nn.Module:
+        """The network as it was made, for numbers from a pickle."""
+        return self._make_network(**self._network | {"init": None})
 
 
 class Predictor(nn.Module):

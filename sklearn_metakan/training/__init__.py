@@ -13,9 +13,9 @@ from sklearn_metakan.training.memory import by_chunks, fit_into_memory
 from sklearn_metakan.training.net import (
     KANNet,
     TensorData,
+    getstate,
     is_captured,
-    packed_net,
-    unpacked_net,
+    setstate,
 )
 from sklearn_metakan.training.optimisers import LBFGS, set_values
 from sklearn_metakan.training.parameters import (
@@ -28,8 +28,10 @@ from sklearn_metakan.training.parameters import (
     check_widths,
     draw_seeds,
     fill_docstring,
+    get_params,
+    refuse_misspelt,
+    set_params,
     store,
-    suggestion,
 )
 from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unchanged
 
@@ -59,12 +61,14 @@ __all__ = [
     "draw_seeds",
     "fill_docstring",
     "fit_into_memory",
+    "get_params",
+    "getstate",
     "is_captured",
-    "packed_net",
     "recording",
+    "refuse_misspelt",
+    "set_params",
     "set_values",
+    "setstate",
     "store",
-    "suggestion",
-    "unpacked_net",
     "warn_caller",
 ]

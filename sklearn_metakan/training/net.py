@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from skorch import NeuralNet
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
@@ -505,6 +506,32 @@ def unpacked_net(packed: dict[str, Any], module: nn.Module, net_type: type = KAN
             net.history.record(key, value)
     net.execution_, net.asked_ = execution, {}
     return net
+
+
+def getstate(self: Any) -> dict[str, Any]:
+    """``__getstate__`` of the estimators, with ``net_`` as arrays and names."""
+    state = dict(BaseEstimator.__getstate__(self))
+    state.pop("callbacks_", None)  # they may hold anything, such as the data
+    if "net_" in state:
+        net = state.pop("net_")
+        state["_net"] = packed_net(net)
+        state["_network"] = self._network | {"dtype": str(net.execution_.dtype)}
+    return state
+
+
+def setstate(self: Any, state: dict[str, Any]) -> None:
+    """``__setstate__`` of the estimators, which make their module by ``_unpacked_module``.
+
+    The net is good for predictions; training again makes a new one first (see Trainer.asked).
+    """
+    state = dict(state)
+    packed = state.pop("_net", None)
+    if packed is not None:
+        dtype = getattr(torch, state["_network"]["dtype"].removeprefix("torch."))
+        state["_network"] = state["_network"] | {"dtype": dtype}
+    BaseEstimator.__setstate__(self, state)
+    if packed is not None:
+        self.net_ = unpacked_net(packed, self._unpacked_module(), self._net_type)
 
 
 def _checksum(parameters: dict[str, NDArray[Any]]) -> int:

@@ -1,4 +1,7 @@
-"""Constructor parameters that all estimators share: ranges, ``net_params``, docstrings."""
+"""Constructor parameters that all estimators share: ranges, ``net_params``, docstrings.
+
+The methods that estimators of data and of equations have in common are functions here.
+"""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -9,6 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_metakan.basis import BasisName
@@ -108,6 +112,40 @@ def store(estimator: Any, arguments: dict[str, Any]) -> None:
     """Set every argument of a constructor, given as its ``locals()``, as an attribute."""
     arguments.pop("self")
     vars(estimator).update(arguments)
+
+
+def refuse_misspelt(cls: type, *args: Any, **params: Any) -> Any:
+    """``__new__`` of the estimators: a TypeError for a parameter that there is not."""
+    known = signature(cls).parameters
+    for name in params.keys() - known.keys():
+        if not any(each.kind is each.VAR_KEYWORD for each in known.values()):
+            raise TypeError(f"{cls.__name__} has no parameter {name!r}.{suggestion(name, known)}")
+    return object.__new__(cls)
+
+
+def get_params(self: Any, deep: bool = True) -> dict[str, Any]:
+    """Parameters by name, those in ``net_params`` as ``net__...`` too if ``deep``."""
+    params = BaseEstimator.get_params(self, deep=deep)
+    if deep and isinstance(params.get("net_params"), dict):
+        params |= {f"net__{key}": value for key, value in params["net_params"].items()}
+    return params
+
+
+def set_params(self: Any, **params: Any) -> Any:
+    """Set parameters; ``net__...`` go into a new dict ``net_params``."""
+    added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
+    own = {k: v for k, v in params.items() if not k.startswith("net__")}
+    known = self.get_params(deep=False)
+    for name in own:
+        if name.partition("__")[0] not in known:
+            raise ValueError(
+                f"Invalid parameter {name!r} for estimator {type(self).__name__}."
+                f"{suggestion(name, known)} Valid parameters are: {[*known]}."
+            )
+    BaseEstimator.set_params(self, **own)
+    if added:
+        self.net_params = (self.net_params or {}) | added
+    return self
 
 
 def draw_seeds(random_state: int | np.random.RandomState | None, count: int) -> list[int]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import partial
-from inspect import signature
 from math import nan
 from typing import Any, ClassVar, Self
 
@@ -38,9 +37,11 @@ from sklearn_metakan.training import (
     check_widths,
     choose_execution,
     draw_seeds,
-    packed_net,
-    suggestion,
-    unpacked_net,
+    get_params,
+    getstate,
+    refuse_misspelt,
+    set_params,
+    setstate,
 )
 
 STEPS = 5000  # what max_iter="auto" means
@@ -57,6 +58,7 @@ class PDESolver(BaseEstimator):
     """
 
     _make_network: ClassVar[Callable[..., nn.Module]] = staticmethod(build_network)
+    _net_type = PDENet
     _defaults: ClassVar[Defaults] = Defaults(
         learning_rate=0.01, prompt_learning_rate=0.1, weight_decay=0.0
     )
@@ -66,29 +68,9 @@ class PDESolver(BaseEstimator):
     loss_terms_: dict[str, NDArray[np.float64]]
     pde_params_: dict[str, float]
 
-    def __new__(cls, *args: Any, **params: Any) -> Self:
-        known = signature(cls).parameters
-        for name in params:
-            if name not in known:
-                raise TypeError(
-                    f"{cls.__name__} has no parameter {name!r}.{suggestion(name, known)}"
-                )
-        return super().__new__(cls)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name, those in ``net_params`` as ``net__...`` too if ``deep``."""
-        params = super().get_params(deep=deep)
-        if deep and isinstance(params.get("net_params"), dict):
-            params |= {f"net__{key}": value for key, value in params["net_params"].items()}
-        return params
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``net__...`` go into a new dict ``net_params``."""
-        added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
-        super().set_params(**{k: v for k, v in params.items() if not k.startswith("net__")})
-        if added:
-            self.net_params = (self.net_params or {}) | added
-        return self
+    __new__ = refuse_misspelt
+    get_params, set_params = get_params, set_params
+    __getstate__, __setstate__ = getstate, setstate
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any = None, y: ArrayLike | None = None) -> Self:
@@ -462,25 +444,8 @@ class PDESolver(BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return "net_" in vars(self)
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        state.pop("callbacks_", None)  # they may hold anything, such as the data
-        if "net_" in state:
-            net = state.pop("net_")
-            state["_net"] = packed_net(net)
-            state["_network"] = self._network | {"dtype": str(net.execution_.dtype)}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        packed = state.pop("_net", None)
-        if packed is None:
-            super().__setstate__(state)
-            return
-        dtype = getattr(torch, state["_network"]["dtype"].removeprefix("torch."))
-        state["_network"] = state["_network"] | {"dtype": dtype}
-        super().__setstate__(state)
-        self.net_ = unpacked_net(packed, self._make_physics(init=None), PDENet)
+    def _unpacked_module(self) -> Physics:
+        return self._make_physics(init=None)
 
 
 def _relative_error(points: Tensor, known: Tensor, physics: Physics) -> float:
