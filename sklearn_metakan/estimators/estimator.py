@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from inspect import signature
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -325,16 +324,9 @@ class KANEstimator(BaseEstimator):
                 f"X.astype({str(known)!r})."
             )
         settings = self._fixed_settings(trainer)
-        pairs: dict[str, tuple[Any, Any]] = {}
-        for name, value in settings.items():
-            pairs[name] = self._fixed[name], value
-        options = signature(type(self.net_.module_)).parameters
-        given = self._options, trainer.options
-        for name in sorted({*given[0], *given[1]} - {"backend", "init"}):
-            default = options[name].default if name in options else None
-            then, now = given[0].get(name, default), given[1].get(name, default)
-            pairs[f"net_params['module__{name}']"] = then, now
-        check_unchanged(pairs)
+        pairs = {name: (self._fixed[name], value) for name, value in settings.items()}
+        options = trainer.options_then_and_now(self._options, self.net_.module_)
+        check_unchanged(pairs | options)
 
     def _data(self, rows: Rows, net: KANNet) -> TensorData:
         """Rows as tensors on the net's device."""
