@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.nn import grad as ways_back
 
 from sklearn_metakan.nn._build import build_conv_network
-from sklearn_metakan.ops._convolution import aligned_channels
+from sklearn_metakan.ops import aligned_channels
 
 SIZE, STRIDES = 32, STRIDES_OF_PAPER[4]
 

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "demo": {*LAYERS, "estimators", "pde", "inspection", "datasets", "public"},
 }
 # Packages that one place alone may import.
-ONLY_IN = {"triton": "ops/_triton", "skorch": "training/"}
+ONLY_IN = {"triton": "ops/triton/", "skorch": "training/"}
 
 
 def room_of(path):
