@@ -22,7 +22,6 @@ from sklearn_metakan.nn import (
     MetaCoefficients,
     MetaLearner,
 )
-from sklearn_metakan.ops import _memory
 from sklearn_metakan.training import Execution
 
 LAYERS = {1: KANConv1d, 2: KANConv2d, 3: KANConv3d}
@@ -51,7 +50,7 @@ each_geometry = pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @pytest.fixture(autouse=True)
 def few_pixels(monkeypatch):
     """Small examples fall into blocks of one image, and of some channels."""
-    monkeypatch.setattr(_memory, "FEWEST_PIXELS", 3)
+    monkeypatch.setattr("sklearn_metakan.ops.memory.FEWEST_PIXELS", 3)
 
 
 def make(source="relu", n_in=4, n_out=8, dims=2, name="bspline", dtype=torch.float64, **options):

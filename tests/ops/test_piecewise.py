@@ -6,8 +6,9 @@ from torch import nn
 
 from sklearn_metakan.basis import BSplineBasis
 from sklearn_metakan.nn import KANLinear, MetaCoefficients, MetaLearner
-from sklearn_metakan.ops import _blocked, _piecewise, edge_sum
-from sklearn_metakan.ops._products import Dense
+from sklearn_metakan.ops import blocked, edge_sum
+from sklearn_metakan.ops.plain import piecewise
+from sklearn_metakan.ops.products import Product
 
 N_FUNCTIONS = 8
 each_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -16,7 +17,7 @@ each_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.fixture(autouse=True)
 def small_layers(monkeypatch):
     """A table also for layers that are too small to gain by it."""
-    monkeypatch.setattr(_piecewise, "LEAST_EDGES", 1)
+    monkeypatch.setattr(piecewise, "LEAST_EDGES", 1)
 
 
 def make(n_in=5, n_out=3, hidden=4, edge_scale=False, dtype=torch.float64, seed=0):
@@ -49,8 +50,8 @@ def assert_same(got, expected, ulps=1e3):
 
 
 def assert_equals_the_reference(layer, **options):
-    plan = _blocked._Plan(layer.basis, layer.source, 0, False, Dense(), 1, room=2**16)
-    assert isinstance(plan.kernels(*layer.source.tensors())[1], _piecewise.PiecewiseWeights)
+    plan = blocked._Plan(layer.basis, layer.source, 0, False, Product(), 1, 2**16)
+    assert isinstance(plan.kernels(*layer.source.tensors())[1], piecewise.PiecewiseWeights)
     assert_same(compute(layer, "blocked", **options), compute(layer, "reference"))
 
 
@@ -68,7 +69,7 @@ def test_equals_the_reference_in_every_shape(n_in, n_out, hidden, edge_scale, dt
 def test_tiles_add_up(monkeypatch):
     layer = make(19, 11, edge_scale=True)  # of 64 edges: four
     expected = compute(layer, "blocked")
-    monkeypatch.setattr(_piecewise.PiecewiseWeights, "numbers_per_edge", 2**20)  # the fewest
+    monkeypatch.setattr(piecewise.PiecewiseWeights, "numbers_per_edge", 2**20)  # the fewest
     assert_same(compute(layer, "blocked"), expected)
 
 
@@ -117,14 +118,14 @@ def test_pieces_count_the_kinks_below(spread):
     prompts = torch.randn(5000, generator=generator)
     kinks = spread * torch.randn(20, generator=generator)
     kinks = torch.cat([kinks, prompts[:5]]).sort()[0]  # some lie exactly on prompts
-    found = _piecewise._Pieces(kinks, prompts).of(prompts)
+    found = piecewise._Pieces(kinks, prompts).of(prompts)
     assert torch.equal(found, (kinks < prompts[:, None]).sum(1))
 
 
 def test_lines_meet_at_the_kinks():
     """M is continuous: both pieces beside a kink have one value there."""
     _, shared = make(hidden=9).source.tensors()
-    kinks, table = _piecewise.lines(*shared)
+    kinks, table = piecewise.lines(*shared)
     intercepts, slopes = table.split(N_FUNCTIONS)
     values = intercepts[:, :-1] + slopes[:, :-1] * kinks
     torch.testing.assert_close(values, intercepts[:, 1:] + slopes[:, 1:] * kinks)
@@ -158,5 +159,5 @@ def test_large_layers_alone_have_a_table(monkeypatch):
     monkeypatch.undo()
     tensors = {n: make(n, 128).source.tensors()[0] for n in (127, 128)}
     source = make().source
-    assert not _piecewise.is_piecewise(source, tensors[127])
-    assert _piecewise.is_piecewise(source, tensors[128])
+    assert not piecewise.is_piecewise(source, tensors[127])
+    assert piecewise.is_piecewise(source, tensors[128])

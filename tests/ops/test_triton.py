@@ -13,15 +13,14 @@ from torch import nn
 
 from sklearn_metakan.basis import make_basis, quantile_knots
 from sklearn_metakan.nn import DirectCoefficients, KANLinear, MetaCoefficients, MetaLearner
-from sklearn_metakan.ops import _blocked, edge_sum
-from sklearn_metakan.ops._convolution import Convolution
-from sklearn_metakan.ops._products import Dense
+from sklearn_metakan.ops import Convolution, blocked, edge_sum
+from sklearn_metakan.ops.products import Product
 
 pytest.importorskip("triton")
 
-from sklearn_metakan.ops import _triton
-from sklearn_metakan.ops._triton_smooth import SmoothFeatures
-from sklearn_metakan.ops._triton_splines import SplineFeatures
+from sklearn_metakan.ops.triton import features_of
+from sklearn_metakan.ops.triton.smooth import SmoothFeatures
+from sklearn_metakan.ops.triton.splines import SplineFeatures
 
 CARD = torch.cuda.is_available()
 DEVICE = "cuda" if CARD else "cpu"
@@ -155,7 +154,7 @@ def test_every_family_has_kernels(family):
 
     def kernels(derivative=0, dtype=torch.float32, **options):
         basis = make_basis(family, 2, **{"extrapolation": "linear"} | options)
-        return _triton._features_of(basis.to(dtype), derivative)
+        return features_of(basis.to(dtype), derivative)
 
     kind = SplineFeatures if family == "bspline" else SmoothFeatures
     assert kernels() is kind
@@ -167,7 +166,7 @@ def test_every_family_has_kernels(family):
 
 def test_larger_blocks_where_no_gradient_lies_beside_the_features():
     layer = make("relu", 64, 8)
-    plan = _blocked._Plan(layer.basis, layer.source, 0, True, Dense(), 1, 2**16)
+    plan = blocked._Plan(layer.basis, layer.source, 0, True, Product(), 1, 2**16)
     forward, back = plan.blocks(draw(layer, 4096), 1.0)
     assert forward.inputs * forward.rows > 1.5 * back.inputs * back.rows
 
@@ -175,7 +174,7 @@ def test_larger_blocks_where_no_gradient_lies_beside_the_features():
 def test_channels_of_zeros_count():
     layer = make("relu", 1, 8)  # nine features, 32 channels
     image = Convolution(1, (64, 64), (1, 1), (1, 1), (0, 0), (1, 1), 1)
-    plan = _blocked._Plan(layer.basis, layer.source, 0, True, image, 1, 2**16)
+    plan = blocked._Plan(layer.basis, layer.source, 0, True, image, 1, 2**16)
     x = torch.zeros(1000, 1, 64, 64)
     forward, _ = plan.blocks(x, 64.0)
     assert forward.rows * 64 * 64 * 32 * 4 <= 64 * 2**20

@@ -9,17 +9,16 @@ import pytest
 pytest.importorskip("triton")
 
 from sklearn_metakan.basis import make_basis
-from sklearn_metakan.ops import _triton_features as features
-from sklearn_metakan.ops import _triton_smooth as smooth
+from sklearn_metakan.ops.triton import features, smooth
 
 COMPILE = """
 import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from sklearn_metakan.ops import _triton_meta, _triton_smooth, _triton_splines
+from sklearn_metakan.ops.triton import meta, smooth, splines
 
-modules = {"meta": _triton_meta, "smooth": _triton_smooth, "splines": _triton_splines}
+modules = {"meta": meta, "smooth": smooth, "splines": splines}
 INTEGERS = ("row_of_", "input_of_", "function_of_", "output_of_")
 module, name, constants, launch = sys.argv[1], sys.argv[2], *map(eval, sys.argv[3:5])
 kernel = getattr(modules[module], name)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from sklearn_metakan.basis import Basis
 from sklearn_metakan.nn import KANLinear
-from sklearn_metakan.ops._kernels import times
+from sklearn_metakan.ops import combine_features
 
 # MiB that features and Jacobians of a block may take; on a CPU, measured.
 BLOCK_MEMORY = {"cpu": 16.0, "cuda": 256.0}
@@ -175,7 +175,7 @@ def blocks(x: Tensor, weights: Tensor) -> Iterator[slice]:
 
 def combined(features: Tensor, dictionary: Tensor | None) -> Tensor:
     """``F_nic D_cp``, or F without a dictionary."""
-    return features if dictionary is None else times(dictionary.T, features)
+    return combine_features(features, dictionary)
 
 
 def _jacobian(features: Tensor, weights: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sklearn_metakan.ops._products import slices
+from sklearn_metakan.ops import slices
 from sklearn_metakan.pde.derivatives.per_sample import PerSample, per_sample
 from sklearn_metakan.pde.derivatives.push import modules_in_order
 from sklearn_metakan.pde.physics.conditions import PointSet

@@ -12,8 +12,8 @@ import triton.language as tl
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
-from sklearn_metakan.ops._kernels import Features
-from sklearn_metakan.ops._products import Product
+from sklearn_metakan.ops.plain.features import Features
+from sklearn_metakan.ops.products import Product
 
 # Numbers of a tile, the most inputs of it, and launches, measured on an H100. Those that sum may
 # not vary between runs: the order would.
@@ -42,9 +42,9 @@ def store_combined(values, out, row_of_out, r, n, b, to, function_of_out, valid,
                    P: tl.constexpr, PAIRED: tl.constexpr, INPUTS: tl.constexpr):  # fmt: skip
     """The P features of a dictionary, which are ``values[1:]``."""
     if PAIRED:  # written apart, each would fill half of what memory takes at once
-        column = (tl.program_id(1) * (2 * INPUTS) + tl.arange(0, 2 * INPUTS)).to(tl.int64)[None, :]
+        k = (tl.program_id(1) * (2 * INPUTS) + tl.arange(0, 2 * INPUTS)).to(tl.int64)[None, :]
         pairs = tl.interleave(values[1], values[2]).to(out.dtype.element_ty)
-        tl.store(out + r * row_of_out + column, pairs, mask=(r < n) & (column < 2 * b))
+        tl.store(out + r * row_of_out + k, pairs, mask=(r < n) & (k < 2 * b))
     else:
         for p in tl.static_range(0, P):
             value = values[p + 1].to(out.dtype.element_ty)
@@ -90,8 +90,13 @@ class FusedFeatures(Features, ABC):
     ) -> None:
         super().__init__(basis, 0, dictionary, functions_first)
         self.dtype, self.programs, self.product = dtype, programs, product
+        self.numbers_per_value, self.numbers_forward = 2 * self.functions, self.functions
         self._partial: Tensor | None = None
-        self._dictionary = None if dictionary is None else dictionary.detach().contiguous()
+
+    @staticmethod
+    @abstractmethod
+    def supports(basis: Basis) -> bool:
+        """Whether the kernels can evaluate it."""
 
     @abstractmethod
     def _grid(self, start: int) -> tuple[Tensor | int, ...]:
@@ -101,16 +106,8 @@ class FusedFeatures(Features, ABC):
     def _constants(self) -> dict[str, Any]:
         """Of the kernels: what the basis fixes."""
 
-    @property
-    def numbers_per_value(self) -> int:
-        return 2 * self.width
-
-    @property
-    def numbers_forward(self) -> int:
-        return self.width
-
     def values(self, x: Tensor, start: int) -> Tensor:
-        out = self._room(x)
+        out = self._new(x)
         self._make(x, start, out, None, None)
         return out
 
@@ -124,7 +121,7 @@ class FusedFeatures(Features, ABC):
     ) -> Tensor | None:
         out = None
         if wants_values:
-            out = self._room(x, self.product.sums_along_rows)
+            out = self._new(x, self.product.sums_along_rows)
         if wants_values or x_grad is not None:
             self._make(x, start, out, grad, x_grad)
         if self.learns and grad is not None:
@@ -135,17 +132,19 @@ class FusedFeatures(Features, ABC):
         if self._partial is not None and self.dictionary is not None:
             self.dictionary.backward(self._partial.sum(0))
 
-    def _room(self, x: Tensor, along_rows: bool = False) -> Tensor:
-        """For features (r, K), zeros beyond K."""
-        n, k = len(x), x.shape[1] * self.width
-        width = self.product.width(k)
-        new = x.new_empty if width == k else x.new_zeros
-        return new(width, n, dtype=self.dtype).T if along_rows else new(n, width, dtype=self.dtype)
+    def _new(self, x: Tensor, along_rows: bool = False) -> Tensor:
+        """Room for features (r, K), zeros beyond K."""
+        n, k = len(x), x.shape[1] * self.functions
+        padded = self.product.padded(k)
+        shape, new = (padded, n) if along_rows else (n, padded), x.new_zeros
+        made = (x.new_empty if padded == k else new)(shape, dtype=self.dtype)
+        return made.T if along_rows else made
 
     def _strides(self, features: Tensor, inputs: int) -> tuple[int, int, int]:
         """Of rows, inputs and functions in (r, K)."""
         row, one = features.stride()
-        return (row, one, inputs * one) if self.functions_first else (row, self.width * one, one)
+        apart = (one, inputs * one) if self.functions_first else (self.functions * one, one)
+        return row, *apart
 
     def _make(
         self, x: Tensor, start: int, out: Tensor | None, grad: Tensor | None, x_grad: Tensor | None
@@ -164,7 +163,7 @@ class FusedFeatures(Features, ABC):
             found, found.stride(0),
             x if self._dictionary is None else self._dictionary,
             *self._grid(start),
-            n, inputs, **self._constants(), P=self.width if combines else 0,
+            n, inputs, **self._constants(), P=self.functions if combines else 0,
             VALUES=out is not None, WAY_BACK=way_back,
             PAIRED=combines and strides[1:] == (2, 1), **tile, **_LAUNCH,
         )  # fmt: skip
@@ -172,7 +171,7 @@ class FusedFeatures(Features, ABC):
     def _learn(self, x: Tensor, start: int, grad: Tensor) -> None:
         n, inputs = x.shape
         x = x if x.stride(1) == 1 else x.contiguous()
-        functions, width = self.basis.n_functions, self.width
+        functions, width = self.basis.n_functions, self.functions
         if self._partial is None:
             programs = triton.cdiv(n * inputs, _TILE_OF_SUMS * TILES_OF_A_PROGRAM)
             programs = min(self.programs, programs)

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-ACTIVATIONS = {"relu": 0, "silu": 1, "tanh": 2, "sin": 3}
+ACTIVATION_NUMBERS = {"relu": 0, "silu": 1, "tanh": 2, "sin": 3}
 
 
 @triton.jit

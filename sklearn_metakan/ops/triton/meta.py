@@ -6,19 +6,21 @@ the meta-learner are summed by every program on its own, then over programs: no 
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from sklearn_metakan.ops._generated import by_number, keep, room_by_number
-from sklearn_metakan.ops._kernels import Weights
-from sklearn_metakan.ops._triton_activations import ACTIVATIONS, activate
-
-if TYPE_CHECKING:
-    from sklearn_metakan.ops._edge_sum import CoefficientSource
+from sklearn_metakan.ops.plain.weights import (
+    GeneratedWeights,
+    copy_edges,
+    edges_last,
+    new_edges_last,
+)
+from sklearn_metakan.ops.source import CoefficientSource
+from sklearn_metakan.ops.triton.activations import ACTIVATION_NUMBERS, activate
 
 MOST_HIDDEN, MOST_PROMPTS, MOST_FUNCTIONS = 128, 15, 64
 # Launches, measured on an H200. Those that sum may not vary between runs: the order would.
@@ -54,12 +56,13 @@ def _generate(
     i = tl.program_id(0) * INPUTS + e % INPUTS
     o = tl.program_id(1) * OUTPUTS + e // INPUTS
     valid = (i < n_in) & (o < n_out)
-    edge = i.to(tl.int64) * n_out + o
-    prompts = z + i.to(tl.int64) * (P * n_out) + o
+    outputs = tl.cast(n_out, tl.int64)
+    edge = i * outputs + o
+    prompts = z + (i * (P * outputs) + o)
     h = tl.arange(0, HP)
     a = tl.zeros((1, HP), tl.float32) + tl.load(b1 + h, mask=h < H, other=0.0)[None, :]
     for p in tl.static_range(0, P):  # loads along one axis: half as long again with two
-        prompt = tl.load(prompts + p * n_out, mask=valid, other=0.0)
+        prompt = tl.load(prompts + p * outputs, mask=valid, other=0.0)
         weight = tl.load(w1 + h * P + p, mask=h < H, other=0.0)
         a = a + prompt[:, None] * weight[None, :]
     hidden, _ = activate(a, ACTIVATION)
@@ -97,6 +100,7 @@ def _gradients(
     BY_COLUMN until the end, which needs (HP, TILE) numbers for each of their columns.
     """
     column = tl.arange(0, TILE).to(tl.int64)[None, :]
+    edges = tl.cast(n, tl.int64)
     h = tl.arange(0, HP)[:, None]
     c = tl.arange(0, CP)[:, None]
     weights = _vectors(w1 + h * P, 1, h < H, P)
@@ -113,8 +117,8 @@ def _gradients(
     for tile in range(tl.program_id(0), tl.cdiv(n, TILE), tl.num_programs(0)):
         edge = tile * TILE + column
         valid = edge < n
-        prompts = _vectors(z + edge, n, valid, P)
-        at = c.to(tl.int64) * n + edge
+        prompts = _vectors(z + edge, edges, valid, P)
+        at = c * edges + edge
         of_w = tl.load(grad + at, mask=valid & (c < C), other=0.0).to(tl.float32)
         a = bias + prompts[0] * weights[0]
         for p in tl.static_range(1, P):
@@ -139,7 +143,7 @@ def _gradients(
         if OF_EDGES:
             for p in tl.static_range(0, P):
                 of_z = tl.sum(of_a * weights[p], axis=0, keep_dims=True)
-                tl.store(z_grad + p * n + edge, of_z, mask=valid)
+                tl.store(z_grad + (p * edges + edge), of_z, mask=valid)
     own = partial + tl.program_id(0) * (CP * HP + (P + 1) * HP + CP)
     to = own + c * HP + tl.arange(0, HP)[None, :]
     tl.store(to, tl.load(to) + of_w2)
@@ -156,17 +160,18 @@ def _padded(size: int) -> int:
     return max(16, triton.next_power_of_2(size))
 
 
-class MetaWeights(Weights):
-    """Weights of a block in a layout of ours: K is (C, b).
+def fits(by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> bool:
+    """Whether the meta-learner is small enough to stay on the chip."""
+    (functions, hidden), p = shared[-1].shape, by_input[0].shape[1]
+    return hidden <= MOST_HIDDEN and functions <= MOST_FUNCTIONS and p <= MOST_PROMPTS
 
-    ``source.scaled(shared)`` are W_1, b_1, b_2 and W_2.
-    """
 
-    functions_first = True
+class FusedMetaWeights(GeneratedWeights):
+    """Weights of a block in a layout of ours: K is (C, b)."""
 
     def __init__(
         self,
-        source: "CoefficientSource",
+        source: CoefficientSource,
         by_input: Sequence[Tensor],
         shared: Sequence[Tensor],
         dtype: torch.dtype,
@@ -174,26 +179,26 @@ class MetaWeights(Weights):
         programs: int,
     ) -> None:
         super().__init__(source, by_input, shared)
-        self.scaled = source.scaled(shared)
-        self.functions, self.hidden_dim = self.scaled[3].shape
         self.dtype, self.precision, self.programs = dtype, precision, programs
-        self.own = [t.detach().contiguous() for t in self.scaled]
         self._partial: Tensor | None = None
-        self._shared_learn = any(t.requires_grad for t in shared)
 
-    @property
-    def numbers_per_input(self) -> int:
-        return 2 * self.functions * self.source.out_features
+    def make(self, inputs: slice, way_back: bool = False) -> Tensor:
+        """(K, out) with K contiguous: what products in TF32 on a card want of both factors.
 
-    def make(self, inputs: slice) -> Tensor:
-        """(K, out) with K contiguous: what products in TF32 on a card want of both factors."""
-        k = (inputs.stop - inputs.start) * self.functions
-        return self._write(inputs, self._new(self.source.out_features, k).T)
-
-    def remake(self, inputs: slice) -> Tensor:
-        """(K, out) with out contiguous, for products that sum over it."""
-        k = (inputs.stop - inputs.start) * self.functions
-        return self._write(inputs, self._new(k, self.source.out_features))
+        On the way back with out contiguous, for products that sum over it.
+        """
+        n_in, n_out = inputs.stop - inputs.start, self.source.out_features
+        k = n_in * self.functions
+        out = self._new(k, n_out) if way_back else self._new(n_out, k).T
+        small = self.source.activation == "relu" and self.hidden_dim <= _MOST_HIDDEN_OF_RELU
+        by_input, by_output, warps = _OF_RELU if small else _OF_OTHERS
+        side, other = by_input if out.stride(0) == 1 else by_output
+        one, output_of_out = out.stride()
+        _generate[triton.cdiv(n_in, side), triton.cdiv(n_out, other)](
+            *self._edges(inputs), *self.detached, out, n_in * one, one, output_of_out, n_in, n_out,
+            **self._constants(), INPUTS=side, OUTPUTS=other, num_warps=warps,
+        )  # fmt: skip
+        return out
 
     def new_gradient(self, inputs: slice, one_product: bool) -> Tensor:
         k = (inputs.stop - inputs.start) * self.functions
@@ -202,11 +207,6 @@ class MetaWeights(Weights):
 
     def _new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         return self.by_input[0].new_empty(shape, dtype=dtype or self.dtype)
-
-    def _strides(self, weights: Tensor, inputs: slice) -> tuple[int, int, int]:
-        """Of functions, inputs and outputs in (K, out)."""
-        one, output = weights.stride()
-        return (inputs.stop - inputs.start) * one, one, output
 
     @property
     def _sizes(self) -> list[int]:
@@ -219,7 +219,7 @@ class MetaWeights(Weights):
             "P": self.by_input[0].shape[1], "H": self.hidden_dim, "C": self.functions,
             "HP": _padded(self.hidden_dim), "CP": _padded(self.functions),
             "PRECISION": self.precision,
-            "ACTIVATION": ACTIVATIONS[str(self.source.activation)],
+            "ACTIVATION": ACTIVATION_NUMBERS[str(self.source.activation)],
             "SCALED": len(self.by_input) > 1,
         }  # fmt: skip
 
@@ -227,33 +227,22 @@ class MetaWeights(Weights):
         blocks = [t.detach()[inputs].contiguous() for t in self.by_input]
         return blocks[0], blocks[-1]
 
-    def _write(self, inputs: slice, out: Tensor) -> Tensor:
-        n_in, n_out = inputs.stop - inputs.start, self.source.out_features
-        small = self.source.activation == "relu" and self.hidden_dim <= _MOST_HIDDEN_OF_RELU
-        by_input, by_output, warps = _OF_RELU if small else _OF_OTHERS
-        side, other = by_input if out.stride(0) == 1 else by_output
-        _generate[triton.cdiv(n_in, side), triton.cdiv(n_out, other)](
-            *self._edges(inputs), *self.own, out, *self._strides(out, inputs), n_in, n_out,
-            **self._constants(), INPUTS=side, OUTPUTS=other, num_warps=warps,
-        )  # fmt: skip
-        return out
-
     def backward(self, inputs: slice, gradient: Tensor) -> None:
         if self._partial is None:
             self._partial = self.by_input[0].new_zeros(self.programs, sum(self._sizes))
-        of_edges = any(t.requires_grad for t in self.by_input)
+        of_edges = self.edges_learn
         into = [
             self._grad(k)[inputs] if of_edges else self._partial for k in range(len(self.by_input))
         ]
-        of_prompts = room_by_number(into[0]) if of_edges else into[0]
+        of_prompts = new_edges_last(into[0]) if of_edges else into[0]
         n = (inputs.stop - inputs.start) * self.source.out_features
         prompts, scale = self._edges(inputs)
         _gradients[self.programs,](
-            by_number(prompts), scale, *self.own, gradient.contiguous(), of_prompts, into[-1],
+            edges_last(prompts), scale, *self.detached, gradient.contiguous(), of_prompts, into[-1],
             self._partial, n, **self._constants(), OF_EDGES=of_edges, **self._launch(),
         )  # fmt: skip
         if of_edges:
-            keep(of_prompts, into[0])
+            copy_edges(of_prompts, into[0])
 
     def _launch(self) -> dict[str, Any]:
         """How ``_gradients`` sums: always the same, or else the order of sums would vary."""
@@ -267,17 +256,11 @@ class MetaWeights(Weights):
         }
 
     def finish(self) -> list[Tensor | None]:
-        if self._partial is not None and self._shared_learn:
-            totals = zip(self.scaled, self._totals(self._partial.sum(0)), strict=True)
-            learning = [(t, total) for t, total in totals if t.requires_grad]
-            torch.autograd.backward([t for t, _ in learning], [total for _, total in learning])
-        pairs = zip(self.grads, self.by_input, strict=True)
-        return [grad if t.requires_grad else None for grad, t in pairs]
-
-    def _totals(self, total: Tensor) -> list[Tensor]:
-        """Gradients of W_1, b_1, b_2 and W_2."""
-        functions, hidden = _padded(self.functions), _padded(self.hidden_dim)
-        c, h = self.functions, self.hidden_dim
-        of_w2, of_w1, of_b1, of_b2 = total.split(self._sizes)
-        second = of_w2.view(functions, hidden)[:c, :h]
-        return [of_w1.view(-1, hidden).T[:h], of_b1[:h, None], of_b2[:c, None], second]
+        if self._partial is not None and self.shared_learn:
+            functions, hidden = _padded(self.functions), _padded(self.hidden_dim)
+            c, h = self.functions, self.hidden_dim
+            of_w2, of_w1, of_b1, of_b2 = self._partial.sum(0).split(self._sizes)
+            second = of_w2.view(functions, hidden)[:c, :h]
+            first = of_w1.view(-1, hidden).T[:h]
+            self.pass_on([first, of_b1[:h, None], of_b2[:c, None], second])
+        return super().finish()

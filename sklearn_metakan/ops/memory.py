@@ -1,13 +1,11 @@
 """How large blocks may be, and what a layer may take for them."""
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from sklearn_metakan.ops._edge_sum import CoefficientSource
+from sklearn_metakan.ops.source import CoefficientSource
 
 FEWEST_ROWS = 256  # of a block: below it, products and the calls around them are inefficient
 FEWEST_PIXELS = 2048  # the same where a row is an image
@@ -23,7 +21,7 @@ CARD_LEAST = 4.0  # MiB
 
 
 def default_memory(
-    x: Tensor, numbers_of_y: int, source: "CoefficientSource", widest: tuple[int, int] | None
+    x: Tensor, numbers_of_y: int, source: CoefficientSource, widest: tuple[int, int] | None
 ) -> float:
     """MiB that a layer's blocks may take if nobody says: what keeps a network like an MLP."""
     if x.device.type == "cpu":

@@ -1,33 +1,32 @@
 """The truth: everything materialised, plain PyTorch, differentiable any number of times."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
-from sklearn_metakan.ops._kernels import flat, times
-from sklearn_metakan.ops._products import Product, columns
-
-if TYPE_CHECKING:
-    from sklearn_metakan.ops._edge_sum import CoefficientSource
+from sklearn_metakan.ops.plain.features import combine_features, flat
+from sklearn_metakan.ops.products import Product, pixel_rows
+from sklearn_metakan.ops.source import CoefficientSource
 
 
 def edge_sum_reference(
     x: Tensor,
     basis: Basis,
-    source: "CoefficientSource",
+    source: CoefficientSource,
     derivative: int,
     by_input: Sequence[Tensor],
     shared: Sequence[Tensor],
     product: Product,
 ) -> Tensor:
-    """See ``edge_sum``; tensors are ``source.tensors()``, or others in their place."""
-    features = basis.evaluate(columns(x), derivative=derivative)  # (rows, in, C)
+    """See ``edge_sum``; tensors are ``source.tensors()``, or others in their place.
+
+    ``y = F D V``, once: the other backends are to give these numbers, and where somebody asks
+    for more than they can (derivatives of derivatives, ``torch.func``), it is this that answers.
+    """
+    features = basis.evaluate(pixel_rows(x), derivative=derivative)  # (rows, in, C)
     precision = features.dtype
-    dictionary = source.dictionary(shared)
-    if dictionary is not None:
-        features = times(dictionary.T, features)  # (rows, in, p)
+    features = combine_features(features, source.dictionary(shared))  # (rows, in, C or p)
     weights = source.generate(by_input, shared)
     # Rows last in memory: the same sum, functions first.
     turned = product.orders_freely and features.stride(0) < features.stride(2)

@@ -3,7 +3,7 @@
 import torch
 
 from sklearn_metakan.nn import KAN, ConvKAN, MetaLearner
-from sklearn_metakan.ops._memory import CPU_MEMORY, default_memory
+from sklearn_metakan.ops.memory import CPU_MEMORY, default_memory
 
 
 def rooms(network, sizes, device):

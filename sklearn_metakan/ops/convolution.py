@@ -3,33 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn import grad as ways_back
 
-from sklearn_metakan.ops._products import NewGradient, channels_last, columns, slices
-
-if TYPE_CHECKING:
-    from sklearn_metakan.ops._edge_sum import CoefficientSource
-
-_CONVOLVE: dict[int, Any] = {
-    1: functional.conv1d,
-    2: functional.conv2d,
-    3: functional.conv3d,
-}
-_TO_INPUT: dict[int, Any] = {  # torch.nn.grad's would fill a tensor of the maps' size
-    1: functional.conv_transpose1d,
-    2: functional.conv_transpose2d,
-    3: functional.conv_transpose3d,
-}
-_TO_WEIGHT: dict[int, Any] = {
-    1: ways_back.conv1d_weight,
-    2: ways_back.conv2d_weight,
-    3: ways_back.conv3d_weight,
-}
+from sklearn_metakan.ops.products import NewGradient, Product, pixel_rows, slices
+from sklearn_metakan.ops.source import CoefficientSource
 
 
 def aligned_channels(n: int) -> int:
@@ -46,8 +28,8 @@ def size_after(size: Sequence[int], *geometry: Sequence[int]) -> tuple[int, ...]
     return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides)
 
 
-@dataclass(frozen=True)
-class Convolution:
+@dataclass
+class Convolution(Product):
     """y is the convolution of maps of features, x of shape (n, in, *size).
 
     The source's inputs are pairs of channel and kernel position, ``(in, *kernel)``. Around
@@ -72,37 +54,29 @@ class Convolution:
     dilation: tuple[int, ...]
     groups: int
 
-    @property
-    def pixels(self) -> int:
-        return prod(self.size)
-
-    @property
-    def orders_freely(self) -> bool:
-        return self.groups == 1
-
-    @property
-    def sums_along_rows(self) -> bool:
-        return False
-
-    @property
-    def out_size(self) -> tuple[int, ...]:
-        return size_after(self.size, self.kernel, self.stride, self.padding, self.dilation)
+    def __post_init__(self) -> None:
+        self.pixels, self.orders_freely = prod(self.size), self.groups == 1
+        self.sums_along_rows = False
+        geometry = self.kernel, self.stride, self.padding, self.dilation
+        self.out_size = size_after(self.size, *geometry)
+        name = f"conv{len(self.size)}d"
+        self._convolution: Any = getattr(functional, name)
+        self._to_weight: Any = getattr(ways_back, f"{name}_weight")
+        # As the way back to the input, torch.nn.grad's would fill a tensor of the maps' size.
+        self._transposed: Any = getattr(functional, name.replace("conv", "conv_transpose"))
 
     def features_first(self, functions_first: bool) -> bool:
         return self.groups == 1  # otherwise a group's maps lie together
 
-    def width(self, k: int) -> int:
+    def padded(self, k: int) -> int:
         return aligned_channels(k) if self.groups == 1 else k
 
-    def shape(self, n: int, source: "CoefficientSource") -> tuple[int, ...]:
+    def output_shape(self, n: int, source: CoefficientSource) -> tuple[int, ...]:
         return n, self.groups * source.out_features, *self.out_size
 
-    def output(self, x: Tensor, source: "CoefficientSource") -> Tensor:
-        return channels_last(x, self.shape(len(x), source))
-
-    def numbers(self, source: "CoefficientSource", functions: int) -> tuple[int, int]:
+    def more_numbers(self, source: CoefficientSource, functions: int) -> tuple[int, int]:
         """A block's part of y before it is added, and its weights as torch wants them."""
-        of_y = prod(self.shape(1, source))
+        of_y = prod(self.output_shape(1, source))
         weights = prod(self.kernel) * source.out_features * functions
         return -(-of_y // self.pixels), 2 * weights
 
@@ -147,9 +121,8 @@ class Convolution:
         reached = zip(self.out_size, self.kernel, stride, padding, dilation, strict=True)
         least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, k, s, p, d in reached]
         beyond = [size - n for size, n in zip(self.size, least, strict=True)]
-        transposed = _TO_INPUT[len(self.size)]
-        maps = transposed(grad, filters, None, stride, padding, beyond, groups, dilation)
-        return columns(maps)
+        geometry = None, stride, padding, beyond, groups, dilation
+        return pixel_rows(self._transposed(grad, filters, *geometry))
 
     def to_weights(
         self, so_far: Tensor | None, new: NewGradient, features: Tensor, grad: Tensor, inputs: slice
@@ -159,7 +132,7 @@ class Convolution:
         n_out = grad.shape[1] // self.groups * groups
         shape = (n_out, maps.shape[1] // groups, *self.kernel)
         its_grad = grad[:, self._channels_of_y(inputs, n_out)].to(maps.dtype)
-        found = _TO_WEIGHT[len(self.size)](maps, shape, its_grad, *self._geometry(inputs))
+        found = self._to_weight(maps, shape, its_grad, *self._geometry(inputs))
         return found.to(grad.dtype) if so_far is None else so_far.add_(found)
 
     def as_weights(
@@ -187,15 +160,15 @@ class Convolution:
         return self.stride, self.padding, self.dilation, self._groups(inputs)
 
     def _aligned(self, features: Tensor) -> Tensor:
-        """(rows, K) -> (n, K, *size), on a card with channels of zeros up to ``width``."""
+        """(rows, K) -> (n, K, *size), on a card with channels of zeros up to ``padded``."""
         maps = features.unflatten(0, (len(features) // self.pixels, *self.size)).movedim(-1, 1)
-        return _padded(maps, self.width(maps.shape[1])) if maps.is_cuda else maps
+        return _with_zeros(maps, self.padded(maps.shape[1])) if maps.is_cuda else maps
 
     def _convolve(self, features: Tensor, filters: Tensor, groups: int) -> Tensor:
         geometry = (self.stride, self.padding, self.dilation, groups)
         maps = self._aligned(features)
-        filters = _padded(filters.to(features.dtype), maps.shape[1] // groups)
-        return _CONVOLVE[len(self.size)](maps, filters, None, *geometry)
+        filters = _with_zeros(filters.to(features.dtype), maps.shape[1] // groups)
+        return self._convolution(maps, filters, None, *geometry)
 
     def _by_filter(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
         """A view of (K, out) in the order of features: (groups, out, C, b or b, C, *kernel)."""
@@ -207,7 +180,7 @@ class Convolution:
         return opened.movedim((-1, -2), (1, 2 if self.groups == 1 else 3))
 
 
-def _padded(maps: Tensor, channels: int) -> Tensor:
+def _with_zeros(maps: Tensor, channels: int) -> Tensor:
     """With channels of zeros, so many in all."""
     missing = channels - maps.shape[1]
     if not missing:

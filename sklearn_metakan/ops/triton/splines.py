@@ -1,4 +1,8 @@
-"""Fused kernels: B-splines and silu, the way back to x, and a dictionary's part in both."""
+"""Fused kernels: B-splines and silu, the way back to x, and a dictionary's part in both.
+
+The k + 1 splines that do not vanish at an x are polynomials in its local coordinate u, from the
+tables of ``BSplineBasis``; see there for formulas.
+"""
 
 from typing import Any
 
@@ -6,15 +10,102 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sklearn_metakan.basis import BSplineBasis
-from sklearn_metakan.ops._triton_basis import HIGHEST_DEGREE, locate, rotated, splines_and_slopes
-from sklearn_metakan.ops._triton_features import (
+from sklearn_metakan.basis import Basis, BSplineBasis
+from sklearn_metakan.ops.triton.features import (
     NUMBER_OF_TAILS,
     FusedFeatures,
     base_and_slope,
     store_combined,
     store_sums,
 )
+
+HIGHEST_DEGREE = 5
+
+
+@triton.jit
+def _locate(x, ends, tables, i, valid, row_of_ends, row_of_tables, K: tl.constexpr,
+            G: tl.constexpr, UNIFORM: tl.constexpr, TAILS: tl.constexpr):  # fmt: skip
+    """Cell, local coordinate, what lies beyond, 1 / width, clamped x, pointer to the table."""
+    knots = ends + i * row_of_ends
+    low = tl.load(knots + K, mask=valid, other=0.0)
+    high = tl.load(knots + K + G, mask=valid, other=1.0)
+    first: tl.constexpr = -K if TAILS == 1 else 0
+    last: tl.constexpr = G + K - 1 if TAILS == 1 else G - 1
+    if UNIFORM:
+        width = (high - low) / G
+        position = (x - low) / width
+        floor = tl.floor(position)
+        floor = tl.where(floor < first, first, tl.where(floor > last, last, floor))
+        u = position - floor
+        cell = floor.to(tl.int32)
+        cell = tl.where(cell < first, first, tl.where(cell > last, last, cell))  # NaN
+        table = tables
+    else:
+        cell = tl.full(x.shape, first, tl.int32)
+        for j in tl.static_range(first + 1, last + 1):
+            cell += (x >= tl.load(knots + (j + K), mask=valid, other=1.0)).to(tl.int32)
+        left = tl.load(knots + K + cell, mask=valid, other=0.0)
+        width = tl.load(knots + K + 1 + cell, mask=valid, other=1.0) - left
+        u = (x - left) / width
+        table = tables + i * row_of_tables + (cell + K) * ((K + 1) * (K + 1))
+    inside = tl.where(u < 0.0, 0.0, tl.where(u > 1.0, 1.0, u))
+    clamped = x if TAILS == 1 else tl.where(x < low, low, tl.where(x > high, high, x))
+    return cell, inside, u - inside, 1.0 / width, clamped, table
+
+
+@triton.jit
+def _spline(A: tl.constexpr, cell, u, beyond, per_width, table, valid, K: tl.constexpr,
+            C: tl.constexpr, UNIFORM: tl.constexpr, TAILS: tl.constexpr):  # fmt: skip
+    """Spline A of the k + 1 on the cell, and its derivative; zero where it does not exist."""
+    value = tl.zeros_like(u)
+    slope = tl.zeros_like(u)
+    for down in tl.static_range(0, K + 1):
+        if UNIFORM:
+            coefficient = tl.load(table + (A * (K + 1) + K - down))
+        else:
+            coefficient = tl.load(table + (A * (K + 1) + K - down), mask=valid, other=0.0)
+        slope = slope * u + value
+        value = value * u + coefficient
+    if TAILS == 0:
+        value += beyond * slope
+    slope = slope * per_width
+    if TAILS == 1:
+        exists = (cell + A >= 0) & (cell + A + 1 < C) & (beyond == 0.0)
+        value = tl.where(exists, value, 0.0)
+        slope = tl.where(exists, slope, 0.0)
+    if TAILS == 2:
+        slope = tl.where(beyond == 0.0, slope, 0.0)
+    return value, slope
+
+
+@triton.jit
+def _splines_and_slopes(cell, u, beyond, per_width, table, valid, K: tl.constexpr, C: tl.constexpr,
+                       UNIFORM: tl.constexpr, TAILS: tl.constexpr):  # fmt: skip
+    """All k + 1 of them, and their derivatives."""
+    value, slope = _spline(0, cell, u, beyond, per_width, table, valid, K, C, UNIFORM, TAILS)
+    splines = (value,)
+    slopes = (slope,)
+    for a in tl.static_range(1, K + 1):
+        value, slope = _spline(a, cell, u, beyond, per_width, table, valid, K, C, UNIFORM, TAILS)
+        splines = splines + (value,)  # type: ignore[assignment]
+        slopes = slopes + (slope,)  # type: ignore[assignment]
+    return splines, slopes
+
+
+@triton.jit
+def _rotated(splines, start, K: tl.constexpr, C: tl.constexpr):
+    """The k + 1 splines, that of index ``start + a`` at the place ``(start + a) mod (k + 1)``.
+
+    So whoever looks for the one of an index has one place to look.
+    """
+    turn = (start + C * (K + 1)) % (K + 1)
+    places = splines
+    for m in tl.static_range(0, K + 1):
+        spline = splines[m]
+        for t in tl.static_range(1, K + 1):
+            spline = tl.where(turn == t, splines[(m + K + 1 - t) % (K + 1)], spline)
+        places = places + (spline,)
+    return places[K + 1 :]
 
 
 @triton.jit
@@ -32,19 +123,21 @@ def _make(
     that they are two and lie next to each other in ``out``.
     """
     C: tl.constexpr = 1 + G + K
+    function_of_out = tl.cast(function_of_out, tl.int64)  # times c it may exceed 32 bits
+    function_of_grad = tl.cast(function_of_grad, tl.int64)
     r = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     i = (tl.program_id(1) * INPUTS + tl.arange(0, INPUTS)).to(tl.int64)[None, :]
     valid = (r < n) & (i < b)
     t = tl.load(x + r * row_of_x + i, mask=valid, other=0.0)
     i_or_0 = tl.where(valid, i, 0)
-    cell, u, beyond, per_width, clamped, table = locate(
+    cell, u, beyond, per_width, clamped, table = _locate(
         t, ends, tables, i_or_0, valid, row_of_ends, row_of_tables, K, G, UNIFORM, TAILS
     )
     base, base_slope = base_and_slope(t, clamped, TAILS)
     to = out + r * row_of_out + i * input_of_out
     of = grad + r * row_of_grad + i * input_of_grad
     result = tl.zeros_like(t)
-    splines, slopes = splines_and_slopes(
+    splines, slopes = _splines_and_slopes(
         cell, u, beyond, per_width, table, valid, K, C, UNIFORM, TAILS
     )
     if P == 0:
@@ -52,8 +145,8 @@ def _make(
             result += tl.load(of, mask=valid, other=0.0).to(tl.float32) * base_slope
         if VALUES:
             tl.store(to, base.to(out.dtype.element_ty), mask=valid)
-        splines = rotated(splines, cell + 1, K, C)
-        slopes = rotated(slopes, cell + 1, K, C)
+        splines = _rotated(splines, cell + 1, K, C)
+        slopes = _rotated(slopes, cell + 1, K, C)
         for c in tl.static_range(1, C):
             here = (cell < c) & (cell >= c - 1 - K)
             if VALUES:
@@ -94,6 +187,7 @@ def _learn(
     """The dictionary's gradient, for FUNCTIONS of the c; places of a tile stay apart to the end."""
     C: tl.constexpr = 1 + G + K
     first = tl.program_id(1) * FUNCTIONS
+    function_of_grad = tl.cast(function_of_grad, tl.int64)
     across = tl.cdiv(b, INPUTS)
     zero = tl.zeros((ROWS, INPUTS), tl.float32)
     totals = (zero,)
@@ -109,14 +203,14 @@ def _learn(
         for p in tl.static_range(1, P):
             g = tl.load(of + p * function_of_grad, mask=valid, other=0.0)
             grads = grads + (g.to(tl.float32),)  # type: ignore[assignment]
-        cell, u, beyond, per_width, clamped, table = locate(
+        cell, u, beyond, per_width, clamped, table = _locate(
             t, ends, tables, tl.where(valid, i, 0), valid, row_of_ends, row_of_tables,
             K, G, UNIFORM, TAILS,
         )  # fmt: skip
         base = base_and_slope(t, clamped, TAILS)[0]
-        found = splines_and_slopes(cell, u, beyond, per_width, table, valid, K, C, UNIFORM, TAILS)
+        found = _splines_and_slopes(cell, u, beyond, per_width, table, valid, K, C, UNIFORM, TAILS)
         start = cell + 1 - first
-        splines = rotated(found[0], start, K, C)
+        splines = _rotated(found[0], start, K, C)
         more = (zero,)  # and the new totals behind it
         for j in tl.static_range(0, FUNCTIONS):
             here = (start <= j) & (start >= j - K)
@@ -130,16 +224,15 @@ def _learn(
     store_sums(totals, own, first, C, P, FUNCTIONS)
 
 
-def supports(basis: BSplineBasis) -> bool:
-    """Whether the kernels here can evaluate it."""
-    return basis.degree <= HIGHEST_DEGREE
-
-
 class SplineFeatures(FusedFeatures):
     """Of a ``BSplineBasis``."""
 
     make, learn = _make, _learn
     basis: BSplineBasis
+
+    @staticmethod
+    def supports(basis: Basis) -> bool:
+        return isinstance(basis, BSplineBasis) and basis.degree <= HIGHEST_DEGREE
 
     def _grid(self, start: int) -> tuple[Tensor | int, ...]:
         basis = self.basis

@@ -1,67 +1,21 @@
 """``edge_sum``: y_o = sum_i sum_c B_c(x_i) w_oic, and the choice of how to compute it."""
 
-from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
-from sklearn_metakan.ops._blocked import edge_sum_blocked
-from sklearn_metakan.ops._convolution import Convolution
-from sklearn_metakan.ops._memory import keep_freed_memory
-from sklearn_metakan.ops._products import Dense, Product
-from sklearn_metakan.ops._reference import edge_sum_reference
+from sklearn_metakan.ops.blocked import edge_sum_blocked
+from sklearn_metakan.ops.convolution import Convolution
+from sklearn_metakan.ops.memory import keep_freed_memory
+from sklearn_metakan.ops.products import Product
+from sklearn_metakan.ops.reference import edge_sum_reference
+from sklearn_metakan.ops.source import CoefficientSource
 
 BACKENDS = ("reference", "blocked", "triton")
 SMALL = 2.0  # MiB; below it, keeping everything is quicker than making it twice
-
-
-class CoefficientSource(Protocol):
-    """Where the coefficients w_oic come from. Storage is input-major.
-
-    ``y = F D V``: features F (n, in * C), an optional dictionary D (C, p) applied to every
-    input, weights V (in * C or in * p, out). Functions of tensors given to them, so that a
-    backend may pass blocks of inputs and detached copies.
-
-    Attributes
-    ----------
-    in_features, out_features : int
-        Of a convolution's source, an input is a pair of channel and kernel position.
-    activation : str or None
-        Of the hidden layer, if weights come from ``M(z) = W_2 act(W_1 z + b_1) + b_2``;
-        the tensors are then prompts (in, p, out) and perhaps scales (in, out), and shared
-        W_1 (H, p), b_1 (H, 1), b_2 (C, 1) and W_2 (C, H).
-    """
-
-    in_features: int
-    out_features: int
-
-    @property
-    def activation(self) -> str | None: ...
-
-    @property
-    def numbers_per_input(self) -> int:
-        """Numbers held for one input while its weights are generated and differentiated."""
-        ...
-
-    def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Parameters with a leading axis of inputs, and those shared by all inputs."""
-        ...
-
-    def generate(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
-        """V for the inputs of these blocks of parameters: (b, C or p, out_features)."""
-        ...
-
-    def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None:
-        """D (C, p), or None where weights multiply the features themselves."""
-        ...
-
-    def scaled(self, shared: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The shared tensors with whatever constant the layer multiplies them by."""
-        ...
 
 
 def edge_sum(
@@ -105,12 +59,24 @@ def edge_sum(
     Returns
     -------
     Tensor of shape (n, out_features)
+
+    Raises
+    ------
+    ValueError
+        If x has another shape, backend is unknown, or "triton" where triton is missing or the
+        layer is not in float32 on a CUDA device; or if x lies outside the grid and the basis'
+        extrapolation is "error".
+
+    Notes
+    -----
+    Derivatives of derivatives and the transforms of ``torch.func`` go by "reference", whatever
+    the backend.
     """
     if x.dim() != 2 or x.shape[1] != source.in_features:
         raise ValueError(
             f"x must have the shape (n, in_features = {source.in_features}), got {tuple(x.shape)}."
         )
-    return _compute(x, basis, source, derivative, backend, working_memory, Dense(), widest)
+    return _compute(x, basis, source, derivative, backend, working_memory, Product(), widest)
 
 
 def edge_conv(
@@ -152,6 +118,11 @@ def edge_conv(
     Returns
     -------
     Tensor of shape (n, out_channels, *out_size), channels last in memory
+
+    Raises
+    ------
+    ValueError
+        If x has another shape, the kernel is larger than the padded image, or as in ``edge_sum``.
     """
     if x.dim() != 2 + len(kernel) or x.shape[1] != basis.in_features:
         raise ValueError(
@@ -178,8 +149,16 @@ def _compute(
     product: Product,
     widest: tuple[int, int] | None,
 ) -> Tensor:
-    if backend == "auto":
-        backend = _choose(x, basis, source, working_memory, product)
+    if backend == "auto":  # see ``edge_sum``
+        rows, edges = len(x) * product.pixels, product.edges(slice(0, 1)).stop
+        numbers = basis.n_functions * rows + source.numbers_per_input * edges
+        size = numbers * x.shape[1] * x.element_size() / 2**20
+        if x.is_cuda and basis.domain.dtype == torch.float32 and _has_triton():
+            backend = "triton"
+        elif size <= (SMALL if working_memory is None else min(SMALL, working_memory)):
+            backend = "reference"
+        else:
+            backend = "blocked"
     if backend not in BACKENDS:
         raise ValueError(f"backend must be 'auto' or one of {BACKENDS}, got {backend!r}.")
     if x.device.type == "cpu":
@@ -194,27 +173,10 @@ def _compute(
     return edge_sum_blocked(*call)
 
 
-def _choose(
-    x: Tensor,
-    basis: Basis,
-    source: CoefficientSource,
-    working_memory: float | None,
-    product: Product,
-) -> str:
-    """What "auto" means."""
-    if x.is_cuda and basis.domain.dtype == torch.float32 and _has_triton():
-        return "triton"
-    rows, edges = len(x) * product.pixels, product.edges(slice(0, 1)).stop
-    numbers = basis.n_functions * rows + source.numbers_per_input * edges
-    size = numbers * x.shape[1] * x.element_size() / 2**20
-    limit = SMALL if working_memory is None else min(SMALL, working_memory)
-    return "reference" if size <= limit else "blocked"
-
-
 def _check_fused(x: Tensor, basis: Basis) -> None:
     if not _has_triton():
         raise ValueError("backend='triton' needs the package triton, which is not installed.")
-    from sklearn_metakan.ops._triton import interpreted
+    from sklearn_metakan.ops.triton import interpreted
 
     place, dtype = x.device.type, basis.domain.dtype
     if dtype != torch.float32 or not (place == "cuda" or interpreted()):

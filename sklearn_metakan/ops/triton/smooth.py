@@ -7,8 +7,8 @@ import triton.language as tl
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis, PolynomialBasis, RBFBasis, WaveletBasis
-from sklearn_metakan.ops._triton_activations import sine
-from sklearn_metakan.ops._triton_features import (
+from sklearn_metakan.ops.triton.activations import sine
+from sklearn_metakan.ops.triton.features import (
     NUMBER_OF_TAILS,
     FusedFeatures,
     base_and_slope,
@@ -156,6 +156,8 @@ def _make(
 
     P is 0, or the functions of a dictionary (C, P), which then are the features.
     """
+    function_of_out = tl.cast(function_of_out, tl.int64)  # times c it may exceed 32 bits
+    function_of_grad = tl.cast(function_of_grad, tl.int64)
     r = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     i = (tl.program_id(1) * INPUTS + tl.arange(0, INPUTS)).to(tl.int64)[None, :]
     valid = (r < n) & (i < b)
@@ -209,6 +211,7 @@ def _learn(
 ):  # fmt: skip
     """The dictionary's gradient, for FUNCTIONS of the c; places of a tile stay apart to the end."""
     part = tl.program_id(1)
+    function_of_grad = tl.cast(function_of_grad, tl.int64)
     across = tl.cdiv(b, INPUTS)
     zero = tl.zeros((ROWS, INPUTS), tl.float32)
     totals = (zero,)
@@ -246,17 +249,16 @@ def _learn(
     store_sums(totals, own, first, C, P, FUNCTIONS)
 
 
-def supports(basis: Basis) -> bool:
-    """Whether the kernels here can evaluate it."""
-    smooth = isinstance(basis, RBFBasis | WaveletBasis | PolynomialBasis)
-    return smooth and basis.n_functions <= MOST_FUNCTIONS
-
-
 class SmoothFeatures(FusedFeatures):
     """Of an ``RBFBasis``, a ``WaveletBasis`` or a ``PolynomialBasis``."""
 
     make, learn = _make, _learn
     basis: RBFBasis | WaveletBasis | PolynomialBasis
+
+    @staticmethod
+    def supports(basis: Basis) -> bool:
+        smooth = isinstance(basis, RBFBasis | WaveletBasis | PolynomialBasis)
+        return smooth and basis.n_functions <= MOST_FUNCTIONS
 
     def _grid(self, start: int) -> tuple[Tensor | int, ...]:
         ends = self.basis.ends.contiguous()

@@ -4,27 +4,24 @@ For p = 1, ``M(z) = W_2 relu(W_1 z + b_1) + b_2`` is linear in z between its H k
 ``-b_1h / W_1h``. So ``M_c(z) = A_c[k] + B_c[k] z`` with k the number of kinks below z: exact, and
 2 C numbers an edge are read from a small table instead of H made and C H multiplied. On the way
 back the gradient is summed into the table over the edges of each piece, and passed on to the
-meta-learner once. The time does not depend on H. The naive twin is ``_generated.MetaWeights``.
+meta-learner once. The time does not depend on H. The naive twin is ``MetaWeights``.
 """
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sklearn_metakan.ops._generated import MetaWeights
-
-if TYPE_CHECKING:
-    from sklearn_metakan.ops._edge_sum import CoefficientSource
+from sklearn_metakan.ops.plain.weights import MetaWeights
+from sklearn_metakan.ops.source import CoefficientSource
 
 LEAST_EDGES = 2**14  # of a layer: below, the table takes longer than it saves
 CELLS = 2**11  # of the index to the kinks
 MOST_STEPS = 6  # kinks in one cell of the index; where there are more, a binary search
 
 
-def is_piecewise(source: "CoefficientSource", by_input: Sequence[Tensor]) -> bool:
+def is_piecewise(source: CoefficientSource, by_input: Sequence[Tensor]) -> bool:
     """Whether weights may be read from a table of lines, and are so many that it pays."""
     inputs, p, outputs = by_input[0].shape
     on_cpu = by_input[0].device.type == "cpu"
@@ -38,7 +35,7 @@ class PiecewiseWeights(MetaWeights):
     def numbers_per_edge(self) -> int:
         return 2 * self.functions + 8
 
-    def make(self, inputs: slice) -> Tensor:
+    def make(self, inputs: slice, way_back: bool = False) -> Tensor:
         prompts, scale = self._edges(inputs)
         made = prompts.new_empty(self.functions, prompts.shape[1])
         pieces = _Pieces(self._lines[0], prompts)
@@ -61,9 +58,9 @@ class PiecewiseWeights(MetaWeights):
                 product = self._on_lines(piece, z, torch.empty_like(grad)).mul_(grad)
                 torch.sum(product, 0, out=of_scale[edges])
                 grad = torch.mul(grad, scale[edges], out=product)
-            if self._edges_learn:
+            if self.edges_learn:
                 self._of_prompts(piece, grad, of_prompts[0, edges])
-            if self._totals:
+            if self.shared_learn:
                 where = piece.expand(self.functions, -1)
                 found = torch.zeros_like(self._lines_grad)  # a tile's own: many small sums
                 found[: self.functions].scatter_add_(1, where, grad)
@@ -73,13 +70,13 @@ class PiecewiseWeights(MetaWeights):
     def finish(self) -> list[Tensor | None]:
         if self._totals:
             self._lines[1].backward(self._lines_grad)
-        pairs = zip(self.grads, self.by_input, strict=True)
-        return [grad if t.requires_grad else None for grad, t in pairs]
+            self._totals = []  # all is in the table
+        return super().finish()
 
     @cached_property
     def _lines(self) -> tuple[Tensor, Tensor]:
         """Kinks (H), sorted, and A over B, (2 C, H + 1)."""
-        with torch.set_grad_enabled(bool(self._totals)):
+        with torch.set_grad_enabled(self.shared_learn):
             return lines(*self.scaled)
 
     @cached_property

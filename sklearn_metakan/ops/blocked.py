@@ -1,0 +1,239 @@
+"""``edge_sum`` in bounded memory: features and weights are made, used and dropped in blocks.
+
+Saved for the backward pass are the input and the parameters, nothing else. A block is some
+inputs (their weights are generated once) times some rows (their features are evaluated).
+Backward does the same again: ``dW = F' g`` and ``dF = g W'``, then on into prompts,
+meta-learner and x. What makes features and weights is exchangeable: plain PyTorch (``plain``)
+or fused kernels (``triton``); so is what they are multiplied by (``products``): matrices, or
+maps that are convolved.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from math import ceil, prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sklearn_metakan.basis import Basis
+from sklearn_metakan.ops.memory import block_sizes, default_memory, tile_memory
+from sklearn_metakan.ops.plain.features import Features
+from sklearn_metakan.ops.plain.piecewise import PiecewiseWeights, is_piecewise
+from sklearn_metakan.ops.plain.weights import LinearWeights, MetaWeights, Weights, leaf
+from sklearn_metakan.ops.products import Product, channels_last, pixel_rows, slices, written_out
+from sklearn_metakan.ops.reference import edge_sum_reference
+from sklearn_metakan.ops.source import CoefficientSource
+
+
+def edge_sum_blocked(
+    x: Tensor,
+    basis: Basis,
+    source: CoefficientSource,
+    derivative: int,
+    working_memory: float | None,
+    product: Product,
+    fused: bool = False,
+    widest: tuple[int, int] | None = None,
+) -> Tensor:
+    """See ``edge_sum``; ``working_memory`` in MiB bounds what a block takes."""
+    x = x.to(basis.domain.dtype)
+    by_input, shared = source.tensors()
+    if working_memory is None:
+        numbers_of_y = prod(product.output_shape(len(x), source))
+        working_memory = default_memory(x, numbers_of_y, source, widest)
+    tile_bytes = tile_memory(x, working_memory)
+    plan = _Plan(basis, source, derivative, fused, product, len(by_input), tile_bytes)
+    forward, back = plan.blocks(x, working_memory)
+    return _EdgeSum.apply(x, plan._replace(forward=forward, back=back), *by_input, *shared)
+
+
+class _Blocks(NamedTuple):
+    """How many inputs and rows each block has."""
+
+    inputs: int
+    rows: int
+
+
+class _Plan(NamedTuple):
+    """What a call computes, with which kernels, and the blocks it is cut into."""
+
+    basis: Basis
+    source: CoefficientSource
+    derivative: int
+    fused: bool
+    product: Product
+    n_by_input: int  # of the source's tensors, those with a leading axis of inputs
+    tile_bytes: int  # for a tile of edges
+    forward: _Blocks = _Blocks(0, 0)
+    back: _Blocks = _Blocks(0, 0)
+
+    @torch.no_grad()
+    def blocks(self, x: Tensor, memory: float) -> tuple[_Blocks, _Blocks]:
+        """Of the forward pass, where less may be held for each number, and of the way back."""
+        features, weights = self.kernels(*self.source.tensors())
+        product = self.product
+        if isinstance(weights, MetaWeights):
+            memory -= self.tile_bytes / 2**20
+        edges = product.edges(slice(0, 1)).stop
+        for_row, for_input = product.more_numbers(self.source, self.basis.n_functions)
+        sizes = partial(block_sizes, x, pixels=product.pixels, numbers_per_row=for_row)
+        of_input = weights.numbers_per_input * edges + for_input
+        k = self.basis.in_features * features.functions
+        widened = product.padded(k) / k if self.fused else 1.0  # by channels of zeros
+        forward, back = (
+            _Blocks(*sizes(ceil(of_value * widened), of_input, memory))
+            for of_value in (features.numbers_forward, features.numbers_per_value)
+        )
+        return forward, back
+
+    def kernels(
+        self, by_input: Sequence[Tensor], shared: Sequence[Tensor]
+    ) -> tuple[Features, Weights]:
+        """What makes features and weights."""
+        basis, source, product = self.basis, self.source, self.product
+        if self.fused:
+            from sklearn_metakan.ops.triton import fused_kernels
+
+            return fused_kernels(basis, source, self.derivative, by_input, shared, product)
+        dictionary = source.dictionary(shared)
+        rounded = torch.is_autocast_enabled(by_input[0].device.type)
+        given = source, by_input, shared
+        weights: Weights
+        if dictionary is not None and product.orders_freely:
+            weights = LinearWeights(*given)
+        elif source.activation is None or rounded or not product.orders_freely:
+            weights = Weights(*given)
+        else:
+            kind = PiecewiseWeights if is_piecewise(source, by_input) else MetaWeights
+            weights = kind(*given, self.tile_bytes)
+        first = product.features_first(weights.functions_first)
+        return Features(basis, self.derivative, dictionary, first), weights
+
+    def split(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        return tensors[: self.n_by_input], tensors[self.n_by_input :]
+
+    def input_blocks(self, size: int) -> Iterator[slice]:
+        return self.product.input_blocks(self.basis.in_features, size)
+
+    def reference(self, x: Tensor, *tensors: Tensor) -> Tensor:
+        """The same sum, all at once, for what blocks cannot: derivatives of it are PyTorch's."""
+        call = (self.basis, self.source, self.derivative, *self.split(tensors), self.product)
+        return edge_sum_reference(x, *call)
+
+
+class _EdgeSum(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, plan: _Plan, *tensors: Tensor) -> Tensor:
+        product = plan.product
+        features, weights = plan.kernels(*plan.split(tensors))
+        y = channels_last(x, product.output_shape(len(x), plan.source))
+        for inputs in plan.input_blocks(plan.forward.inputs):
+            made = weights.make(product.edges(inputs))
+            factor = product.factor(made, inputs, weights.functions_first)
+            del made  # what of the block before is gone makes room for this one
+            for rows in slices(max(1, len(x)), plan.forward.rows):  # of no rows: one empty block
+                block = features.values(pixel_rows(x[rows, inputs]), inputs.start)
+                product.add(y[rows], block, factor, inputs)
+                del block
+            del factor
+        return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.plan, *tensors = inputs
+        ctx.save_for_backward(x, *tensors)
+        ctx.save_for_forward(x, *tensors)
+        # The autocast region, for the backward pass to enter again.
+        place = x.device.type
+        region = torch.get_autocast_dtype(place), torch.is_autocast_enabled(place)
+        ctx.precision = torch.autocast(place, *region, cache_enabled=False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *tensors = ctx.saved_tensors
+        needed = [ctx.needs_input_grad[0], *ctx.needs_input_grad[2:]]
+        compute = _differentiable_gradients if torch.is_grad_enabled() else _gradients
+        with ctx.precision:
+            of_x, *of_tensors = compute(ctx.plan, x, tensors, needed, grad)
+        return of_x, None, *of_tensors
+
+    @staticmethod
+    def jvp(ctx: Any, x_tangent: Tensor | None, _: None, *tangents: Tensor | None) -> Tensor:
+        tensors = ctx.saved_tensors
+        pairs = zip((x_tangent, *tangents), tensors, strict=True)
+        directions = tuple(torch.zeros_like(t) if d is None else d for d, t in pairs)
+        found: Tensor = torch.func.jvp(ctx.plan.reference, tensors, directions)[1]
+        return found
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        x, plan, *tensors = inputs
+        whole = torch.vmap(plan.reference, (in_dims[0], *in_dims[2:]))
+        return whole(x, *tensors), 0
+
+
+def _differentiable_gradients(
+    plan: _Plan, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
+) -> list[Tensor | None]:
+    """Gradients with a graph of their own, for derivatives of derivatives: all materialised.
+
+    Of views: a tensor that x itself came from must not be reached through x.
+    """
+    inputs = [t.view_as(t) for t in (x, *tensors)]
+    wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
+    y = plan.reference(*inputs)
+    found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True, allow_unused=True))
+    return [next(found) if need else None for need in needed]
+
+
+def _gradients(
+    plan: _Plan, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
+) -> list[Tensor | None]:
+    """The backward pass, block by block, into what needs a gradient."""
+    of_x, *of_tensors = needed
+    by_input, shared = plan.split(
+        [leaf(t, need) for t, need in zip(tensors, of_tensors, strict=True)]
+    )
+    with torch.enable_grad():
+        features, weights = plan.kernels(by_input, shared)
+    x_grad, grad = channels_last(x, x.shape) if of_x else None, written_out(grad)
+    for inputs in plan.input_blocks(plan.back.inputs):
+        _block_gradients(plan, features, weights, inputs, x, x_grad, grad)
+    features.finish()
+    by_input_grads = weights.finish()
+    return [x_grad, *by_input_grads, *(t.grad for t in shared)]
+
+
+def _block_gradients(
+    plan: _Plan,
+    features: Features,
+    weights: Weights,
+    inputs: slice,
+    x: Tensor,
+    x_grad: Tensor | None,
+    grad: Tensor,
+) -> None:
+    """From y into x and the dictionary, and into the weights, row block by row block."""
+    product, order = plan.product, weights.functions_first
+    edges, n = product.edges(inputs), len(x)
+    by_weights = x_grad is not None or features.learns
+    made = weights.make(edges, way_back=True) if by_weights else None
+    factor = None if made is None else product.factor(made, inputs, order)
+    made = weights_grad = None
+    for rows in slices(max(1, n), plan.back.rows):
+        points, part, features_grad = pixel_rows(x[rows, inputs]), grad[rows], None
+        if factor is not None:
+            features_grad = product.to_features(part, factor, inputs, features.rows_last)
+        if rows.stop >= n:
+            factor = None  # makes room for the gradient of its size
+        into = None if x_grad is None else pixel_rows(x_grad[rows, inputs])
+        block = features.backward(points, inputs.start, features_grad, into, weights.learns)
+        if block is None:
+            continue
+        features_grad = None
+        new = partial(weights.new_gradient, edges, one_product=len(part) == n)
+        weights_grad = product.to_weights(weights_grad, new, block, part, inputs)
+        block = None  # makes room for the next
+    if weights_grad is not None:
+        weights.backward(edges, product.as_weights(weights_grad, new, inputs, order))
