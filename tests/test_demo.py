@@ -128,3 +128,111 @@ def test_the_shortest_table_gets_scores(tmp_path, monkeypatch, capsys):
 def test_kind_of_target(y, classes):
     assert demo.is_classification(pd.Series(y)) is classes
     assert demo.is_classification(pd.Series(range(30))) is False
+
+
+HEADER, LINES = "y,b,c\n", "\n".join(f"{i},{i % 3},{'uv'[i % 2]}" for i in range(40)) + "\n"
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """One short fit a fold."""
+
+    def models(classify):
+        return {"Short": (MetaKANClassifier if classify else MetaKANRegressor)(**SHORT)}
+
+    monkeypatch.setattr(demo, "make_models", models)
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (HEADER + LINES + "1,2,3,4\n", "Expected 3 fields in line 42, saw 4"),
+        (HEADER + LINES.replace("\n", ",9\n"), "Length of header"),
+        (HEADER + LINES + '1,2,"open\n', "EOF inside string"),
+        ((HEADER + LINES).encode() + b"1,2,\xff\n", "utf-8"),
+    ],
+    ids=["a longer row", "longer rows", "an open quote", "no UTF-8"],
+)
+def test_rows_after_the_header_that_cannot_be_read(tmp_path, content, rule, capsys):
+    path = tmp_path / "table.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SystemExit) as error:
+        run(path, "y")
+    assert error.value.code == 2
+    said = capsys.readouterr().err
+    assert f"{path} is no table" in said and rule in said
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["--max-rows", "-3"], "--max-rows must be at least 10, got -3"),
+        (["--out", "."], "--out: . cannot be written: its name must end in"),
+        (["--out", "table.csv/picture.png"], "--out: table.csv/picture.png cannot be written"),
+        (["--out", "folder.png"], "--out: folder.png cannot be written"),
+        (["--out", "picture.xyz"], "--out: picture.xyz cannot be written: its name"),
+        (["--sep", "(("], "is no table that can be read: missing )"),
+        (["--decimal", ".."], "is no table that can be read"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_work_are_named_before_any_fit(
+    tmp_path, options, rule, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text(HEADER + LINES)
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(SystemExit) as error:
+        run("table.csv", "y", *options)
+    assert error.value.code == 2
+    assert rule in capsys.readouterr().err
+
+
+def test_two_columns_called_as_the_target(tmp_path, capsys):
+    path = tmp_path / "table.csv"
+    path.write_text("y,y,c\n" + LINES)
+    with pytest.raises(SystemExit) as error:
+        run(path, "y")
+    assert error.value.code == 2
+    assert "has 2 columns 'y'; rename all but one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "target"),
+    [
+        (r"$\frac{$", "u", "y"),
+        ("b", r"$\frac{$", "c"),
+        ("b", "long " * 4000, "y"),
+        ("b", "x" * 20_000, "c"),
+        ("n" * 20_000, "u", "y"),
+    ],
+    ids=["mathematics", "a class of it", "long text", "a long class", "a long name"],
+)
+def test_odd_names_and_long_texts_are_drawn(tmp_path, name, text, target, short):
+    path, picture = tmp_path / "table.csv", tmp_path / "demo.png"
+    path.write_text(HEADER.replace("b", name) + LINES.replace("u", text))
+    run(path, target, "--out", str(picture))
+    assert picture.stat().st_size > 10_000
+
+
+def test_a_separator_of_two_signs_and_a_tab_by_its_name(tmp_path):
+    path = tmp_path / "table.csv"
+    for sep, given in (("\t", r"\t"), (";;", ";;")):
+        path.write_text((HEADER + LINES).replace(",", sep))
+        options = demo._parse(["--csv", str(path), "--target", "y", "--sep", given])
+        X, y = demo.read_table(options)
+        assert list(X) == ["b", "c"] and y.tolist() == list(range(40))
+
+
+def test_a_rare_level_stands_for_unseen_ones():
+    train = pd.DataFrame({"city": ["a"] * 100 + ["b"] * 99 + ["rare"], "b": np.arange(200.0)})
+    columns = demo.make_columns(["b"], ["city"]).fit(train)
+    seen, unseen = (columns.transform(train.iloc[:1].assign(city=c)) for c in ("rare", "new"))
+    pd.testing.assert_frame_equal(seen, unseen)
+    assert unseen["city = infrequent_sklearn"].item() == 1
+
+
+def test_columns_whose_names_might_meet_those_of_levels(tmp_path, short):
+    path = tmp_path / "table.csv"
+    path.write_text("y,c_u,c\n" + LINES)
+    run(path, "y", "--out", str(tmp_path / "demo.png"))

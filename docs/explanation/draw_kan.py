@@ -26,13 +26,13 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("kan.png"))
     options = parser.parse_args()
     generator = torch.Generator().manual_seed(5)
-    plt.rcParams["font.size"] = 12
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), width_ratios=[1.35, 1, 1.2])
-    draw_network(axes[0], generator)
-    draw_edge(axes[1], generator)
-    draw_meta_learner(axes[2], generator)
-    figure.tight_layout(w_pad=2)
-    figure.savefig(options.out, dpi=130)
+    with plt.rc_context({"font.size": 12}):
+        figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), width_ratios=[1.35, 1, 1.2])
+        draw_network(axes[0], generator)
+        draw_edge(axes[1], generator)
+        draw_meta_learner(axes[2], generator)
+        figure.tight_layout(w_pad=2)
+        figure.savefig(options.out, dpi=130)
 
 
 def draw_network(ax, generator):

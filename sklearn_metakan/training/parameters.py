@@ -16,7 +16,7 @@ from sklearn_metakan.basis import BasisName
 POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 COUNT = Interval(Integral, 1, None, closed="left")
-DECAY = Interval(Real, 0, 1e6, closed="left")
+DECAY = Interval(Real, 0, 1e4, closed="both")
 
 WIDTHS: list[Any] = ["array-like", Integral, set, dict]  # check_widths explains what is wrong
 LARGEST_WIDTH = 1_000_000

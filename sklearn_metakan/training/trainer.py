@@ -122,15 +122,15 @@ class Trainer:
         network: dict[str, Any] | None = None,
         net_type: type[KANNet] = KANNet,
     ) -> None:
-        self.parameters = SimpleNamespace(**{**self.fixed, **parameters})
+        given = _plain({**self.fixed, **parameters})
+        self.parameters = SimpleNamespace(**given)
         self.defaults, self.widths, self.net_type = defaults, widths, net_type
         self.is_meta = "prompt_dim" in parameters
-        given = vars(self.parameters)
         names = (*_NETWORK, *_META) if self.is_meta else _NETWORK
         # The network's settings that do not depend on data.
         of_network = dict(zip(names, map(given.__getitem__, names), strict=True))
-        self.network = of_network | (network or {})
-        self.options = module_options(given["net_params"]) if given["net_params"] else {}
+        self.network = of_network | _plain(network or {})
+        self.options = _plain(module_options(given["net_params"])) if given["net_params"] else {}
         self._check()
 
     def _check(self) -> None:
@@ -245,9 +245,7 @@ class Trainer:
             # The user's come first, and a parameter joins the first that fits.
             own = user.get("optimizer__param_groups", [])
             chosen["optimizer__param_groups"] = [*own, *by_group, *groups]
-        for name, value in chosen.items():
-            if isinstance(value, np.generic):
-                chosen[name] = value.item()
+        chosen = _plain(chosen)
         fixed = {"criterion": criterion, "device": execution.device, "verbose": 0}
         net = self.module(self.net_type, {"module": module, **fixed, **chosen})
         self.module(net.initialize, {})
@@ -406,6 +404,15 @@ def _as_it_was_on_error(net: KANNet) -> Iterator[None]:
         net.optimizer_.load_state_dict(optimizer)
         del net.history[epochs:]
         raise
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of NumPy, as a search gives them, as Python's: kernels want those."""
+    plain = dict(settings)
+    for name, value in settings.items():
+        if isinstance(value, np.generic):
+            plain[name] = value.item()
+    return plain
 
 
 def check_unchanged(settings: Mapping[str, tuple[Any, Any]]) -> None:

@@ -35,16 +35,19 @@ def links(text):
 
 
 def paths(text):
-    """Files and folders in backticks: words with an ending of files, or with a slash at the end."""
+    """In backticks: words with an ending of files, a slash at the end, or a top folder in front."""
     words = " ".join(re.findall(r"`([^`\n]+)`", without_fences(text))).split()
-    shape = rf"[\w.\-/]+\.(?:{ENDINGS})|[\w\-]+(?:/[\w\-]+)*/|\w+(?:/\w+)+"
+    shape = rf"[\w.\-/]+\.(?:{ENDINGS})|[\w\-/]+/|(?:sklearn_metakan|benchmarks|docs|tests)/[\w/]+"
     return [word for word in words if re.fullmatch(shape, word) and not word.startswith(MADE)]
 
 
 def commands(text):
-    """What `python FILE` and `python -m MODULE` run, as paths without an ending."""
-    named = re.findall(r"python (?:-m )?((?:benchmarks|docs|sklearn_metakan)[\w./]*)", text)
-    return [name.rstrip(".").removesuffix(".py").replace(".", "/") for name in named]
+    """What `python FILE` and `python -m MODULE` run, each as the files that it may be."""
+    for module, name in re.findall(
+        r"python (-m )?((?:benchmarks|docs|sklearn_metakan)[\w./]*)", text
+    ):
+        path = name.rstrip(".").replace(".", "/")
+        yield [f"{path}.py", f"{path}/__main__.py"] if module else [name.rstrip(".")]
 
 
 def is_there(path, page):
@@ -75,15 +78,18 @@ def test_paths_in_backticks_are_there(page):
 
 @each_page
 def test_commands_name_files(page):
-    for name in commands(page.read_text(encoding="utf-8")):
-        assert any((ROOT / file).exists() for file in (f"{name}.py", f"{name}/__main__.py")), name
+    for files in commands(page.read_text(encoding="utf-8")):
+        assert any((ROOT / file).is_file() for file in files), files
 
 
 def test_the_patterns_see_what_they_should():
     text = "[a](b.md#c) `python benchmarks/pde.py table`, `ops/` `ops/x.py -x` `a / b` `out/x.png`"
     assert links(text) == ["b.md#c"]
     assert paths(text) == ["benchmarks/pde.py", "ops/", "ops/x.py"]
-    assert commands(f"{text} python -m benchmarks.pde speed") == ["benchmarks/pde"] * 2
+    assert list(commands(text)) == [["benchmarks/pde.py"]]
+    assert list(commands("python -m benchmarks.pde x")) == [
+        ["benchmarks/pde.py", "benchmarks/pde/__main__.py"]
+    ]
 
 
 def test_every_page_is_reached_from_the_index():

@@ -5,6 +5,8 @@ comment at its end. Whole numbers are to be equal, those with a point to be near
 """
 
 import re
+import runpy
+import sys
 import warnings
 from pathlib import Path
 
@@ -62,6 +64,13 @@ def test_code_runs_and_prints_what_it_says(name, capsys, tmp_path, monkeypatch):
 def test_other_output_is_noticed(printed, stated):
     with pytest.raises((AssertionError, ValueError)):
         assert_prints([printed], [stated])
+
+
+def test_the_figure_can_be_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["draw_kan.py", "--out", str(tmp_path / "kan.png")])
+    runpy.run_path(str(DOCS / "explanation" / "draw_kan.py"), run_name="__main__")
+    plt.close("all")
+    assert (tmp_path / "kan.png").stat().st_size > 10_000
 
 
 def test_every_page_of_the_guide_has_code():

@@ -35,7 +35,11 @@ _REMEDIES = {
     "moment": ("Make days of dates", "pd.DatetimeIndex({}).to_julian_date()", "to_physical()"),
     "period": ("Make days of periods", "pd.PeriodIndex({}).to_timestamp().to_julian_date()", ""),
     "duration": ("Make numbers", "pd.TimedeltaIndex({}).total_seconds()", "to_physical()"),
-    "time": ("Make numbers", "pd.to_timedelta({}.astype(str)).dt.total_seconds()", "to_physical()"),
+    "time": (
+        "Make numbers of times of day",
+        'pd.to_timedelta({}.astype(str), errors="coerce").dt.total_seconds()',
+        "to_physical()",
+    ),
     "written": ("Convert numbers written as text", "pd.to_numeric({})", "cast(pl.Float64)"),
     "missing": ("Let the encoder see gaps as text", "{}.astype(str)", ""),
 }

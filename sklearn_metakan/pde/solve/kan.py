@@ -120,7 +120,6 @@ ATTRIBUTES = """\
         The copies of ``callbacks`` that the last of the solvers called; not in pickles.
     net_ : the skorch net"""
 
-
 _TEXTS = {"PROBLEM": PROBLEM, "NETWORK": NETWORK, "TRAINING": TRAINING, "ATTRIBUTES": ATTRIBUTES}
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.metrics import r2_score
+from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -435,9 +436,11 @@ class PDESolver(BaseEstimator):
         ``channels`` is how many derivatives travel with a row, for the size of the chunks.
         """
         check_is_fitted(self)
-        given = self.working_memory
-        if given is not None and not given > 0:
-            raise ValueError(f"working_memory must be a positive number of MiB, got {given!r}.")
+        given = self.working_memory  # it may have been set after the fit
+        constraint = {"working_memory": self._parameter_constraints["working_memory"]}
+        validate_parameter_constraints(
+            constraint, {"working_memory": given}, caller_name=type(self).__name__
+        )
         X = in_order(X, self._problem.variables)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
