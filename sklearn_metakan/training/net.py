@@ -171,7 +171,10 @@ class KANNet(NeuralNet):
         remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
         try:
             with advice_when_full("training", remedy + "device='cpu'."):
-                return self.partial_fit(data)
+                self.notify("on_train_begin", X=data, y=None)
+                self.fit_loop(data)
+                self.notify("on_train_end", X=data, y=None)  # a second interrupt comes through
+                return self
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
