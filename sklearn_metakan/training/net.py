@@ -325,11 +325,11 @@ class KANNet(NeuralNet):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predictions in the user's units, from scaled inputs; for callbacks that score."""
-        return self.target_.predictions(torch.cat([*self.forward_iter(X)]))
+        return self.target_.predictions(torch.cat([*self.forward_iter(X)]).detach())
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities of the classes, from scaled inputs; for callbacks that score."""
-        return self.target_(torch.cat([*self.forward_iter(X)])).numpy()
+        return self.target_(torch.cat([*self.forward_iter(X)]).detach()).numpy()
 
     @property
     def eager_step(self) -> Callable[[Batch], dict[str, Any]]:

@@ -223,9 +223,9 @@ class NumberTarget(FittedModule):
         """What ``predict`` gives."""
         return self(outputs).numpy()
 
-    def decode(self, target: Tensor) -> NDArray[Any]:
+    def decode(self, target: NDArray[Any]) -> NDArray[Any]:
         """From targets of the loss back to the user's, (n,) or (n, n_outputs)."""
-        y = self.inverse_transform(target.cpu().numpy().astype(np.float64))
+        y = self.inverse_transform(target.astype(np.float64))
         return y[:, 0] if self.is_1d else y
 
 
