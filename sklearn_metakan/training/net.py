@@ -172,7 +172,10 @@ class KANNet(NeuralNet):
         remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
         try:
             with advice_when_full("training", remedy + "device='cpu'."):
-                return self.partial_fit(data)
+                self.notify("on_train_begin", X=data, y=None)
+                self.fit_loop(data)
+                self.notify("on_train_end", X=data, y=None)  # a second interrupt comes through
+                return self
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
@@ -323,11 +326,11 @@ class KANNet(NeuralNet):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predictions in the user's units, from scaled inputs; for callbacks that score."""
-        return self.target_.predictions(torch.cat([*self.forward_iter(X)]))
+        return self.target_.predictions(torch.cat([*self.forward_iter(X)]).detach())
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities of the classes, from scaled inputs; for callbacks that score."""
-        return self.target_(torch.cat([*self.forward_iter(X)])).numpy()
+        return self.target_(torch.cat([*self.forward_iter(X)]).detach()).numpy()
 
     @property
     def eager_step(self) -> Callable[[Batch], dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import threading
 import warnings
-from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -24,6 +23,7 @@ from sklearn_metakan import (
 )
 
 REGRESSORS = [KANRegressor, MetaKANRegressor]
+LOSSES = ["squared_error", "absolute_error", "huber", "quantile", "poisson"]
 ALL = [*REGRESSORS, KANClassifier, MetaKANClassifier]
 IMAGES = [KANImageClassifier, MetaKANImageClassifier]
 RNG = np.random.default_rng(0)
@@ -47,13 +47,9 @@ def outputs(model, table):
 WITH_CONSTANT = np.c_[X[:, :1], np.full(30, 5.0), X[:, 1:]]
 MOVED = WITH_CONSTANT + np.array([0, 3, 0])
 SETTINGS = {
-    **{
-        f"basis={name}": {"basis": name} for name in ("rbf", "mexican_hat", "chebyshev", "legendre")
-    },
-    **{
-        f"scale={kind}": {"scale_inputs": kind} for kind in ("minmax", "standard", "quantile", None)
-    },
-    **{f"beyond={kind}": {"extrapolation": kind} for kind in ("base", "constant")},
+    **{name: {"basis": name} for name in ("rbf", "mexican_hat", "chebyshev", "legendre")},
+    **{f"{kind}": {"scale_inputs": kind} for kind in ("minmax", "standard", "quantile", None)},
+    **{kind: {"extrapolation": kind} for kind in ("base", "constant")},
     "quantile knots": {"knots": "quantile"},
     "lbfgs": {"solver": "lbfgs"},
     "additive": {"hidden_layer_sizes": ()},
@@ -113,7 +109,7 @@ def test_a_constant_column_that_moves_is_an_error_where_that_was_asked_for(estim
 
 
 @every
-@pytest.mark.parametrize("value", [0.0, 1.0, -7e5, 1e300, 1e-300, 1.8e308 / 2])
+@pytest.mark.parametrize("value", [0.0, 1.0, -7e5, 1e300, 1e-300, 8e307])
 def test_a_table_of_constant_columns_alone(estimator, value):
     table = np.full((30, 2), value)
     with warnings.catch_warnings():
@@ -138,11 +134,20 @@ def test_a_constant_channel_changes_nothing(estimator, kind, dtype):
     model = estimator(**settings).fit(constant, y)
     expected = model.predict_proba(constant)
     np.testing.assert_array_equal(model.predict_proba(moved), expected)
-    without = estimator(**settings).fit(images, y)
+    without = estimator(**settings, image_shape=(2, 4, 4)).fit(images, y)
     np.testing.assert_allclose(without.predict_proba(images), expected, rtol=1e-6)
-    strict = estimator(**settings, extrapolation="error").fit(constant, y)
+
+
+@pytest.mark.parametrize("estimator", IMAGES)
+def test_a_constant_channel_that_moves_is_an_error_where_that_was_asked_for(estimator):
+    images = RNG.normal(size=(20, 3, 4, 4))
+    images[:, 1] = 100
+    settings = {"hidden_channels": (2,), "max_iter": 2, "random_state": 0}
+    model = estimator(**settings, extrapolation="error").fit(images, np.arange(20) % 2)
+    model.predict(images)
+    images[3, 1, 2, 2] = 101
     with pytest.raises(ValueError, match=r"channel 1 was constant.*extrapolation=\"error\""):
-        strict.predict(moved)
+        model.predict(images)
 
 
 @pytest.mark.parametrize("estimator", IMAGES)
@@ -214,7 +219,7 @@ def test_columns_at_the_ends_of_float64(estimator, kind, column):
 @every
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("extrapolation", ["linear", "base", "constant"])
-@pytest.mark.parametrize("basis", ["bspline", "legendre"])
+@pytest.mark.parametrize("basis", ["bspline", "chebyshev"])
 def test_rows_far_out_are_finite_or_name_the_column(estimator, dtype, extrapolation, basis):
     settings = SMALL | {"extrapolation": extrapolation, "basis": basis, "max_iter": 1}
     table = pd.DataFrame(X.astype(dtype), columns=["a", "b"])
@@ -269,9 +274,7 @@ def test_columns_too_far_from_one_to_be_left_unscaled(estimator, dtype, size, wh
 
 
 @pytest.mark.parametrize("estimator", REGRESSORS)
-@pytest.mark.parametrize(
-    "loss", ["squared_error", "absolute_error", "huber", "quantile", "poisson"]
-)
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("scale_target", [True, False])
 @pytest.mark.parametrize("value", [7.0, 0.0, 0.1, 1e9])
 def test_a_constant_target_is_predicted_exactly(estimator, loss, scale_target, value):
@@ -288,7 +291,7 @@ def test_a_constant_target_is_predicted_exactly(estimator, loss, scale_target, v
 
 @pytest.mark.parametrize("estimator", REGRESSORS)
 def test_one_constant_output_beside_another(estimator):
-    settings = SMALL | {"max_iter": 40}
+    settings = SMALL | {"max_iter": 100}
     model = estimator(**settings).fit(X, np.c_[Y, np.full(30, 7.0)])
     assert (model.predict(X)[:, 1] == 7).all()
     assert np.ptp(model.predict(X)[:, 0]) > 0.1 * np.ptp(Y)
@@ -306,47 +309,16 @@ def test_a_target_that_varies_later_is_learned(estimator):
 
 
 @pytest.mark.parametrize("estimator", REGRESSORS)
-@pytest.mark.parametrize(
-    "make", [lambda y: y.astype(object), np.longdouble], ids=["object", "long"]
-)
-def test_infinite_targets_of_other_types(estimator, make):
-    y = np.r_[Y[1:], np.inf]
-    for bad in (make(y), [Decimal(float(value)) for value in y]):
-        with pytest.raises(ValueError, match="infinity"):
-            estimator(**SMALL).fit(X, bad)
-
-
-@pytest.mark.parametrize("estimator", REGRESSORS)
-@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber", "quantile"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_targets_near_the_end_of_float64(estimator, loss):
-    for y in (np.full(30, 1.5e308) * SIGNS, 1.5e308 + 1e306 * Y, 1e308 * Y):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            try:
-                model = estimator(**SMALL, loss=loss).fit(X, y)
-                assert np.isfinite(model.predict(X)).all()
-            except ValueError as error:
-                assert "y" in str(error)
-
-
-@every
-@pytest.mark.parametrize("size", [1e-320, 1e308, 1.0])
-def test_weights_of_any_size_count_alike(estimator, size):
-    y, weight = target_of(estimator), np.where(X[:, 0] > 0, 2.0, 1.0)
-    expected = outputs(estimator(**SMALL).fit(X, y, weight), X)
-    # A weight below 1e-308 holds few digits.
-    found = outputs(estimator(**SMALL).fit(X, y, weight / 2 * size), X)
-    np.testing.assert_allclose(found, expected, rtol=1e-3 if size < 1e-300 else 1e-9)
-
-
-@pytest.mark.parametrize("estimator", [KANClassifier, MetaKANClassifier])
-def test_weights_of_classes_of_any_size(estimator):
-    y = target_of(estimator)
-    expected = outputs(estimator(**SMALL, class_weight={0: 1.0, 1: 0.5}).fit(X, y), X)
-    model = estimator(**SMALL, class_weight={0: 1e308, 1: 5e307}).fit(X, y)
-    np.testing.assert_allclose(outputs(model, X), expected, rtol=1e-9)
-    with pytest.raises(ValueError, match="sample_weight times class_weight is too large"):
-        model.fit(X, y, np.full(30, 10.0))
+    model = estimator(**SMALL, loss=loss)
+    for y in (1.5e308 * SIGNS, 1.5e308 + 1e306 * Y, np.c_[Y, 9e307 * Y]):
+        with pytest.raises(ValueError, match=r"y holds numbers as large as 1\.\d+e\+308.*1e\+300"):
+            model.fit(X, np.abs(y) if loss == "poisson" else y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X, 1e299 * np.abs(Y))
+    assert np.isfinite(model.predict(X)).all()
 
 
 # Names and widths.
@@ -364,7 +336,7 @@ def test_weights_of_classes_of_any_size(estimator):
     ],
 )
 def test_misspelt_parameters_are_answered_with_the_right_name(estimator, given, meant):
-    with pytest.raises(TypeError, match=f"{given!r}.* Did you mean {meant!r}"):
+    with pytest.raises(TypeError, match=f"{given!r}.*Did you mean {meant!r}"):
         estimator(**{given: 3})
 
 

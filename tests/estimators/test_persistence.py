@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback, EpochTimer
@@ -235,3 +236,35 @@ def test_model_fitted_on_a_card_loads_on_a_cpu():
     loaded = KANRegressor.__new__(KANRegressor)
     loaded.__setstate__(state)
     np.testing.assert_allclose(loaded.predict(X), expected, rtol=1e-6)
+
+
+@every
+def test_a_pickle_says_its_format_and_notices_a_flipped_bit(estimator):
+    model = estimator(**SMALL).fit(X, target_of(estimator))
+    state = pickle.loads(pickle.dumps(model.__getstate__()))
+    assert isinstance(state["_net"]["format"], int)
+    for name, numbers in state["_net"]["parameters"].items():
+        changed = deepcopy(state)
+        raw = bytearray(numbers.tobytes())
+        raw[0] ^= 1
+        flipped = np.frombuffer(raw, numbers.dtype).reshape(numbers.shape)
+        changed["_net"]["parameters"][name] = flipped
+        with pytest.raises(ValueError, match="damaged"):
+            estimator().__setstate__(changed)
+    later = deepcopy(state)
+    later["_net"]["format"] += 1
+    with pytest.raises(ValueError, match="has format"):
+        estimator().__setstate__(later)
+
+
+def test_a_bit_flipped_in_the_file_changes_no_prediction_silently():
+    model = KANRegressor(**SMALL).fit(X, Y)
+    expected, data = outputs(model), pickle.dumps(model)
+    largest = max(model.module_.parameters(), key=torch.numel)
+    start = data.index(largest.detach().numpy().tobytes()[:64])
+    for position in range(start, start + 64):
+        flipped = bytearray(data)
+        flipped[position] ^= 1
+        with pytest.raises(ValueError, match="damaged"):
+            pickle.loads(bytes(flipped))
+    np.testing.assert_array_equal(outputs(pickle.loads(data)), expected)

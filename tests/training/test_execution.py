@@ -1,6 +1,7 @@
 """Device and precision; the global switches stay where they are."""
 
 import pickle
+import threading
 import warnings
 
 import joblib
@@ -180,6 +181,83 @@ def test_tf32_is_set_inside_and_put_back_also_after_an_error(
     with pytest.raises(ZeroDivisionError), execution.active():
         raise ZeroDivisionError
     assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+@pytest.fixture
+def without_autocast(monkeypatch):
+    if not torch.cuda.is_available():  # it would warn
+        monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: torch.no_grad())
+
+
+class Runs:
+    """A run in a thread of its own, which ends when it is told to."""
+
+    def __init__(self, products):
+        self.begun, self.may_end, self.seen = threading.Event(), threading.Event(), None
+        self.execution = Execution(CUDA, F32, products)
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        with self.execution.active():
+            self.begun.set()
+            self.may_end.wait(60)
+            self.seen = torch.backends.cuda.matmul.allow_tf32
+
+    def end(self):
+        self.may_end.set()
+        self.thread.join(60)
+        return self.seen
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_runs_that_overlap_in_threads_share_the_switch_and_put_it_back(
+    tf32_switch, without_autocast, before
+):
+    torch.backends.cuda.matmul.allow_tf32 = before
+    for products in ("tf32", "full"):
+        first, second = Runs(products), Runs(products)
+        assert first.begun.wait(60) and second.begun.wait(60)
+        assert first.end() is (products == "tf32")
+        assert second.end() is (products == "tf32")
+        assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_runs_of_other_products_wait_for_one_another(tf32_switch, without_autocast, before):
+    torch.backends.cuda.matmul.allow_tf32 = before
+    first = Runs("tf32")
+    assert first.begun.wait(60)
+    second = Runs("full")
+    assert not second.begun.wait(0.1)
+    assert first.end() is True
+    assert second.begun.wait(60)
+    assert second.end() is False
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+def test_a_run_within_a_run_switches_for_itself(tf32_switch, without_autocast):
+    torch.backends.cuda.matmul.allow_tf32 = False
+    with Execution(CUDA, F32, "tf32").active():
+        with Execution(CUDA, F32, "full").active():
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [({"cuda", "cuda:1", "cpu"}, "cuda:1"), ({"cuda", "cpu"}, "cuda"), ({"cpu"}, "cpu")],
+)
+def test_a_pickle_from_a_card_that_is_not_there(monkeypatch, there, found):
+    def choose(name):
+        if name not in there:
+            raise ValueError(name)
+        return torch.device(name)
+
+    monkeypatch.setattr("sklearn_metakan.training.execution.choose_device", choose)
+    packed = Execution(torch.device("cuda:1"), F32, "tf32").packed()
+    assert Execution.unpacked(packed) == Execution(torch.device(found), F32, "tf32")
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])

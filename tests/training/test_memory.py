@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
-from sklearn_metakan.nn import KANLinear
+from sklearn_metakan import (
+    KANClassifier,
+    KANImageClassifier,
+    KANRegressor,
+    MetaKANClassifier,
+    MetaKANRegressor,
+)
+from sklearn_metakan.nn import ConvKAN, KANLinear
 from sklearn_metakan.training import by_chunks
 from sklearn_metakan.training.memory import LEAST, USUAL
 
@@ -170,6 +176,27 @@ def test_memory_that_the_optimiser_lacks_is_an_error_at_once(monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     with pytest.raises(OutOfMemory, match=r"too small for training.*hidden_layer_sizes"):
         KANRegressor(**SMALL).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("norm", "words"),
+    [
+        ("batch", r"norm='batch' takes its statistics over \d rows .* changes the result"),
+        ("instance", "The result is the same"),
+        (None, "The result is the same"),
+    ],
+)
+def test_what_is_said_of_batch_norm_is_true(monkeypatch, norm, words):
+    images = RNG.normal(size=(12, 1, 4, 4))
+    settings = {"hidden_channels": (2,), "max_iter": 2, "random_state": 0, "norm": norm}
+    plain = KANImageClassifier(**settings).fit(images, Y[:12])
+    forward = ConvKAN.forward
+    limited = lambda network, x: fails() if len(x) > 4 else forward(network, x)  # noqa: E731
+    monkeypatch.setattr(ConvKAN, "forward", limited)
+    with pytest.warns(RuntimeWarning, match=words):
+        model = KANImageClassifier(**settings).fit(images, Y[:12])
+    same = np.allclose(model.loss_curve_, plain.loss_curve_, rtol=1e-5)
+    assert same == (norm != "batch")
 
 
 def test_dropout_and_steps_in_parts(fill):

@@ -223,6 +223,38 @@ def test_ctrl_c_before_training_leaves_the_earlier_fit(monkeypatch):
     assert vars(model) == before
 
 
+@every
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_second_ctrl_c_comes_through(estimator, goes_on):
+    class PressesAgain(Callback):
+        def on_train_end(self, net, **kwargs):
+            signal.raise_signal(signal.SIGINT)
+
+    model = estimator(**SMALL, warm_start=goes_on)
+    if goes_on:
+        expected = outputs(model.fit(X, Y))
+    model.set_params(callbacks=[PressesCtrlC(3), PressesAgain()])
+    with pytest.warns(ConvergenceWarning, match="Interrupted"), pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+    if goes_on:
+        np.testing.assert_array_equal(outputs(model), expected)
+    else:
+        assert not hasattr(model, "net_")
+
+
+def test_a_second_ctrl_c_while_the_first_is_reported():
+    def press(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+    model = KANRegressor(**SMALL, callbacks=[PressesCtrlC(3)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = press
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, Y)
+    assert not hasattr(model, "net_")
+
+
 # --- callbacks of a user --------------------------------------------------------------
 
 

@@ -159,6 +159,6 @@ class LabelTarget(FittedModule):
             return self.classes_[(outputs[:, 0] > 0).long().numpy()]
         return self.classes_[outputs.argmax(1).numpy()]
 
-    def decode(self, target: Tensor) -> NDArray[Any]:
+    def decode(self, target: NDArray[Any]) -> NDArray[Any]:
         """From targets of the loss back to labels."""
-        return self.classes_[target.cpu().long().flatten().numpy()]
+        return self.classes_[target.astype(np.intp).ravel()]

@@ -15,6 +15,7 @@ from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
 from sklearn_metakan.estimators.inputs.table import mean_and_spread, weighted_quantiles
 
 _NORMAL_MIDDLE = 1.349  # quartile to quartile, in standard deviations of a normal distribution
+_LARGEST = 1e300  # beyond it, predictions a little larger would overflow
 _FINE = 1e-3  # share of a target's spread that rounding may be
 
 
@@ -129,6 +130,11 @@ class NumberTarget(FittedModule):
             self.link, self.is_1d = link, y.ndim == 1
             self.n_outputs_ = self.n_network_outputs = n_outputs
         y = y.reshape(len(y), n_outputs).astype(np.float64)
+        if len(y) and (largest := np.abs(y).max()) > _LARGEST:
+            raise ValueError(
+                f"y holds numbers as large as {largest:.2e}, beside which predictions could not be "
+                f"held; divide it, so that they are at most {_LARGEST:g}."
+            )
         if self.loss == "poisson" and (y < 0).any():
             raise ValueError(
                 f"loss='poisson' needs y >= 0, got a smallest value of {y.min():g}. Use "
@@ -217,9 +223,9 @@ class NumberTarget(FittedModule):
         """What ``predict`` gives."""
         return self(outputs).numpy()
 
-    def decode(self, target: Tensor) -> NDArray[Any]:
+    def decode(self, target: NDArray[Any]) -> NDArray[Any]:
         """From targets of the loss back to the user's, (n,) or (n, n_outputs)."""
-        y = self.inverse_transform(target.cpu().numpy().astype(np.float64))
+        y = self.inverse_transform(target.astype(np.float64))
         return y[:, 0] if self.is_1d else y
 
 

@@ -28,7 +28,7 @@ def test_labels_become_targets_and_outputs_become_labels(classes):
     positions = target.encode(y)
     assert target.classes_.tolist() == classes
     tensor = target.tensor(Rows(np.zeros((50, 1)), None, positions, None), CPU, F64)
-    np.testing.assert_array_equal(target.decode(tensor), y)
+    np.testing.assert_array_equal(target.decode(tensor.numpy()), y)
     outputs = torch.randn(50, 1 if len(classes) == 2 else 3, dtype=F64)
     probabilities, predicted = target(outputs), target.predictions(outputs)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(50, dtype=F64))
