@@ -192,7 +192,7 @@ class KANEstimator(BaseEstimator):
     def _trainer(self) -> Trainer:
         """A trainer by the present parameters, which are checked."""
         widths, network = self._inputs_type.layers(self)
-        return Trainer(self.get_params(deep=False), self._defaults, widths, network)
+        return Trainer(vars(self), self._defaults, widths, network)
 
     def _read(
         self,

@@ -846,3 +846,12 @@ def test_importances_are_shares_of_variance(regressor):
 def test_constant_feature_has_no_importance(regressor):
     model = regressor(**STEPS).fit(np.c_[X, np.full(150, 3.0)], Y)
     assert model.feature_importances_[3] == 0
+
+
+def test_a_subclass_may_have_fewer_parameters():
+    class Narrow(MetaKANRegressor):
+        def __init__(self, max_iter=3):
+            super().__init__((2,), max_iter=max_iter, random_state=0)
+
+    whole = MetaKANRegressor((2,), max_iter=3, random_state=0).fit(X, Y)
+    np.testing.assert_array_equal(Narrow().fit(X, Y).predict(X), whole.predict(X))
