@@ -313,11 +313,11 @@ def test_a_target_that_varies_later_is_learned(estimator):
 def test_targets_near_the_end_of_float64(estimator, loss):
     model = estimator(**SMALL, loss=loss)
     for y in (1.5e308 * SIGNS, 1.5e308 + 1e306 * Y, np.c_[Y, 9e307 * Y]):
-        with pytest.raises(ValueError, match=r"y holds numbers as large as 1\.\d+e\+308.*1e\+300"):
+        with pytest.raises(ValueError, match=r"y holds numbers as large as 1\.\d+e\+308.*1e\+307"):
             model.fit(X, np.abs(y) if loss == "poisson" else y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model.fit(X, 1e299 * np.abs(Y))
+        model.fit(X, 1e306 * np.abs(Y))
     assert np.isfinite(model.predict(X)).all()
 
 

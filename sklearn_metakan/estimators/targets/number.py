@@ -15,7 +15,7 @@ from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
 from sklearn_metakan.estimators.inputs.table import mean_and_spread, weighted_quantiles
 
 _NORMAL_MIDDLE = 1.349  # quartile to quartile, in standard deviations of a normal distribution
-_LARGEST = 1e300  # beyond it, predictions a little larger would overflow
+_LARGEST = 1e307  # beyond it, predictions a little larger would overflow
 _FINE = 1e-3  # share of a target's spread that rounding may be
 
 
