@@ -163,7 +163,9 @@ class _EdgeSum(torch.autograd.Function):
         tensors = ctx.saved_tensors
         pairs = zip((x_tangent, *tangents), tensors, strict=True)
         directions = tuple(torch.zeros_like(t) if d is None else d for d, t in pairs)
-        found: Tensor = torch.func.jvp(ctx.plan.reference, tensors, directions)[1]
+        # The transpose of the way back: PyTorch's own forward mode cannot be nested.
+        y, back = torch.func.vjp(ctx.plan.reference, *tensors)
+        found: Tensor = torch.func.vjp(back, torch.zeros_like(y))[1](directions)[0]
         return found
 
     @staticmethod
@@ -176,14 +178,17 @@ class _EdgeSum(torch.autograd.Function):
 def _differentiable_gradients(
     plan: _Plan, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
 ) -> list[Tensor | None]:
-    """Gradients with a graph of their own, for derivatives of derivatives: all materialised.
+    """Gradients with a graph of their own, for derivatives of derivatives: all materialised."""
+    inputs = [x, *tensors]
+    places = [place for place, need in enumerate(needed) if need]
 
-    Of views: a tensor that x itself came from must not be reached through x.
-    """
-    inputs = [t.view_as(t) for t in (x, *tensors)]
-    wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-    y = plan.reference(*inputs)
-    found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True, allow_unused=True))
+    def y_of(*wanted: Tensor) -> Tensor:
+        for place, tensor in zip(places, wanted, strict=True):
+            inputs[place] = tensor
+        return plan.reference(*inputs)
+
+    _, back = torch.func.vjp(y_of, *(inputs[place] for place in places))
+    found = iter(back(grad))
     return [next(found) if need else None for need in needed]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sklearn_metakan.basis import make_basis, quantile_knots
-from sklearn_metakan.nn import DirectCoefficients, KANLinear, MetaCoefficients, MetaLearner
+from sklearn_metakan.nn import KAN, DirectCoefficients, KANLinear, MetaCoefficients, MetaLearner
 from sklearn_metakan.ops import Convolution, blocked, edge_sum
 from sklearn_metakan.ops.products import Product
 
@@ -191,6 +191,19 @@ def test_families_far_beyond_the_grid(family):
     assert_like_reference(layer, x, tolerance=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("family", ["bspline", *FAMILIES])
+def test_far_beyond_the_grid_answers_are_finite(family):
+    """As far as they can be held: slopes of splines are below one cell, of others below 100."""
+    layer = make("direct", 2, 2, ("uniform", "linear", 5, 3), family)
+    for functions in layer.source.weight.data.unbind(1):
+        functions.div_(100.0)
+    far = 3e38 if family == "bspline" else 1e36
+    x = torch.tensor([[far, 0.1], [-far, 0.1]])
+    assert_like_reference(layer, x.div(1e3))
+    assert compute(layer.to(DEVICE), x.to(DEVICE), "triton")["y"].isfinite().all()
+
+
 def test_a_basis_without_kernels_goes_with_generated_weights():
     layer = make("scaled_sin", 3, 4, ("uniform", "linear", 3, 7))
     assert_like_reference(layer, draw(layer, 5))
@@ -295,3 +308,27 @@ def test_auto_uses_the_kernels_and_keeps_little():
     assert torch.cuda.memory_allocated() - before <= y.numel() * 4 + 2**21
     features = 4096 * 512 * 9 * 4
     assert torch.cuda.max_memory_allocated() - before < features
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("hidden", [32, 0])
+def test_more_numbers_in_a_block_than_32_bits_can_count(hidden):
+    """Features of 600,000 rows at once, as in blocks of rows."""
+    learners = [MetaLearner(1, hidden, 9)] if hidden else None
+    network = KAN([512, 16], meta_learners=learners, working_memory=60_000).to(DEVICE)
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    x = torch.randn(600_000, 512, device=DEVICE, generator=generator).requires_grad_()
+    grad = torch.randn(len(x), 16, device=DEVICE, generator=generator)
+    found = {}
+    for rows in (len(x), 100_000):
+        network.layers[0].working_memory = 60_000 if rows == len(x) else 1_000
+        network.zero_grad()
+        x.grad = None
+        y = []
+        for part, of_part in zip(x.split(rows), grad.split(rows), strict=True):
+            y.append(network(part).detach())
+            network(part).backward(of_part)
+        gradients = [p.grad.clone() for p in network.parameters()]
+        found[rows] = torch.cat(y), x.grad, *gradients
+    for whole, cut in zip(*found.values(), strict=True):
+        assert (whole - cut).abs().max() <= 1e-4 * cut.abs().max()

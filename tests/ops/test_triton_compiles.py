@@ -1,6 +1,7 @@
 """Kernels compile for a card, also where there is none: the interpreter takes more than it does."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -34,7 +35,10 @@ places = {(kernel.arg_names.index(key),): value for key, value in constants.item
 source = ASTSource(fn=kernel, signature=signature, constexprs=places)
 made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=launch)
 assert made.asm["cubin"]
+print(made.asm["ttir"])
 """
+# What grows with rows times inputs, or with edges: offsets within it do not fit into 32 bits.
+LARGE = {"x", "out", "grad", "x_grad", "z", "scale", "z_grad", "scale_grad"}
 MAKE = {"P": 0, "TAILS": 0, "VALUES": True, "WAY_BACK": True, "PAIRED": False}
 MAKE |= features._tile(features._TILE, 64)
 LEARN = {"P": 2, "TAILS": 0} | features._tile(features._TILE_OF_SUMS, 64)
@@ -71,12 +75,33 @@ def cases():
     yield "meta", "_gradients", META | scaled | SUMS, {"num_warps": 2}, ()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("module", "name", "constants", "launch", "rounded"), [*cases()])
-def test_compiles(module, name, constants, launch, rounded, tmp_path):
+def offsets(code):
+    """Pairs of a pointer to something large and the type of integers that are added to it."""
+    named = {f"%{argument}": argument for argument in LARGE}
+    steps = re.findall(r"(%[\w.]+) = ([\w.]+) (%[\w.]+)(.*)", code)
+    for result, operation, operand, rest in steps:
+        if operand in named:  # a splat, a broadcast, or an earlier offset
+            named[result] = named[operand]
+            if operation == "tt.addptr":
+                yield named[operand], re.search(r", (?:tensor<[\dx]*)?(i\d+)", rest)[1]
+
+
+first, *others = cases()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "constants", "launch", "rounded"),
+    [first, *(pytest.param(*case, marks=pytest.mark.slow) for case in others)],
+)
+def test_compiles_with_offsets_of_64_bits(module, name, constants, launch, rounded, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path)}
     arguments = [module, name, repr(constants), repr(launch), *rounded]
     command = [sys.executable, "-W", "ignore", "-c", COMPILE, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    found = [*offsets(done.stdout)]
+    assert {kind for _, kind in found} == {"i64"}
+    assert {pointer for pointer, _ in found} & {"x", "z"}
+    products = re.findall(r"arith.muli ([^:]*): (?:tensor<[\dx]*)?i32", done.stdout)
+    assert not [product for product in products if re.search(r"%\w+_of_", product)]

@@ -36,7 +36,7 @@ def _place(x, ends, i, valid, row_of_ends, TAILS: tl.constexpr):
     high = tl.load(ends + i * row_of_ends + 1, mask=valid, other=1.0)
     clamped = x if TAILS == 1 else tl.where(x < low, low, tl.where(x > high, high, x))
     rate = 2.0 / (high - low)
-    return clamped, x - clamped, (clamped - 0.5 * (low + high)) * rate, rate
+    return clamped, x - clamped, (clamped - (0.5 * low + 0.5 * high)) * rate, rate
 
 
 @triton.jit

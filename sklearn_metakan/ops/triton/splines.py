@@ -49,8 +49,10 @@ def _locate(x, ends, tables, i, valid, row_of_ends, row_of_tables, K: tl.constex
         u = (x - left) / width
         table = tables + i * row_of_tables + (cell + K) * ((K + 1) * (K + 1))
     inside = tl.where(u < 0.0, 0.0, tl.where(u > 1.0, 1.0, u))
+    beyond = u - inside  # infinity times a slope of zero would be NaN
+    beyond = tl.where(beyond < -3.4e38, -3.4e38, tl.where(beyond > 3.4e38, 3.4e38, beyond))
     clamped = x if TAILS == 1 else tl.where(x < low, low, tl.where(x > high, high, x))
-    return cell, inside, u - inside, 1.0 / width, clamped, table
+    return cell, inside, beyond, 1.0 / width, clamped, table
 
 
 @triton.jit
