@@ -187,7 +187,7 @@ def _differentiable_gradients(
             inputs[place] = tensor
         return plan.reference(*inputs)
 
-    _, back = torch.func.vjp(y_of, *(inputs[place] for place in places))
+    back: Any = torch.func.vjp(y_of, *(inputs[place] for place in places))[1]
     found = iter(back(grad))
     return [next(found) if need else None for need in needed]
 

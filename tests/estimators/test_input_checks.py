@@ -360,8 +360,7 @@ def test_checks_of_extreme_numbers_warn_of_nothing():
     ("weight", "rule"),
     [
         (np.zeros(N), "sample_weight is zero for every row"),
-        (np.full(N, 1e-320), "sample_weight must be 0 or lie between 1e-100 and 1e"),
-        (np.full(N, 1e308), "sample_weight must be 0 or lie between"),
+        (np.full(N, 1e-320), r"sample_weight must be 0 or lie between 2\.2e-308 and 1\.8e\+308"),
         (np.r_[np.ones(N - 1), np.inf], "got inf, first in row 19"),
         (["heavy"] * N, "sample_weight must hold numbers: .*'heavy'"),
         (np.ones((N, 2)), r"sample_weight.shape == \(20, 2\), expected \(20,\)"),
@@ -377,7 +376,7 @@ def test_weights_name_the_rule(weight, rule):
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced", {"high": 1e100, "low": 1e-100}])
-@pytest.mark.parametrize("size", [1e-100, 1.0, 1e100])
+@pytest.mark.parametrize("size", [1e-200, 1e-100, 1.0, 1e100, 1e200])
 def test_weights_of_every_allowed_size_fit(class_weight, size):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", category=RuntimeWarning)
@@ -394,7 +393,27 @@ def test_a_class_weight_without_a_class_shows_labels_as_they_are():
     assert "'high', 'low'" in str(error.value) and "np.str_" not in str(error.value)
 
 
-@pytest.mark.parametrize("factor", [1e-320, 1e308, 10**400])
+def test_weights_of_the_largest_numbers_fit():
+    for estimator, y in ((KANRegressor, Y), (KANClassifier, LABELS)):
+        plain = estimator(**SMALL).fit(X, y).predict(X)
+        for size in (1e308, 3e-308):
+            np.testing.assert_array_equal(
+                estimator(**SMALL).fit(X, y, np.full(N, size)).predict(X), plain
+            )
+    balanced = KANClassifier(**SMALL, class_weight="balanced")
+    expected = balanced.fit(X, LABELS).predict_proba(X)
+    found = balanced.fit(X, LABELS, np.full(N, 1e308)).predict_proba(X)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_products_of_weights_that_float64_cannot_hold():
+    for factor in (1e200, 1e-200):
+        with pytest.raises(ValueError, match="sample_weight times class_weight is too"):
+            model = KANClassifier(**SMALL, class_weight={"low": factor, "high": factor})
+            model.fit(X, LABELS, np.full(N, factor))
+
+
+@pytest.mark.parametrize("factor", [1e-320, 10**400])
 def test_class_weights_too_small_or_large(factor):
     with pytest.raises(ValueError, match=r"class_weight must hold .* for class 'low'"):
         KANClassifier(**SMALL, class_weight={"low": factor}).fit(X, LABELS)

@@ -390,7 +390,7 @@ def test_scale_of_weights_does_not_matter(regressor):
 
 @both
 def test_weights_as_large_as_they_may_be(regressor):
-    weight = np.full(150, 1e100)
+    weight = np.full(150, 1e308)
     model = regressor(**STEPS).fit(X, Y, weight)
     np.testing.assert_array_equal(model.predict(X), regressor(**STEPS).fit(X, Y).predict(X))
 

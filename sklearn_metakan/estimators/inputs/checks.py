@@ -49,7 +49,7 @@ Encode text and categories in a pipeline:{}
     columns = make_column_transformer((encoder, {}), remainder={})
     model = make_pipeline(columns, {}())"""  # noqa: E501
 _MANY = 5  # columns; more are not named one by one
-_SMALLEST, _LARGEST = 1e-100, 1e100  # weights, so that their sums and products do not overflow
+_SMALLEST, _LARGEST = np.finfo(np.float64).tiny, np.finfo(np.float64).max  # weights
 
 
 class _Table(NamedTuple):
@@ -402,7 +402,7 @@ def _check_labels(labels: NDArray[Any], name: str) -> None:
 def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64] | None:
     """Weights (n_samples,), of one number or one for each row; None stays None.
 
-    Raises ValueError unless each is 0 or between 1e-100 and 1e100, and some are not 0.
+    Raises ValueError unless each is 0 or a normal number of float64, and some are not 0.
     """
     if sample_weight is None:
         return None
@@ -420,8 +420,8 @@ def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64] | Non
     if bad.any():
         what = "Negative values" if (weight < 0).any() else weight[bad.argmax()]
         raise ValueError(
-            f"sample_weight must be 0 or lie between {_SMALLEST} and {_LARGEST}, got {what}, first "
-            f"in row {bad.argmax()}. Only ratios count: weights may be divided by their mean."
+            f"sample_weight must be 0 or lie between {_SMALLEST:.1e} and {_LARGEST:.1e}, got {what}, "
+            f"first in row {bad.argmax()}. Only ratios count: weights may be divided by their mean."
         )
     if n and not weight.any():
         raise ValueError("sample_weight is zero for every row; at least one must count.")
@@ -438,8 +438,8 @@ def class_factors(class_weight: dict[Any, Any], classes: NDArray[Any]) -> NDArra
             factor == 0 or _SMALLEST <= _float(factor) <= _LARGEST
         ):
             raise ValueError(
-                f"class_weight must hold 0 or numbers between {_SMALLEST} and {_LARGEST}, got "
-                f"{_shown(factor)} for class {label!r}."
+                f"class_weight must hold 0 or numbers between {_SMALLEST:.1e} and {_LARGEST:.1e}, "
+                f"got {_shown(factor)} for class {label!r}."
             )
     unknown = [label for label in class_weight if label not in classes]
     missing = [i for i, label in enumerate(classes) if label not in class_weight]

@@ -117,15 +117,23 @@ class LabelTarget(FittedModule):
             return weight
         if isinstance(class_weight, dict):
             factors = class_factors(class_weight, self.classes_)
-        else:
+        else:  # weights only compare rows, and a sum of the largest would overflow
+            if weight is not None and len(weight):
+                weight = np.ldexp(weight, -int(np.frexp(weight.max())[1]))
             totals = np.bincount(y, weight)
             factors = np.divide(1.0, totals, out=np.zeros(len(totals)), where=totals > 0)
         if weight is None:
             return factors[y]
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             product = factors[y] * weight
-        if not np.isfinite(product).all():
-            raise ValueError("sample_weight times class_weight is too large; lower one of them.")
+        if (
+            not np.isfinite(product).all()
+            or ((product == 0) & (weight > 0) & (factors[y] > 0)).any()
+        ):
+            raise ValueError(
+                "sample_weight times class_weight is too large or too small for float64; divide "
+                "them by their means."
+            )
         return product
 
     def hold_out(
