@@ -164,7 +164,8 @@ class _EdgeSum(torch.autograd.Function):
         pairs = zip((x_tangent, *tangents), tensors, strict=True)
         directions = tuple(torch.zeros_like(t) if d is None else d for d, t in pairs)
         # The transpose of the way back: PyTorch's own forward mode cannot be nested.
-        y, back = torch.func.vjp(ctx.plan.reference, *tensors)
+        way: Any = torch.func.vjp(ctx.plan.reference, *tensors)
+        y, back = way
         found: Tensor = torch.func.vjp(back, torch.zeros_like(y))[1](directions)[0]
         return found
 
