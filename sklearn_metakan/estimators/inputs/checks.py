@@ -420,8 +420,8 @@ def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64] | Non
     if bad.any():
         what = "Negative values" if (weight < 0).any() else weight[bad.argmax()]
         raise ValueError(
-            f"sample_weight must be 0 or lie between {_SMALLEST:.1e} and {_LARGEST:.1e}, got {what}, "
-            f"first in row {bad.argmax()}. Only ratios count: weights may be divided by their mean."
+            f"sample_weight must be 0 or lie between {_SMALLEST:.1e} and {_LARGEST:.1e}, got "
+            f"{what}, first in row {bad.argmax()}. Only ratios count: divide by the mean."
         )
     if n and not weight.any():
         raise ValueError("sample_weight is zero for every row; at least one must count.")
