@@ -406,6 +406,12 @@ def test_weights_of_the_largest_numbers_fit():
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+def test_weights_that_those_of_the_first_call_leave_no_room_for():
+    model = KANRegressor(**SMALL).partial_fit(X, Y, np.full(N, 1e-300))
+    with pytest.raises(ValueError, match="too large beside the weights of the first call"):
+        model.partial_fit(X, Y, np.full(N, 1e300))
+
+
 def test_products_of_weights_that_float64_cannot_hold():
     for factor in (1e200, 1e-200):
         with pytest.raises(ValueError, match="sample_weight times class_weight is too"):

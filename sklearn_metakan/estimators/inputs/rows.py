@@ -59,7 +59,7 @@ def rows_that_count(
     Raises
     ------
     ValueError
-        If no row counts.
+        If no row counts, or weights in this unit cannot be held.
     """
     if weight is None:
         if unit in (None, 1.0):
@@ -75,8 +75,12 @@ def rows_that_count(
     if unit is None:
         largest = weight.max()
         unit = float(largest * (weight / largest).mean())  # a sum might overflow
+    with np.errstate(over="ignore"):
+        weight = weight / unit
+    if not np.isfinite(weight).all():
+        raise ValueError("sample_weight is too large beside the weights of the first call.")
     every = len(index) == len(y)
-    return Rows(X, None if every else index, y[index], weight / unit, unit)
+    return Rows(X, None if every else index, y[index], weight, unit)
 
 
 class FittedModule(nn.Module):
