@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN = .venv/bin/python
 LOWEST = .venv-lowest/bin/python
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
 # One thread a worker: two workers with a thread each are quicker than one with two.
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -q
 DATA_DIR ?= ../shared/data

@@ -26,7 +26,7 @@ WIDTHS: list[Any] = ["array-like", Integral, set, dict]  # check_widths explains
 LARGEST_WIDTH = 1_000_000
 
 SHARED_CONSTRAINTS: dict[str, list[Any]] = {
-    "grid_size": [Interval(Integral, 1, 10_000, closed="both")],
+    "grid_size": [Interval(Integral, 1, 1_000, closed="both")],
     "learning_rate": [str, POSITIVE],  # Trainer explains other strings than "auto"
     "weight_decay": [StrOptions({"auto"}), DECAY],
     "basis": [StrOptions(set(get_args(BasisName)))],
@@ -44,7 +44,7 @@ SHARED_CONSTRAINTS: dict[str, list[Any]] = {
 
 META_CONSTRAINTS: dict[str, list[Any]] = {
     "prompt_dim": [Interval(Integral, 1, 10_000, closed="both")],
-    "meta_hidden_dim": [Interval(Integral, 0, 100_000, closed="both")],
+    "meta_hidden_dim": [Interval(Integral, 0, 10_000, closed="both")],
     "meta_activation": [StrOptions({"relu", "silu", "tanh", "sin"})],
     "edge_scale": ["boolean"],
     "n_meta_learners": [StrOptions({"auto", "layer"}), COUNT],
