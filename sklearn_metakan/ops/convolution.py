@@ -57,6 +57,7 @@ class Convolution(Product):
     def __post_init__(self) -> None:
         self.pixels, self.orders_freely = prod(self.size), self.groups == 1
         self.sums_along_rows = False
+        self._channels_of_group = self.in_channels // self.groups
         geometry = self.kernel, self.stride, self.padding, self.dilation
         self.out_size = size_after(self.size, *geometry)
         name = f"conv{len(self.size)}d"
@@ -143,10 +144,6 @@ class Convolution(Product):
         k = room.shape[2] * room.shape[3]
         room.copy_(gradient[:, :k].reshape(room.shape))
         return weights
-
-    @property
-    def _channels_of_group(self) -> int:
-        return self.in_channels // self.groups
 
     def _groups(self, inputs: slice) -> int:
         return max(1, (inputs.stop - inputs.start) // self._channels_of_group)

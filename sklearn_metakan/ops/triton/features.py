@@ -112,12 +112,7 @@ class FusedFeatures(Features, ABC):
         return out
 
     def backward(
-        self,
-        x: Tensor,
-        start: int,
-        grad: Tensor | None,
-        x_grad: Tensor | None,
-        wants_values: bool,
+        self, x: Tensor, start: int, grad: Tensor | None, x_grad: Tensor | None, wants_values: bool
     ) -> Tensor | None:
         out = None
         if wants_values:
