@@ -68,10 +68,9 @@ class _Plan(NamedTuple):
         product = self.product
         if isinstance(weights, MetaWeights):
             memory -= self.tile_bytes / 2**20
-        edges = product.edges(slice(0, 1)).stop
         for_row, for_input = product.more_numbers(self.source, self.basis.n_functions)
         sizes = partial(block_sizes, x, pixels=product.pixels, numbers_per_row=for_row)
-        of_input = weights.numbers_per_input * edges + for_input
+        of_input = weights.numbers_per_input * product.positions + for_input
         k = self.basis.in_features * features.functions
         widened = product.padded(k) / k if self.fused else 1.0  # by channels of zeros
         held = features.numbers_forward, features.numbers_per_value
@@ -97,7 +96,7 @@ class _Plan(NamedTuple):
         else:
             kind = PiecewiseWeights if is_piecewise(source, by_input) else MetaWeights
             weights = kind(*given, self.tile_bytes)
-        first = product.features_first(weights.functions_first)
+        first = weights.functions_first or product.functions_first
         return Features(basis, self.derivative, dictionary, first), weights
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
