@@ -249,8 +249,6 @@ def test_float64_is_refused_with_the_remedy():
         edge_sum(x, layer.basis, layer.source, backend="triton")
 
 
-# --- on a card ------------------------------------------------------------------------
-
 WIDE = [(300, 130, 70), (1000, 33, 257), (4099, 7, 64)]
 
 
