@@ -83,11 +83,9 @@ class _Evaluate(torch.autograd.Function):
         return slopes * tangent[..., None]
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, *where: Any
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, *where: Any) -> tuple[Tensor, int]:
         """Rows of a batch are rows like any others."""
-        x = x.movedim(cast(int, in_dims[0]), 0)
+        x = x.movedim(in_dims[0], 0)
         features: Tensor = _Evaluate.apply(x.flatten(0, 1), *where)
         return features.unflatten(0, x.shape[:2]), 0
 
@@ -198,10 +196,7 @@ class Basis(nn.Module, ABC):
     def values(self, x: Tensor, start: int, derivative: int) -> Tensor:
         """Closed form without autograd: x (n, b) are inputs start to start + b.
 
-        Raises
-        ------
-        ValueError
-            As ``evaluate``.
+        This and the next two raise as ``evaluate`` does.
         """
 
     def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:

@@ -117,8 +117,7 @@ class BSplineBasis(Basis):
                 f"{degree} cells on either side, got "
                 f"{grid[row, 2 * degree + 1 : -2 * degree - 1].tolist()} in row {row}."
             )
-        self.register_buffer("breaks", breaks)
-        # Uniform cells are all alike: (1, k + 1, k + 1).
+        self.register_buffer("breaks", breaks)  # uniform cells are all alike: (1, k + 1, k + 1)
         table = uniform_cell(degree)[None] if self.uniform else cell_polynomials(grid, degree)
         self.register_buffer("polynomials", torch.tensor(table, dtype=dtype))
 

@@ -19,9 +19,8 @@ class GridBasis(Basis):
     beyond the grid: "linear" goes on with value and slope (C1), "constant" with the value,
     "base" leaves the functions as they are there, "error" refuses.
 
-    Its constructor raises a ValueError if extrapolation is none of the four, or knots have
-    another shape than (2,) or (in_features, 2), are not finite, do not increase strictly in the
-    dtype, or lie so far apart that it cannot hold the range.
+    Raises a ValueError if extrapolation is none of the four, or knots have another shape than (2,)
+    or (in_features, 2), do not increase strictly, or span more than the dtype can hold.
     """
 
     ends: Tensor

@@ -48,13 +48,6 @@ def edge_sum_blocked(
     return _EdgeSum.apply(x, plan._replace(forward=forward, back=back), *by_input, *shared)
 
 
-class _Blocks(NamedTuple):
-    """How many inputs and rows each block has."""
-
-    inputs: int
-    rows: int
-
-
 class _Plan(NamedTuple):
     """What a call computes, with which kernels, and the blocks it is cut into."""
 
@@ -65,27 +58,23 @@ class _Plan(NamedTuple):
     product: Product
     n_by_input: int  # of the source's tensors, those with a leading axis of inputs
     tile_bytes: int  # for a tile of edges
-    forward: _Blocks = _Blocks(0, 0)
-    back: _Blocks = _Blocks(0, 0)
+    forward: tuple[int, int] = (0, 0)  # inputs and rows of a block
+    back: tuple[int, int] = (0, 0)
 
     @torch.no_grad()
-    def blocks(self, x: Tensor, memory: float) -> tuple[_Blocks, _Blocks]:
+    def blocks(self, x: Tensor, memory: float) -> list[tuple[int, int]]:
         """Of the forward pass, where less may be held for each number, and of the way back."""
         features, weights = self.kernels(*self.source.tensors())
         product = self.product
         if isinstance(weights, MetaWeights):
             memory -= self.tile_bytes / 2**20
-        edges = product.edges(slice(0, 1)).stop
         for_row, for_input = product.more_numbers(self.source, self.basis.n_functions)
         sizes = partial(block_sizes, x, pixels=product.pixels, numbers_per_row=for_row)
-        of_input = weights.numbers_per_input * edges + for_input
+        of_input = weights.numbers_per_input * product.positions + for_input
         k = self.basis.in_features * features.functions
         widened = product.padded(k) / k if self.fused else 1.0  # by channels of zeros
-        forward, back = (
-            _Blocks(*sizes(ceil(of_value * widened), of_input, memory))
-            for of_value in (features.numbers_forward, features.numbers_per_value)
-        )
-        return forward, back
+        held = features.numbers_forward, features.numbers_per_value
+        return [sizes(ceil(of_value * widened), of_input, memory) for of_value in held]
 
     def kernels(
         self, by_input: Sequence[Tensor], shared: Sequence[Tensor]
@@ -107,7 +96,7 @@ class _Plan(NamedTuple):
         else:
             kind = PiecewiseWeights if is_piecewise(source, by_input) else MetaWeights
             weights = kind(*given, self.tile_bytes)
-        first = product.features_first(weights.functions_first)
+        first = weights.functions_first or product.functions_first
         return Features(basis, self.derivative, dictionary, first), weights
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -128,11 +117,12 @@ class _EdgeSum(torch.autograd.Function):
         product = plan.product
         features, weights = plan.kernels(*plan.split(tensors))
         y = channels_last(x, product.output_shape(len(x), plan.source))
-        for inputs in plan.input_blocks(plan.forward.inputs):
+        size, size_of_rows = plan.forward
+        for inputs in plan.input_blocks(size):
             made = weights.make(product.edges(inputs))
             factor = product.factor(made, inputs, weights.functions_first)
             del made  # what of the block before is gone makes room for this one
-            for rows in slices(max(1, len(x)), plan.forward.rows):  # of no rows: one empty block
+            for rows in slices(max(1, len(x)), size_of_rows):  # of no rows: one empty block
                 block = features.values(pixel_rows(x[rows, inputs]), inputs.start)
                 product.add(y[rows], block, factor, inputs)
                 del block
@@ -164,8 +154,7 @@ class _EdgeSum(torch.autograd.Function):
         pairs = zip((x_tangent, *tangents), tensors, strict=True)
         directions = tuple(torch.zeros_like(t) if d is None else d for d, t in pairs)
         # The transpose of the way back: PyTorch's own forward mode cannot be nested.
-        way: Any = torch.func.vjp(ctx.plan.reference, *tensors)
-        y, back = way
+        y, back = torch.func.vjp(ctx.plan.reference, *tensors)[:2]
         found: Tensor = torch.func.vjp(back, torch.zeros_like(y))[1](directions)[0]
         return found
 
@@ -196,50 +185,35 @@ def _differentiable_gradients(
 def _gradients(
     plan: _Plan, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
 ) -> list[Tensor | None]:
-    """The backward pass, block by block, into what needs a gradient."""
+    """From y, block by block, into what needs a gradient: x, the dictionary, and the weights."""
     of_x, *of_tensors = needed
-    by_input, shared = plan.split(
-        [leaf(t, need) for t, need in zip(tensors, of_tensors, strict=True)]
-    )
+    leaves = [leaf(t, need) for t, need in zip(tensors, of_tensors, strict=True)]
+    by_input, shared = plan.split(leaves)
     with torch.enable_grad():
         features, weights = plan.kernels(by_input, shared)
+    product, order, n = plan.product, weights.functions_first, len(x)
     x_grad, grad = channels_last(x, x.shape) if of_x else None, written_out(grad)
-    for inputs in plan.input_blocks(plan.back.inputs):
-        _block_gradients(plan, features, weights, inputs, x, x_grad, grad)
+    size, size_of_rows = plan.back
+    for inputs in plan.input_blocks(size):
+        edges, factor, weights_grad = product.edges(inputs), None, None
+        if x_grad is not None or features.learns:
+            factor = product.factor(weights.make(edges, way_back=True), inputs, order)
+        for rows in slices(max(1, n), size_of_rows):
+            points, part, features_grad = pixel_rows(x[rows, inputs]), grad[rows], None
+            if factor is not None:
+                features_grad = product.to_features(part, factor, inputs, features.rows_last)
+            if rows.stop >= n:
+                factor = None  # makes room for the gradient of its size
+            into = None if x_grad is None else pixel_rows(x_grad[rows, inputs])
+            block = features.backward(points, inputs.start, features_grad, into, weights.learns)
+            if block is None:
+                continue
+            features_grad = None
+            new = partial(weights.new_gradient, edges, one_product=len(part) == n)
+            weights_grad = product.to_weights(weights_grad, new, block, part, inputs)
+            block = None  # makes room for the next
+        if weights_grad is not None:
+            weights.backward(edges, product.as_weights(weights_grad, new, inputs, order))
     features.finish()
     by_input_grads = weights.finish()
     return [x_grad, *by_input_grads, *(t.grad for t in shared)]
-
-
-def _block_gradients(
-    plan: _Plan,
-    features: Features,
-    weights: Weights,
-    inputs: slice,
-    x: Tensor,
-    x_grad: Tensor | None,
-    grad: Tensor,
-) -> None:
-    """From y into x and the dictionary, and into the weights, row block by row block."""
-    product, order = plan.product, weights.functions_first
-    edges, n = product.edges(inputs), len(x)
-    by_weights = x_grad is not None or features.learns
-    made = weights.make(edges, way_back=True) if by_weights else None
-    factor = None if made is None else product.factor(made, inputs, order)
-    made = weights_grad = None
-    for rows in slices(max(1, n), plan.back.rows):
-        points, part, features_grad = pixel_rows(x[rows, inputs]), grad[rows], None
-        if factor is not None:
-            features_grad = product.to_features(part, factor, inputs, features.rows_last)
-        if rows.stop >= n:
-            factor = None  # makes room for the gradient of its size
-        into = None if x_grad is None else pixel_rows(x_grad[rows, inputs])
-        block = features.backward(points, inputs.start, features_grad, into, weights.learns)
-        if block is None:
-            continue
-        features_grad = None
-        new = partial(weights.new_gradient, edges, one_product=len(part) == n)
-        weights_grad = product.to_weights(weights_grad, new, block, part, inputs)
-        block = None  # makes room for the next
-    if weights_grad is not None:
-        weights.backward(edges, product.as_weights(weights_grad, new, inputs, order))

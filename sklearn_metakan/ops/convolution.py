@@ -55,8 +55,11 @@ class Convolution(Product):
     groups: int
 
     def __post_init__(self) -> None:
-        self.pixels, self.orders_freely = prod(self.size), self.groups == 1
+        self.pixels, self.positions = prod(self.size), prod(self.kernel)
+        # Of several groups, each one's maps lie together.
+        self.orders_freely = self.functions_first = self.groups == 1
         self.sums_along_rows = False
+        self._channels_of_group = self.in_channels // self.groups
         geometry = self.kernel, self.stride, self.padding, self.dilation
         self.out_size = size_after(self.size, *geometry)
         name = f"conv{len(self.size)}d"
@@ -64,9 +67,6 @@ class Convolution(Product):
         self._to_weight: Any = getattr(ways_back, f"{name}_weight")
         # As the way back to the input, torch.nn.grad's would fill a tensor of the maps' size.
         self._transposed: Any = getattr(functional, name.replace("conv", "conv_transpose"))
-
-    def features_first(self, functions_first: bool) -> bool:
-        return self.groups == 1  # otherwise a group's maps lie together
 
     def padded(self, k: int) -> int:
         return aligned_channels(k) if self.groups == 1 else k
@@ -77,7 +77,7 @@ class Convolution(Product):
     def more_numbers(self, source: CoefficientSource, functions: int) -> tuple[int, int]:
         """A block's part of y before it is added, and its weights as torch wants them."""
         of_y = prod(self.output_shape(1, source))
-        weights = prod(self.kernel) * source.out_features * functions
+        weights = self.positions * source.out_features * functions
         return -(-of_y // self.pixels), 2 * weights
 
     def input_blocks(self, in_features: int, size: int) -> Iterator[slice]:
@@ -89,10 +89,6 @@ class Convolution(Product):
         for start in range(0, in_features, of_group):
             for part in slices(of_group, size):
                 yield slice(start + part.start, start + part.stop)
-
-    def edges(self, inputs: slice) -> slice:
-        positions = prod(self.kernel)
-        return slice(inputs.start * positions, inputs.stop * positions)
 
     def whole(self, features: Tensor, weights: Tensor, functions_first: bool) -> Tensor:
         everything = slice(0, self.in_channels)
@@ -143,10 +139,6 @@ class Convolution(Product):
         k = room.shape[2] * room.shape[3]
         room.copy_(gradient[:, :k].reshape(room.shape))
         return weights
-
-    @property
-    def _channels_of_group(self) -> int:
-        return self.in_channels // self.groups
 
     def _groups(self, inputs: slice) -> int:
         return max(1, (inputs.stop - inputs.start) // self._channels_of_group)

@@ -150,7 +150,7 @@ def _compute(
     widest: tuple[int, int] | None,
 ) -> Tensor:
     if backend == "auto":  # see ``edge_sum``
-        rows, edges = len(x) * product.pixels, product.edges(slice(0, 1)).stop
+        rows, edges = len(x) * product.pixels, product.positions
         numbers = basis.n_functions * rows + source.numbers_per_input * edges
         size = numbers * x.shape[1] * x.element_size() / 2**20
         if x.is_cuda and basis.domain.dtype == torch.float32 and _has_triton():
@@ -168,9 +168,8 @@ def _compute(
     fused = backend == "triton" and len(x) > 0
     if fused:
         _check_fused(x, basis)
-    fused = fused and product.orders_freely
-    call = (x, basis, source, derivative, working_memory, product, fused, widest)
-    return edge_sum_blocked(*call)
+    call = (x, basis, source, derivative, working_memory, product)
+    return edge_sum_blocked(*call, fused and product.orders_freely, widest)
 
 
 def _check_fused(x: Tensor, basis: Basis) -> None:

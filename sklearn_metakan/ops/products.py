@@ -25,19 +25,21 @@ class Product:
     ----------
     pixels : int
         Rows of the features for one row of x.
+    positions : int
+        Inputs that the source has for one of x, the positions of a kernel.
     orders_freely : bool
         Whether functions may come first.
+    functions_first : bool
+        Whether features always come in the order (C, b), with weights in either.
     sums_along_rows : bool
         Whether ``to_weights`` likes features that lie as (K, rows) in memory, not as (rows, K).
     """
 
     pixels = 1
+    positions = 1
     orders_freely = True
+    functions_first = False
     sums_along_rows = True
-
-    def features_first(self, functions_first: bool) -> bool:
-        """Whether the features' order is to be (C, b), with weights in this one."""
-        return functions_first
 
     def padded(self, k: int) -> int:
         """How many features a card is best given for these k; those beyond are zeros."""
@@ -56,7 +58,7 @@ class Product:
 
     def edges(self, inputs: slice) -> slice:
         """Where the source has these inputs."""
-        return inputs
+        return slice(inputs.start * self.positions, inputs.stop * self.positions)
 
     def whole(self, features: Tensor, weights: Tensor, functions_first: bool) -> Tensor:
         """y from the features and weights of all inputs; differentiable."""

@@ -24,13 +24,14 @@ def edge_sum_reference(
     ``y = F D V``, once: the other backends are to give these numbers, and where somebody asks
     for more than they can (derivatives of derivatives, ``torch.func``), it is this that answers.
     """
-    features = basis.evaluate(pixel_rows(x), derivative=derivative)  # (rows, in, C)
+    points = x if x.dim() == 2 else pixel_rows(x)
+    features = basis.evaluate(points, derivative=derivative)  # (rows, in, C)
     precision = features.dtype
     features = combine_features(features, source.dictionary(shared))  # (rows, in, C or p)
     weights = source.generate(by_input, shared)
     # Rows last in memory: the same sum, functions first.
     turned = product.orders_freely and features.stride(0) < features.stride(2)
-    if product.features_first(turned):
+    if turned or product.functions_first:
         features = features.transpose(1, 2)
     if turned:
         weights = weights.transpose(0, 1)

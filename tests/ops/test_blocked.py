@@ -123,8 +123,6 @@ def assert_same(got, expected, ulps=1e3):
         assert difference <= tolerance, name
 
 
-# --- outputs and gradients ------------------------------------------------------------
-
 SHAPES = [(7, 5, 3), (1, 4, 2), (0, 3, 2), (6, 1, 3), (5, 7, 1), (1, 1, 1), (3, 2, 2)]
 
 
@@ -198,9 +196,6 @@ def test_poisoned_memory_does_not_come_through(source):
         torch.utils.deterministic.fill_uninitialized_memory = filling
 
 
-# --- what needs no gradient -----------------------------------------------------------
-
-
 @each_source
 def test_frozen_tensors_get_no_gradient_and_others_theirs(source):
     layer = make(source)
@@ -269,9 +264,6 @@ def test_without_gradients(source):
             y = edge_sum(x, layer.basis, layer.source, 0, "blocked", TINY)
         torch.testing.assert_close(y, expected)
         assert not y.requires_grad
-
-
-# --- strange tensors, copies and other parameters -------------------------------------
 
 
 @each_source
@@ -372,9 +364,6 @@ def test_error_beyond_the_grid(source):
         edge_sum(x, layer.basis, layer.source, 0, "blocked", TINY)
 
 
-# --- autocast -------------------------------------------------------------------------
-
-
 @each_source
 def test_autocast_is_close_and_keeps_the_precision_of_sums(source):
     layer = make(source, n_in=12, dtype=torch.float32)
@@ -443,9 +432,6 @@ def test_a_graph_of_gradients_of_layers_that_share_a_meta_learner():
         again = torch.autograd.grad(sum(g.pow(2).sum() for g in gradients), network.parameters())
         found.append(dict(enumerate((*gradients, *again))))
     assert_same(found[1], found[0])
-
-
-# --- memory ---------------------------------------------------------------------------
 
 
 class LiveBytes(TorchDispatchMode):
@@ -574,9 +560,6 @@ def test_blocks_of_inputs_are_even():
         blocks = -(-784 // inputs)
         assert 784 - (blocks - 1) * inputs > inputs - blocks  # the last one is about as wide
         assert 1 <= rows <= 256
-
-
-# --- networks -------------------------------------------------------------------------
 
 
 def train(network, x, target, optimizer, steps=20):

@@ -168,7 +168,7 @@ def test_larger_blocks_where_no_gradient_lies_beside_the_features():
     layer = make("relu", 64, 8)
     plan = blocked._Plan(layer.basis, layer.source, 0, True, Product(), 1, 2**16)
     forward, back = plan.blocks(draw(layer, 4096), 1.0)
-    assert forward.inputs * forward.rows > 1.5 * back.inputs * back.rows
+    assert forward[0] * forward[1] > 1.5 * back[0] * back[1]
 
 
 def test_channels_of_zeros_count():
@@ -177,7 +177,7 @@ def test_channels_of_zeros_count():
     plan = blocked._Plan(layer.basis, layer.source, 0, True, image, 1, 2**16)
     x = torch.zeros(1000, 1, 64, 64)
     forward, _ = plan.blocks(x, 64.0)
-    assert forward.rows * 64 * 64 * 32 * 4 <= 64 * 2**20
+    assert forward[1] * 64 * 64 * 32 * 4 <= 64 * 2**20
 
 
 @pytest.mark.filterwarnings("ignore:overflow")  # of the interpreter: z * z, exp
@@ -248,8 +248,6 @@ def test_float64_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match=r"needs float32 layers.*float64.*backend='blocked'"):
         edge_sum(x, layer.basis, layer.source, backend="triton")
 
-
-# --- on a card ------------------------------------------------------------------------
 
 WIDE = [(300, 130, 70), (1000, 33, 257), (4099, 7, 64)]
 

@@ -61,12 +61,7 @@ class Features:
         return self._combined(self.basis.values(x, start, self.derivative))
 
     def backward(
-        self,
-        x: Tensor,
-        start: int,
-        grad: Tensor | None,
-        x_grad: Tensor | None,
-        wants_values: bool,
+        self, x: Tensor, start: int, grad: Tensor | None, x_grad: Tensor | None, wants_values: bool
     ) -> Tensor | None:
         """Gradient of x, from that of the features (r, K), into ``x_grad``, if there is one.
 

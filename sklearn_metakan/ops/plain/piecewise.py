@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.ops.plain.weights import MetaWeights
+from sklearn_metakan.ops.products import slices
 from sklearn_metakan.ops.source import CoefficientSource
 
 LEAST_EDGES = 2**14  # of a layer: below, the table takes longer than it saves
@@ -39,7 +40,7 @@ class PiecewiseWeights(MetaWeights):
         prompts, scale = self._edges(inputs)
         made = prompts.new_empty(self.functions, prompts.shape[1])
         pieces = _Pieces(self._lines[0], prompts)
-        for edges in self._tiles(prompts):
+        for edges in slices(prompts.shape[1], self._tile):
             z = prompts[0, edges]
             weights = self._on_lines(pieces.of(z), z, made[:, edges])
             if scale is not None:
@@ -51,7 +52,7 @@ class PiecewiseWeights(MetaWeights):
         gradient = gradient.view(self.functions, -1)
         of_prompts, of_scale = self._edges_grad(inputs)
         pieces = _Pieces(self._lines[0], prompts)
-        for edges in self._tiles(prompts):
+        for edges in slices(prompts.shape[1], self._tile):
             z, grad = prompts[0, edges], gradient[:, edges]
             piece = pieces.of(z)
             if scale is not None:

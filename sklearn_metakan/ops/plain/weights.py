@@ -9,7 +9,7 @@
   in the processor's cache from the first product to the last.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -165,7 +165,7 @@ class GeneratedWeights(Weights):
         super().__init__(source, by_input, shared)
         self.scaled = source.scaled(shared)
         self.detached = [t.detach().contiguous() for t in self.scaled]
-        self.functions, self.hidden_dim = self.scaled[3].shape
+        (self.functions, self.hidden_dim), self.prompt_dim = shared[-1].shape, by_input[0].shape[1]
         self.numbers_per_input = 2 * self.functions * source.out_features
         self.edges_learn = any(t.requires_grad for t in by_input)
         self.shared_learn = any(t.requires_grad for t in shared)
@@ -191,24 +191,20 @@ class MetaWeights(GeneratedWeights):
         self._activation = ACTIVATIONS[str(source.activation)]
         edge = self.numbers_per_edge * by_input[0].element_size()
         self._tile = max(FEWEST_EDGES, tile_bytes // edge)
-        new, (functions, hidden), p = by_input[0].new_zeros, self.scaled[3].shape, self._prompt_dim
-        shapes = [(hidden, p + 1), (functions, 1), (functions, hidden)]
+        new, functions, hidden = by_input[0].new_zeros, self.functions, self.hidden_dim
+        shapes = [(hidden, self.prompt_dim + 1), (functions, 1), (functions, hidden)]
         # Gradients of [W_1, b_1], b_2 and W_2.
         self._totals = [new(shape) for shape in shapes] if self.shared_learn else []
 
     @property
-    def _prompt_dim(self) -> int:
-        return self.by_input[0].shape[1]
-
-    @property
     def numbers_per_edge(self) -> int:
         """Numbers held for one edge of a tile."""
-        return 3 * self.hidden_dim + 2 * self.functions + self._prompt_dim + 1
+        return 3 * self.hidden_dim + 2 * self.functions + self.prompt_dim + 1
 
     def make(self, inputs: slice, way_back: bool = False) -> Tensor:
         prompts, scale = self._edges(inputs)
         made = prompts.new_empty(self.functions, prompts.shape[1])
-        for edges in self._tiles(prompts):
+        for edges in slices(prompts.shape[1], self._tile):
             _, hidden = self._hidden(self._with_ones(prompts[:, edges]))
             weights = self._coefficients(hidden, made[:, edges])
             if scale is not None:
@@ -223,7 +219,7 @@ class MetaWeights(GeneratedWeights):
         prompts, scale = self._edges(inputs)
         gradient = gradient.view(self.functions, -1)
         of_prompts, of_scale = self._edges_grad(inputs)
-        for edges in self._tiles(prompts):
+        for edges in slices(prompts.shape[1], self._tile):
             augmented = self._with_ones(prompts[:, edges])
             before, hidden = self._hidden(augmented)
             grad = gradient[:, edges]
@@ -257,9 +253,6 @@ class MetaWeights(GeneratedWeights):
         """Uninitialised room for the gradients of both; of scales only if there are some."""
         into = [self._grad(k)[inputs] for k in range(len(self.by_input))]
         return new_edges_last(into[0]), into[-1].flatten()
-
-    def _tiles(self, prompts: Tensor) -> Iterator[slice]:
-        return slices(prompts.shape[1], self._tile)
 
     def _with_ones(self, prompts: Tensor) -> Tensor:
         """z and a one below it, (p + 1, edges)."""

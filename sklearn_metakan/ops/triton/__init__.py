@@ -30,9 +30,8 @@ def fused_kernels(
 ) -> tuple[Features, Weights]:
     """Fused where possible, else as in ``plain``; either goes with either."""
     device = by_input[0].device
-    rounded, dtype = torch.is_autocast_enabled(device.type), torch.float32
-    if rounded:  # what features and weights are rounded to, for products
-        dtype = torch.get_autocast_dtype(device.type)
+    rounded = torch.is_autocast_enabled(device.type)  # features and weights, for products
+    dtype = torch.get_autocast_dtype(device.type) if rounded else torch.float32
     tf32 = rounded or torch.backends.cuda.matmul.allow_tf32  # small products, in a kernel
     most = _most_programs(device)
     weights: Weights
@@ -42,7 +41,8 @@ def fused_kernels(
         weights = FusedMetaWeights(source, by_input, shared, dtype, precision, programs)
     else:
         weights = Weights(source, by_input, shared)
-    dictionary, first = source.dictionary(shared), product.features_first(weights.functions_first)
+    dictionary = source.dictionary(shared)
+    first = weights.functions_first or product.functions_first
     kind = features_of(basis, derivative)
     if kind is None:
         return Features(basis, derivative, dictionary, first), weights

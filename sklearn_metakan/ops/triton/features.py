@@ -112,16 +112,9 @@ class FusedFeatures(Features, ABC):
         return out
 
     def backward(
-        self,
-        x: Tensor,
-        start: int,
-        grad: Tensor | None,
-        x_grad: Tensor | None,
-        wants_values: bool,
+        self, x: Tensor, start: int, grad: Tensor | None, x_grad: Tensor | None, wants_values: bool
     ) -> Tensor | None:
-        out = None
-        if wants_values:
-            out = self._new(x, self.product.sums_along_rows)
+        out = self._new(x, self.product.sums_along_rows) if wants_values else None
         if wants_values or x_grad is not None:
             self._make(x, start, out, grad, x_grad)
         if self.learns and grad is not None:
@@ -136,8 +129,8 @@ class FusedFeatures(Features, ABC):
         """Room for features (r, K), zeros beyond K."""
         n, k = len(x), x.shape[1] * self.functions
         padded = self.product.padded(k)
-        shape, new = (padded, n) if along_rows else (n, padded), x.new_zeros
-        made = (x.new_empty if padded == k else new)(shape, dtype=self.dtype)
+        new = x.new_empty if padded == k else x.new_zeros
+        made = new((padded, n) if along_rows else (n, padded), dtype=self.dtype)
         return made.T if along_rows else made
 
     def _strides(self, features: Tensor, inputs: int) -> tuple[int, int, int]:

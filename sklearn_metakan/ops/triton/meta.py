@@ -20,8 +20,9 @@ from sklearn_metakan.ops.plain.weights import (
     new_edges_last,
 )
 from sklearn_metakan.ops.source import CoefficientSource
-from sklearn_metakan.ops.triton.activations import ACTIVATION_NUMBERS, activate
 
+# As the kernels know them.
+ACTIVATION_NUMBERS = {"relu": 0, "silu": 1, "tanh": 2, "sin": 3}
 MOST_HIDDEN, MOST_PROMPTS, MOST_FUNCTIONS = 128, 15, 64
 # Launches, measured on an H200. Those that sum may not vary between runs: the order would.
 # Inputs and outputs of a tile of edges, and warps, for weights with inputs or outputs next to
@@ -33,6 +34,43 @@ _MOST_HIDDEN_OF_RELU = 32
 _MOST_IN_TILE, _NUMBERS_IN_TILE = 32, 2048  # edges; numbers of their hidden layer
 _NUMBERS_OF_A_WARP = 512
 _MOST_BY_COLUMN = 1  # prompt dimensions; with p = 2 the sums of tiles take 92 us, else 142
+
+
+@triton.jit
+def sine(a):
+    """sin and cos together, to 1e-7 for |a| < 1e4: the library's two take ten times as long.
+
+    a less a multiple of pi / 2, which is split in three, then polynomials on [-pi/4, pi/4];
+    Cody and Waite, "Software Manual for the Elementary Functions" (1980).
+    """
+    turns = tl.floor(a * 0.6366197723675814 + 0.5)
+    r = ((a - turns * 1.5703125) - turns * 4.8375129699707031e-4) - turns * 7.5497899548918822e-8
+    z = r * r
+    sine = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * r + r
+    cosine = (2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2
+    cosine = cosine * z * z - 0.5 * z + 1.0
+    quarter = turns.to(tl.int32) & 3
+    swapped = (quarter & 1) != 0
+    first = tl.where(swapped, cosine, sine)
+    second = tl.where(swapped, sine, cosine)
+    first = tl.where((quarter & 2) != 0, -first, first)
+    second = tl.where(((quarter + 1) & 2) != 0, -second, second)
+    return first, second
+
+
+@triton.jit
+def _activate(a, ACTIVATION: tl.constexpr):
+    """The activation and its derivative."""
+    if ACTIVATION == 0:
+        return tl.where(a > 0.0, a, 0.0 * a), tl.where(a > 0.0, 1.0, 0.0)
+    elif ACTIVATION == 1:
+        sigmoid = tl.sigmoid(a)
+        return a * sigmoid, sigmoid + a * sigmoid * tl.sigmoid(-a)
+    elif ACTIVATION == 2:
+        tanh = 2.0 * tl.sigmoid(2.0 * a) - 1.0
+        return tanh, 1.0 - tanh * tanh
+    else:
+        return sine(a)
 
 
 @triton.jit
@@ -65,7 +103,7 @@ def _generate(
         prompt = tl.load(prompts + p * outputs, mask=valid, other=0.0)
         weight = tl.load(w1 + h * P + p, mask=h < H, other=0.0)
         a = a + prompt[:, None] * weight[None, :]
-    hidden, _ = activate(a, ACTIVATION)
+    hidden, _ = _activate(a, ACTIVATION)
     h = h[:, None]
     c = tl.arange(0, CP)[None, :]
     second = tl.load(w2 + c * H + h, mask=(h < H) & (c < C), other=0.0)
@@ -123,7 +161,7 @@ def _gradients(
         a = bias + prompts[0] * weights[0]
         for p in tl.static_range(1, P):
             a = a + prompts[p] * weights[p]
-        hidden, slope = activate(a, ACTIVATION)
+        hidden, slope = _activate(a, ACTIVATION)
         of_hidden = tl.dot(second, of_w, input_precision=PRECISION)
         if SCALED:
             if OF_EDGES:
@@ -212,11 +250,11 @@ class FusedMetaWeights(GeneratedWeights):
     def _sizes(self) -> list[int]:
         """Of W_2's, W_1's, b_1's and b_2's gradients in what a program sums."""
         functions, hidden = _padded(self.functions), _padded(self.hidden_dim)
-        return [functions * hidden, self.by_input[0].shape[1] * hidden, hidden, functions]
+        return [functions * hidden, self.prompt_dim * hidden, hidden, functions]
 
     def _constants(self) -> dict[str, Any]:
         return {
-            "P": self.by_input[0].shape[1], "H": self.hidden_dim, "C": self.functions,
+            "P": self.prompt_dim, "H": self.hidden_dim, "C": self.functions,
             "HP": _padded(self.hidden_dim), "CP": _padded(self.functions),
             "PRECISION": self.precision,
             "ACTIVATION": ACTIVATION_NUMBERS[str(self.source.activation)],
@@ -249,7 +287,7 @@ class FusedMetaWeights(GeneratedWeights):
         largest = max(_padded(self.functions), _padded(self.hidden_dim))
         tile = max(16, min(_MOST_IN_TILE, _NUMBERS_IN_TILE // largest))
         return {
-            "BY_COLUMN": self.by_input[0].shape[1] <= _MOST_BY_COLUMN,
+            "BY_COLUMN": self.prompt_dim <= _MOST_BY_COLUMN,
             "TILE": tile,
             "num_warps": max(2, min(4, tile * largest // _NUMBERS_OF_A_WARP)),
             "num_stages": 1,

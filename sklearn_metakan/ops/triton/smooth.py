@@ -7,7 +7,6 @@ import triton.language as tl
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis, PolynomialBasis, RBFBasis, WaveletBasis
-from sklearn_metakan.ops.triton.activations import sine
 from sklearn_metakan.ops.triton.features import (
     NUMBER_OF_TAILS,
     FusedFeatures,
@@ -15,6 +14,7 @@ from sklearn_metakan.ops.triton.features import (
     store_combined,
     store_sums,
 )
+from sklearn_metakan.ops.triton.meta import sine
 
 MOST_FUNCTIONS = 64  # written out in a kernel one by one
 FAMILIES = {  # as the kernels know them; polynomials are the last

@@ -56,42 +56,33 @@ def _locate(x, ends, tables, i, valid, row_of_ends, row_of_tables, K: tl.constex
 
 
 @triton.jit
-def _spline(A: tl.constexpr, cell, u, beyond, per_width, table, valid, K: tl.constexpr,
-            C: tl.constexpr, UNIFORM: tl.constexpr, TAILS: tl.constexpr):  # fmt: skip
-    """Spline A of the k + 1 on the cell, and its derivative; zero where it does not exist."""
-    value = tl.zeros_like(u)
-    slope = tl.zeros_like(u)
-    for down in tl.static_range(0, K + 1):
-        if UNIFORM:
-            coefficient = tl.load(table + (A * (K + 1) + K - down))
-        else:
-            coefficient = tl.load(table + (A * (K + 1) + K - down), mask=valid, other=0.0)
-        slope = slope * u + value
-        value = value * u + coefficient
-    if TAILS == 0:
-        value += beyond * slope
-    slope = slope * per_width
-    if TAILS == 1:
-        exists = (cell + A >= 0) & (cell + A + 1 < C) & (beyond == 0.0)
-        value = tl.where(exists, value, 0.0)
-        slope = tl.where(exists, slope, 0.0)
-    if TAILS == 2:
-        slope = tl.where(beyond == 0.0, slope, 0.0)
-    return value, slope
-
-
-@triton.jit
 def _splines_and_slopes(cell, u, beyond, per_width, table, valid, K: tl.constexpr, C: tl.constexpr,
-                       UNIFORM: tl.constexpr, TAILS: tl.constexpr):  # fmt: skip
-    """All k + 1 of them, and their derivatives."""
-    value, slope = _spline(0, cell, u, beyond, per_width, table, valid, K, C, UNIFORM, TAILS)
-    splines = (value,)
-    slopes = (slope,)
-    for a in tl.static_range(1, K + 1):
-        value, slope = _spline(a, cell, u, beyond, per_width, table, valid, K, C, UNIFORM, TAILS)
+                        UNIFORM: tl.constexpr, TAILS: tl.constexpr):  # fmt: skip
+    """The k + 1 splines on the cell, and their derivatives; zero where one does not exist."""
+    splines = (u,)  # and what is looked for behind it
+    slopes = (u,)
+    for a in tl.static_range(0, K + 1):
+        value = tl.zeros_like(u)
+        slope = tl.zeros_like(u)
+        for down in tl.static_range(0, K + 1):
+            if UNIFORM:
+                coefficient = tl.load(table + (a * (K + 1) + K - down))
+            else:
+                coefficient = tl.load(table + (a * (K + 1) + K - down), mask=valid, other=0.0)
+            slope = slope * u + value
+            value = value * u + coefficient
+        if TAILS == 0:
+            value += beyond * slope
+        slope = slope * per_width
+        if TAILS == 1:
+            exists = (cell + a >= 0) & (cell + a + 1 < C) & (beyond == 0.0)
+            value = tl.where(exists, value, 0.0)
+            slope = tl.where(exists, slope, 0.0)
+        if TAILS == 2:
+            slope = tl.where(beyond == 0.0, slope, 0.0)
         splines = splines + (value,)  # type: ignore[assignment]
         slopes = slopes + (slope,)  # type: ignore[assignment]
-    return splines, slopes
+    return splines[1:], slopes[1:]
 
 
 @triton.jit
