@@ -209,3 +209,14 @@ class Basis(nn.Module, ABC):
         """``values`` of order m and ``contract`` of order m + 1, where they share work."""
         values = self.values(x, start, derivative)
         return values, self.contract(grad, x, start, derivative + 1)
+
+    def linearize(self, x, functions_first, wants_pull):
+        f = self.values(x, 0, 0)
+        order = (2, 1, 0) if functions_first else (1, 2, 0)
+        out = f.permute(*order).contiguous()
+        slopes = self.values(x, 0, 1).permute(*order).contiguous() if wants_pull else None
+        return out, (slopes, 0 if functions_first else 1)
+
+    def pull(self, grad, kept):
+        slopes, axis = kept
+        return (grad * slopes).sum(axis).T

@@ -22,6 +22,7 @@ def feature_importances(network: nn.Module, x: Tensor, other: Tensor) -> Tensor:
     Parameters
     ----------
     network : Module, (n, in_features) -> (n, out_features)
+        Of a KAN of several members, their mean counts.
     x, other : Tensor of shape (n, in_features)
         Two independent samples; ``other`` gives the exchanged values.
 
@@ -35,6 +36,7 @@ def feature_importances(network: nn.Module, x: Tensor, other: Tensor) -> Tensor:
     network.eval()
     outputs = network(x)
     if isinstance(network, KAN):
+        outputs = outputs.mean(1) if network.n_members > 1 else outputs
         exchanged = _exchanged_in_kan(network, x, other)
     else:
         exchanged = _exchanged(network, x, other)
@@ -65,4 +67,5 @@ def _exchanged_in_kan(network: KAN, x: Tensor, other: Tensor) -> Iterator[Tensor
         h = (sums[:, None] + edges).flatten(0, 1)
         for layer in later:
             h = layer(h)
-        yield h.unflatten(0, (len(x), -1))
+        h = network.by_member(h)
+        yield (h.mean(1) if h.dim() == 3 else h).unflatten(0, (len(x), -1))

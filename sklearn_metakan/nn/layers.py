@@ -77,7 +77,10 @@ class KANLinear(KANLayer):
     basis : Basis, default: cubic B-splines on 5 cells of [-1, 1]
         Of ``in_features`` inputs.
     source : DirectCoefficients or MetaCoefficients, default: direct
-        Of as many inputs, outputs and functions.
+        Of as many inputs and functions, and ``out_features // groups`` outputs.
+    groups : int, default=1
+        Inputs and outputs are split into so many groups, in order; an output sums over the
+        inputs of its own alone.
     bias : bool, default=False
         Splines sum to one, so that edges hold a constant already.
     backend : {"auto", "reference", "blocked", "triton"}, default="auto"
@@ -102,7 +105,8 @@ class KANLinear(KANLayer):
     Raises
     ------
     ValueError
-        If basis and source do not fit the layer, or init is unknown; in ``forward``, for an
+        If basis and source do not fit the layer, groups do not divide inputs and outputs, or init
+        is unknown; in ``forward``, for an
         x of another width, an unknown backend, or one that does not work here.
 
     Source: Liu et al., "KAN: Kolmogorov-Arnold Networks" (2024).
@@ -122,6 +126,7 @@ class KANLinear(KANLayer):
         basis: Basis | None = None,
         source: DirectCoefficients | MetaCoefficients | None = None,
         *,
+        groups: int = 1,
         bias: bool = False,
         backend: str = "auto",
         working_memory: float | None = None,
@@ -130,17 +135,30 @@ class KANLinear(KANLayer):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        if groups < 1 or in_features % groups or out_features % groups:
+            raise ValueError(
+                f"groups must divide in_features and out_features, got {groups} for "
+                f"{in_features} and {out_features}."
+            )
+        of_group = out_features // groups, basis, source, in_features // groups
         n_biases = out_features if bias else 0
         how = backend, working_memory, input_law, init, generator, dtype
-        super().__init__((in_features,), out_features, basis, source, in_features, n_biases, *how)
-        self.in_features, self.out_features = in_features, out_features
+        super().__init__((in_features,), *of_group, n_biases, *how)
+        self.in_features, self.out_features, self.groups = in_features, out_features, groups
 
     def extra_repr(self) -> str:
-        return f"{self.in_features} -> {self.out_features}, backend={self.backend!r}"
+        groups = f", groups={self.groups}" if self.groups > 1 else ""
+        return f"{self.in_features} -> {self.out_features}{groups}, backend={self.backend!r}"
 
     def forward(self, x: Tensor) -> Tensor:
-        how = self.backend, self.working_memory, self.widest
+        how = self.backend, self.working_memory, self.widest, self.groups
         y = edge_sum(x, self.basis, self.source, 0, *how)
+        return y if self.bias is None else y + self.bias
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """``forward`` of x whose functions are known: (n, in_features * C), of one group."""
+        weights = self.source.coefficients(*self.source.tensors()).flatten(0, 1)
+        y = (weights.T @ features.T).T  # rows last in memory, as the next layer wants them
         return y if self.bias is None else y + self.bias
 
     def edge_functions(self, t: Tensor, derivative: int = 0) -> Tensor:
@@ -153,7 +171,7 @@ class KANLinear(KANLayer):
 
         Returns
         -------
-        Tensor of shape (n, in_features, out_features)
+        Tensor of shape (n, in_features, out_features // groups)
         """
         features = self.basis.evaluate(t, derivative=derivative)
         return torch.einsum("nic,ico->nio", features, self.source.block(0, self.in_features))

@@ -35,6 +35,9 @@ class KANNetwork(nn.Module, ABC):
     layers : ModuleList of KANLinear or KANConv2d
         From the inputs to the outputs.
     out_features : int
+        Of a member.
+    n_members : int
+        Networks in one, whose outputs come side by side if they are several.
     widest_features : int
         Most features of a row that any layer has: inputs times C.
     widest_layer : int
@@ -43,6 +46,7 @@ class KANNetwork(nn.Module, ABC):
 
     layers: nn.ModuleList
     out_features: int
+    n_members: int = 1
     widest_features: int
     widest_layer: int
 
@@ -64,6 +68,10 @@ class KAN(KANNetwork):
     ----------
     layer_sizes : sequence of int
         Widths from the inputs to the outputs, at least two.
+    n_members : int, default=1
+        Networks of these widths that are computed together: they share inputs, grids and
+        meta-learners and have edges of their own, so that the first layer is one product for
+        all, and the others have ``n_members`` groups.
     meta_learners : None, MetaLearner, sequence of MetaLearner or callable, default=None
         None: every layer has its own coefficients (KAN). One meta-learner generates those
         of the whole network (Algorithm 1); a sequence names one for each layer, and the
@@ -99,7 +107,8 @@ class KAN(KANNetwork):
 
     Shape
     -----
-    (n, layer_sizes[0]) -> (n, layer_sizes[-1])
+    (n, layer_sizes[0]) -> (n, layer_sizes[-1]); of several members,
+    (n, n_members, layer_sizes[-1]).
 
     Raises
     ------
@@ -132,6 +141,7 @@ class KAN(KANNetwork):
         self,
         layer_sizes: Sequence[int],
         *,
+        n_members: int = 1,
         meta_learners: MetaLearners | None = None,
         edge_scale: bool = False,
         basis: BasisName = "bspline",
@@ -152,10 +162,11 @@ class KAN(KANNetwork):
             raise ValueError(
                 f"layer_sizes must name at least two positive widths, got {list(layer_sizes)}."
             )
-        sides = [*pairwise(layer_sizes)]
+        if n_members < 1:
+            raise ValueError(f"n_members must be at least 1, got {n_members}.")
         how: dict[str, Any] = {"backend": backend, "working_memory": working_memory}
         layers = make_layers(
-            [partial(KANLinear, bias=bias, init=None, dtype=dtype, **how)] * len(sides),
+            [partial(KANLinear, bias=bias, init=None, dtype=dtype, **how)] * (len(layer_sizes) - 1),
             layer_sizes,
             (),
             partial(make_basis, basis, grid_size=grid_size, degree=degree, dtype=dtype),
@@ -164,25 +175,44 @@ class KAN(KANNetwork):
             meta_learners,
             edge_scale,
             dtype,
+            n_members,
         )
+        sides = [(layer.in_features, layer.out_features) for layer in layers]
         dropouts: list[nn.Module] = []
         for index, layer in enumerate(layers):
             layer.widest = max(sides, key=prod)
             drops = index and dropout
             dropouts.append(Dropout(dropout, draw_seed(generator)) if drops else nn.Identity())
         self.layers, self.dropouts = nn.ModuleList(layers), nn.ModuleList(dropouts)
-        self.out_features, self.widest_layer = layer_sizes[-1], max(map(sum, sides))
-        self.widest_features = max(layer_sizes[:-1]) * layers[0].basis.n_functions
+        self.n_members, self.out_features = n_members, layer_sizes[-1]
+        self.widest_layer = max(map(sum, sides))
+        self.widest_features = max(n_in for n_in, _ in sides) * layers[0].basis.n_functions
         if init is not None:
             initialize(layers, generator, init)
 
     def with_layers(self, layers: Sequence[KANLayer]) -> nn.Sequential:
-        return nn.Sequential(*layers)
+        by_member = [nn.Unflatten(1, (self.n_members, -1))] if self.n_members > 1 else []
+        return nn.Sequential(*layers, *by_member)
 
     def forward(self, x: Tensor) -> Tensor:
-        for dropout, layer in zip(self.dropouts, self.layers, strict=True):
+        return self._from_first(self.layers[0](x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What of ``forward`` depends on x alone: the first layer's functions, (n, in * C)."""
+        return self.layers[0].basis.evaluate(x).flatten(1)
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """``forward(x)`` from ``features(x)``."""
+        return self._from_first(self.layers[0].from_features(features))
+
+    def by_member(self, y: Tensor) -> Tensor:
+        """Outputs of the last layer as the network gives them."""
+        return y if self.n_members == 1 else y.unflatten(1, (self.n_members, -1))
+
+    def _from_first(self, x: Tensor) -> Tensor:
+        for dropout, layer in zip(self.dropouts[1:], self.layers[1:], strict=True):
             x = layer(dropout(x))
-        return x
+        return self.by_member(x)
 
 
 def make_layers(
@@ -195,6 +225,7 @@ def make_layers(
     meta_learners: MetaLearners | None,
     edge_scale: bool,
     dtype: torch.dtype | None,
+    n_members: int = 1,
 ) -> list[AnyLayer]:
     """Layers one after the other, for widths from inputs to outputs.
 
@@ -210,7 +241,7 @@ def make_layers(
     bases = [make(widths[0], knots=knots, extrapolation=extrapolation)]
     inner = "linear" if extrapolation == "error" else extrapolation
     for width in widths[1:-1]:
-        bases.append(make(width, knots=(-hidden_range, hidden_range), extrapolation=inner))
+        bases.append(make(n_members * width, knots=(-hidden_range, hidden_range), extrapolation=inner))
     n_functions = bases[0].n_functions
     learners: Sequence[MetaLearner | None]
     if meta_learners is None or isinstance(meta_learners, MetaLearner):
@@ -224,16 +255,18 @@ def make_layers(
             f"meta_learners must name one meta-learner for each of the {len(sides)} layers, "
             f"got {len(learners)}."
         )
-    sources: list[DirectCoefficients | MetaCoefficients] = []
-    for (n_in, n_out), learner in zip(sides, learners, strict=True):
-        shape = (n_in, *kernel)
-        if learner is None:
-            sources.append(DirectCoefficients(shape, n_out, n_functions, dtype=dtype))
-        else:
-            sources.append(MetaCoefficients(shape, n_out, learner, edge_scale, dtype=dtype))
     layers: list[AnyLayer] = []
-    for kind, sizes, basis, source in zip(kinds, sides, bases, sources, strict=True):
-        layers.append(kind(*sizes, basis=basis, source=source, input_law=law))
+    for kind, (n_in, n_out), basis, learner in zip(kinds, sides, bases, learners, strict=True):
+        groups = n_members if layers else 1
+        shape, outputs = (n_in * groups, *kernel), n_out * n_members // groups
+        source: DirectCoefficients | MetaCoefficients
+        if learner is None:
+            source = DirectCoefficients(shape, outputs, n_functions, dtype=dtype)
+        else:
+            source = MetaCoefficients(shape, outputs, learner, edge_scale, dtype=dtype)
+        sizes = n_in * groups, n_out * n_members
+        of_groups = {"groups": groups} if groups > 1 else {}
+        layers.append(kind(*sizes, basis=basis, source=source, input_law=law, **of_groups))
         law = "normal"
     return layers
 

@@ -11,12 +11,13 @@ maps that are convolved.
 from collections.abc import Iterator, Sequence
 from functools import partial
 from math import ceil, prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
+from sklearn_metakan.ops.function import EdgeSum
 from sklearn_metakan.ops.memory import block_sizes, default_memory, tile_memory
 from sklearn_metakan.ops.plain.features import Features
 from sklearn_metakan.ops.plain.piecewise import PiecewiseWeights, is_piecewise
@@ -43,12 +44,14 @@ def edge_sum_blocked(
         numbers_of_y = prod(product.output_shape(len(x), source))
         working_memory = default_memory(x, numbers_of_y, source, widest)
     tile_bytes = tile_memory(x, working_memory)
-    plan = _Plan(basis, source, derivative, fused, product, len(by_input), tile_bytes)
-    forward, back = plan.blocks(x, working_memory)
-    return _EdgeSum.apply(x, plan._replace(forward=forward, back=back), *by_input, *shared)
+    way = _Blocked(basis, source, derivative, fused, product, len(by_input), tile_bytes)
+    forward, back = way.blocks(x, working_memory)
+    way = way._replace(forward=forward, back=back)
+    y: Tensor = EdgeSum.apply(x, way, *by_input, *shared)
+    return y
 
 
-class _Plan(NamedTuple):
+class _Blocked(NamedTuple):
     """What a call computes, with which kernels, and the blocks it is cut into."""
 
     basis: Basis
@@ -110,15 +113,12 @@ class _Plan(NamedTuple):
         call = (self.basis, self.source, self.derivative, *self.split(tensors), self.product)
         return edge_sum_reference(x, *call)
 
-
-class _EdgeSum(torch.autograd.Function):
-    @staticmethod
-    def forward(x: Tensor, plan: _Plan, *tensors: Tensor) -> Tensor:
-        product = plan.product
-        features, weights = plan.kernels(*plan.split(tensors))
-        y = channels_last(x, product.output_shape(len(x), plan.source))
-        size, size_of_rows = plan.forward
-        for inputs in plan.input_blocks(size):
+    def compute(self, x: Tensor, *tensors: Tensor) -> Tensor:
+        product = self.product
+        features, weights = self.kernels(*self.split(tensors))
+        y = channels_last(x, product.output_shape(len(x), self.source))
+        size, size_of_rows = self.forward
+        for inputs in self.input_blocks(size):
             made = weights.make(product.edges(inputs))
             factor = product.factor(made, inputs, weights.functions_first)
             del made  # what of the block before is gone makes room for this one
@@ -129,91 +129,38 @@ class _EdgeSum(torch.autograd.Function):
             del factor
         return y
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.plan, *tensors = inputs
-        ctx.save_for_backward(x, *tensors)
-        ctx.save_for_forward(x, *tensors)
-        # The autocast region, for the backward pass to enter again.
-        place = x.device.type
-        region = torch.get_autocast_dtype(place), torch.is_autocast_enabled(place)
-        ctx.precision = torch.autocast(place, *region, cache_enabled=False)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, *tensors = ctx.saved_tensors
-        needed = [ctx.needs_input_grad[0], *ctx.needs_input_grad[2:]]
-        compute = _differentiable_gradients if torch.is_grad_enabled() else _gradients
-        with ctx.precision:
-            of_x, *of_tensors = compute(ctx.plan, x, tensors, needed, grad)
-        return of_x, None, *of_tensors
-
-    @staticmethod
-    def jvp(ctx: Any, x_tangent: Tensor | None, _: None, *tangents: Tensor | None) -> Tensor:
-        tensors = ctx.saved_tensors
-        pairs = zip((x_tangent, *tangents), tensors, strict=True)
-        directions = tuple(torch.zeros_like(t) if d is None else d for d, t in pairs)
-        # The transpose of the way back: PyTorch's own forward mode cannot be nested.
-        y, back = torch.func.vjp(ctx.plan.reference, *tensors)[:2]
-        found: Tensor = torch.func.vjp(back, torch.zeros_like(y))[1](directions)[0]
-        return found
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
-        x, plan, *tensors = inputs
-        whole = torch.vmap(plan.reference, (in_dims[0], *in_dims[2:]))
-        return whole(x, *tensors), 0
-
-
-def _differentiable_gradients(
-    plan: _Plan, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
-) -> list[Tensor | None]:
-    """Gradients with a graph of their own, for derivatives of derivatives: all materialised."""
-    inputs = [x, *tensors]
-    places = [place for place, need in enumerate(needed) if need]
-
-    def y_of(*wanted: Tensor) -> Tensor:
-        for place, tensor in zip(places, wanted, strict=True):
-            inputs[place] = tensor
-        return plan.reference(*inputs)
-
-    back: Any = torch.func.vjp(y_of, *(inputs[place] for place in places))[1]
-    found = iter(back(grad))
-    return [next(found) if need else None for need in needed]
-
-
-def _gradients(
-    plan: _Plan, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
-) -> list[Tensor | None]:
-    """From y, block by block, into what needs a gradient: x, the dictionary, and the weights."""
-    of_x, *of_tensors = needed
-    leaves = [leaf(t, need) for t, need in zip(tensors, of_tensors, strict=True)]
-    by_input, shared = plan.split(leaves)
-    with torch.enable_grad():
-        features, weights = plan.kernels(by_input, shared)
-    product, order, n = plan.product, weights.functions_first, len(x)
-    x_grad, grad = channels_last(x, x.shape) if of_x else None, written_out(grad)
-    size, size_of_rows = plan.back
-    for inputs in plan.input_blocks(size):
-        edges, factor, weights_grad = product.edges(inputs), None, None
-        if x_grad is not None or features.learns:
-            factor = product.factor(weights.make(edges, way_back=True), inputs, order)
-        for rows in slices(max(1, n), size_of_rows):
-            points, part, features_grad = pixel_rows(x[rows, inputs]), grad[rows], None
-            if factor is not None:
-                features_grad = product.to_features(part, factor, inputs, features.rows_last)
-            if rows.stop >= n:
-                factor = None  # makes room for the gradient of its size
-            into = None if x_grad is None else pixel_rows(x_grad[rows, inputs])
-            block = features.backward(points, inputs.start, features_grad, into, weights.learns)
-            if block is None:
-                continue
-            features_grad = None
-            new = partial(weights.new_gradient, edges, one_product=len(part) == n)
-            weights_grad = product.to_weights(weights_grad, new, block, part, inputs)
-            block = None  # makes room for the next
-        if weights_grad is not None:
-            weights.backward(edges, product.as_weights(weights_grad, new, inputs, order))
-    features.finish()
-    by_input_grads = weights.finish()
-    return [x_grad, *by_input_grads, *(t.grad for t in shared)]
+    def gradients(
+        self, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
+    ) -> list[Tensor | None]:
+        """From y, block by block, into what needs a gradient: x, the dictionary, and the weights."""
+        of_x, *of_tensors = needed
+        leaves = [leaf(t, need) for t, need in zip(tensors, of_tensors, strict=True)]
+        by_input, shared = self.split(leaves)
+        with torch.enable_grad():
+            features, weights = self.kernels(by_input, shared)
+        product, order, n = self.product, weights.functions_first, len(x)
+        x_grad, grad = channels_last(x, x.shape) if of_x else None, written_out(grad)
+        size, size_of_rows = self.back
+        for inputs in self.input_blocks(size):
+            edges, factor, weights_grad = product.edges(inputs), None, None
+            if x_grad is not None or features.learns:
+                factor = product.factor(weights.make(edges, way_back=True), inputs, order)
+            for rows in slices(max(1, n), size_of_rows):
+                points, part, features_grad = pixel_rows(x[rows, inputs]), grad[rows], None
+                if factor is not None:
+                    features_grad = product.to_features(part, factor, inputs, features.rows_last)
+                if rows.stop >= n:
+                    factor = None  # makes room for the gradient of its size
+                into = None if x_grad is None else pixel_rows(x_grad[rows, inputs])
+                block = features.backward(points, inputs.start, features_grad, into, weights.learns)
+                if block is None:
+                    continue
+                features_grad = None
+                new = partial(weights.new_gradient, edges, one_product=len(part) == n)
+                weights_grad = product.to_weights(weights_grad, new, block, part, inputs)
+                block = None  # makes room for the next
+            if weights_grad is not None:
+                weights.backward(edges, product.as_weights(weights_grad, new, inputs, order))
+        features.finish()
+        by_input_grads = weights.finish()
+        return [x_grad, *by_input_grads, *(t.grad for t in shared)]

@@ -9,13 +9,15 @@ from torch import Tensor
 from sklearn_metakan.basis import Basis
 from sklearn_metakan.ops.blocked import edge_sum_blocked
 from sklearn_metakan.ops.convolution import Convolution
+from sklearn_metakan.ops.kept import edge_sum_kept, grouped
 from sklearn_metakan.ops.memory import keep_freed_memory
 from sklearn_metakan.ops.products import Product
 from sklearn_metakan.ops.reference import edge_sum_reference
 from sklearn_metakan.ops.source import CoefficientSource
 
-BACKENDS = ("reference", "blocked", "triton")
+BACKENDS = ("reference", "kept", "blocked", "triton")
 SMALL = 2.0  # MiB; below it, keeping everything is quicker than making it twice
+KEPT = 32.0  # MiB; the same where the way back is written out, dense layers on a CPU
 
 
 def edge_sum(
@@ -26,6 +28,7 @@ def edge_sum(
     backend: str = "auto",
     working_memory: float | None = None,
     widest: tuple[int, int] | None = None,
+    groups: int = 1,
 ) -> Tensor:
     """Sum of univariate functions over the edges of a layer.
 
@@ -37,16 +40,17 @@ def edge_sum(
     basis : Basis
         Gives B_c; has ``in_features`` inputs and C functions.
     source : CoefficientSource
-        Gives w_oic, or the product with it.
+        Gives w_oic, or the product with it; of ``in_features`` inputs and out / groups outputs.
     derivative : int, default=0
         m, the order of the derivative of every phi_oi.
-    backend : {"auto", "reference", "blocked", "triton"}, default="auto"
+    backend : {"auto", "reference", "kept", "blocked", "triton"}, default="auto"
         How it is computed; the results are the same to rounding. "reference" holds all
-        features and weights, and keeps them for the backward pass; "blocked" makes them
+        features and weights, and keeps them for the backward pass; "kept" too, with a way back
+        written out, which takes a third of the calls (derivative 0); "blocked" makes them
         block by block and keeps the input and the parameters alone; "triton" does the same
         with fused kernels (float32 on CUDA). "auto" is "triton" where that works. Elsewhere
-        it is "reference" while features and weights fit into working_memory, or 2 MiB if
-        that is less; then "blocked".
+        it is "kept" (on a CPU, derivative 0) or "reference" while features and weights fit into
+        working_memory, or 32 and 2 MiB if that is less; then "blocked".
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
         the larger of 0.7 (x + y + 4 P) and 1.1 (x' + y' + 4 E'), of a convolution
@@ -55,10 +59,13 @@ def edge_sum(
     widest : (int, int), optional
         Inputs and outputs of the layer with the most edges in a network; this one by default.
         Blocks of a narrower one may take as much: the network takes most memory there.
+    groups : int, default=1
+        Divides in_features. Inputs and outputs are split into so many, in order; an output sums
+        over the inputs of its group alone.
 
     Returns
     -------
-    Tensor of shape (n, out_features)
+    Tensor of shape (n, out)
 
     Raises
     ------
@@ -76,7 +83,17 @@ def edge_sum(
         raise ValueError(
             f"x must have the shape (n, in_features = {source.in_features}), got {tuple(x.shape)}."
         )
-    return _compute(x, basis, source, derivative, backend, working_memory, Product(), widest)
+    if backend == "kept" or (backend == "auto" and not derivative and x.device.type == "cpu"):
+        rounded = torch.is_autocast_enabled(x.device.type)
+        numbers = basis.n_functions * len(x) + source.numbers_per_input
+        most = KEPT if working_memory is None else min(KEPT, working_memory)
+        if not rounded and numbers * x.shape[1] * x.element_size() <= most * 2**20:
+            return edge_sum_kept(x, basis, source, groups)
+    how = backend, working_memory
+    if groups == 1:
+        return _compute(x, basis, source, derivative, *how, Product(), widest)
+    product = grouped(source.in_features, groups)
+    return _compute(x[..., None], basis, source, derivative, *how, product, widest)[..., 0]
 
 
 def edge_conv(
@@ -163,7 +180,7 @@ def _compute(
         raise ValueError(f"backend must be 'auto' or one of {BACKENDS}, got {backend!r}.")
     if x.device.type == "cpu":
         keep_freed_memory()
-    if backend == "reference":
+    if backend in ("reference", "kept"):
         return edge_sum_reference(x, basis, source, derivative, *source.tensors(), product)
     fused = backend == "triton" and len(x) > 0
     if fused:

@@ -19,16 +19,28 @@ def edge_sum_reference(
     shared: Sequence[Tensor],
     product: Product,
 ) -> Tensor:
-    """See ``edge_sum``; tensors are ``source.tensors()``, or others in their place.
+    """See ``edge_sum``; tensors are ``source.tensors()``, or others in their place."""
+    weights, dictionary = source.generate(by_input, shared), source.dictionary(shared)
+    return sum_of_products(x, basis, derivative, weights, dictionary, product)
 
-    ``y = F D V``, once: the other backends are to give these numbers, and where somebody asks
-    for more than they can (derivatives of derivatives, ``torch.func``), it is this that answers.
+
+def sum_of_products(
+    x: Tensor,
+    basis: Basis,
+    derivative: int,
+    weights: Tensor,
+    dictionary: Tensor | None,
+    product: Product,
+) -> Tensor:
+    """``y = F D V``, once: the other backends are to give these numbers.
+
+    Where somebody asks for more than they can (derivatives of derivatives, ``torch.func``), it is
+    this that answers. ``weights`` are V, (in, C or p, out).
     """
     points = x if x.dim() == 2 else pixel_rows(x)
     features = basis.evaluate(points, derivative=derivative)  # (rows, in, C)
     precision = features.dtype
-    features = combine_features(features, source.dictionary(shared))  # (rows, in, C or p)
-    weights = source.generate(by_input, shared)
+    features = combine_features(features, dictionary)  # (rows, in, C or p)
     # Rows last in memory: the same sum, functions first.
     turned = product.orders_freely and features.stride(0) < features.stride(2)
     if turned or product.functions_first:
