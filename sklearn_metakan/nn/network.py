@@ -186,7 +186,9 @@ class KAN(KANNetwork):
         self.layers, self.dropouts = nn.ModuleList(layers), nn.ModuleList(dropouts)
         self.n_members, self.out_features = n_members, layer_sizes[-1]
         self.widest_layer = max(map(sum, sides))
-        self.widest_features = max(n_in for n_in, _ in sides) * layers[0].basis.n_functions
+        n_functions = layers[0].basis.n_functions
+        self.widest_features = max(n_in for n_in, _ in sides) * n_functions
+        self.widest_first = layer_sizes[0] * n_functions
         if init is not None:
             initialize(layers, generator, init)
 
@@ -196,6 +198,19 @@ class KAN(KANNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         return self._from_first(self.layers[0](x))
+
+    def member_slices(self, member: int) -> dict[str, tuple[Any, ...]] | None:
+        """Which part of each parameter is a member's own; None where meta-learners are shared."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for number, layer in enumerate(self.layers):
+            for name, parameter in layer.named_parameters():
+                if ".meta_learner." in name:
+                    return None
+                axis = 0 if number else -1  # its inputs, or outputs of the first layer
+                size = parameter.shape[axis] // self.n_members
+                own = slice(member * size, (member + 1) * size)
+                found[f"layers.{number}.{name}"] = (own,) if number else (..., own)
+        return found
 
     def features(self, x: Tensor) -> Tensor:
         """What of ``forward`` depends on x alone: the first layer's functions, (n, in * C)."""

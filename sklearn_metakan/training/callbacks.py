@@ -159,6 +159,7 @@ class Monitor(Callback):
         self.first_, self.last_ = inf, 0.0  # training losses
         self.stopped_ = self.broken_ = False
         self.best_state_ = self.start_state_ = _copy_state(net)
+        self.best_of_: list[float] = []  # of each member
 
     def on_epoch_begin(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
         if dataset_valid is None:
@@ -175,7 +176,10 @@ class Monitor(Callback):
             self.first_ = self.last_
         if watched < self.best_:
             self.best_, self.best_score_ = watched, row.get("valid_score")
-            self.best_state_ = self.start_state_ if dataset_valid is None else _copy_state(net)
+            if not self._keep_members(net, row):
+                self.best_state_ = self.start_state_ if dataset_valid is None else _copy_state(net)
+        else:
+            self._keep_members(net, row)
         first = self.reference_ == inf
         if first or watched < self.reference_ - float(self.tol) * abs(self.reference_):
             self.reference_, self.waited_ = watched, 0
@@ -184,6 +188,20 @@ class Monitor(Callback):
         if self.patience is not None and self.waited_ >= self.patience:
             self.stopped_ = True
             raise StopTraining
+
+    def _keep_members(self, net: Any, row: Mapping[str, Any]) -> bool:
+        """Keep those members that are at their best; whether each has a best of its own."""
+        losses = row.get("valid_losses")
+        if losses is None or net.module_.member_slices(0) is None:
+            return False
+        self.best_of_ = self.best_of_ or [inf] * len(losses)
+        now = net.module_.state_dict()
+        for member, loss in enumerate(losses):
+            if loss < self.best_of_[member]:
+                self.best_of_[member] = loss
+                for name, part in net.module_.member_slices(member).items():
+                    self.best_state_[name][part].copy_(now[name][part])
+        return True
 
     def on_train_end(self, net: Any, X: Any, **kwargs: Any) -> None:
         if self.restore_best:

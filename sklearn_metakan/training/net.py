@@ -13,7 +13,7 @@ from sklearn.utils import Tags
 from skorch import NeuralNet
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 from skorch.dataset import Dataset
-from skorch.utils import FirstStepAccumulator
+from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
 from sklearn_metakan.training.callbacks import (
@@ -31,32 +31,43 @@ _ROWS_TRIED = 64
 _FORMAT = 1  # of pickles
 WORTH_CAPTURING = 20  # steps after the warm-up from which on "auto" captures one
 _EACH_BATCH = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+FEATURES_MEMORY = 64.0  # MiB; as many features of a table's rows are kept from epoch to epoch
 
 
 class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
-    """Inputs (n, d), targets (n, ...) and optional row weights (n,), on one device."""
+    """Inputs (n, d), targets (n, ...) and optional weights, on one device.
+
+    Weights are those of rows (n,), or of rows for each member of a network (n, n_members), whose
+    column means are one. Where ``features`` of the rows are known, batches hold them in place of X.
+    """
 
     def __init__(self, X: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
         self.X, self.y, self.weight = X, y, weight
+        self.features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.X)
 
+    @property
+    def inputs(self) -> Tensor:
+        """What the network is given."""
+        return self.X if self.features is None else self.features
+
     def __getitem__(self, rows: Tensor | slice | int) -> Batch:
         weight = None if self.weight is None else self.weight[rows]
-        return self.X[rows], (self.y[rows], weight)
+        return self.inputs[rows], (self.y[rows], weight)
 
     def room_for(self, n: int) -> Batch:
         """Uninitialised tensors for a batch of n rows; for all rows, the table's own."""
         if n == len(self):
             return self[slice(0, n)]
         weight = None if self.weight is None else _like(self.weight, n)
-        return _like(self.X, n), (_like(self.y, n), weight)
+        return _like(self.inputs, n), (_like(self.y, n), weight)
 
     def copy_rows(self, rows: Tensor, room: Batch) -> Batch:
         """``self[rows]``, written into ``room``."""
         X, (y, weight) = room
-        torch.index_select(self.X, 0, rows, out=X)
+        torch.index_select(self.inputs, 0, rows, out=X)
         torch.index_select(self.y, 0, rows, out=y)
         if self.weight is not None:
             torch.index_select(self.weight, 0, rows, out=weight)
@@ -103,16 +114,18 @@ class BatchIterator:
 
 def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:
     """Mean over rows (first axis, others averaged); weights have mean one over the table."""
+    if weight is None:
+        return losses.mean()
     if losses.dim() > 1:
         losses = losses.flatten(1).mean(1)
-    return losses.mean() if weight is None else (losses * weight).mean()
+    return (losses * weight).mean()
 
 
-class _LastStep(FirstStepAccumulator):
-    """Keeps the last evaluation of a step: for L-BFGS, that of the accepted point."""
-
-    def store_step(self, step: dict[str, Tensor]) -> None:
-        self.step = step
+def losses_of_members(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over rows of each member's losses (n, n_members): (n_members,)."""
+    if weight is not None:
+        losses = losses * (weight if weight.dim() > 1 else weight[:, None])
+    return losses.mean(0)
 
 
 class KANNet(NeuralNet):
@@ -159,6 +172,7 @@ class KANNet(NeuralNet):
         self.interrupted_ = False  # whether the user ended the last training
         self.frugal_ = Frugal()
         self._scoring: list[Callback] = []  # callbacks that score predictions
+        self._of_batches: dict[str, list[Callback]] = dict.fromkeys(_EACH_BATCH, [])
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
 
     _default_callbacks: ClassVar[list[tuple[str, Any]]] = []
@@ -168,6 +182,8 @@ class KANNet(NeuralNet):
         self.training_, self.validation_, self.interrupted_ = data, validation, False
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
         self._prepare_callbacks()
+        for part in (data, validation):
+            self._know_features(part)
         self.captured_ = self._captured(data)
         remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
         try:
@@ -179,11 +195,26 @@ class KANNet(NeuralNet):
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
-            self.captured_ = None
+            self.captured_ = self.training_ = None
+
+    def _know_features(self, data: Any) -> None:
+        """Have what the first layer makes of x, the same in every epoch, made once for a table."""
+        module, once = self.module_, self.max_epochs == 1
+        if once or torch.device(self.device).type != "cpu" or not hasattr(module, "features"):
+            return
+        own = (*self._of_batches["on_batch_begin"], *self._of_batches["on_batch_end"])
+        if data is None or self._scoring or not all(isinstance(c, LearningRateSchedule) for c in own):
+            return
+        numbers = module.widest_first * len(data)
+        if numbers * data.X.element_size() <= FEATURES_MEMORY * 2**20:
+            with torch.no_grad():
+                data.features = module.features(data.X)
 
     def _prepare_callbacks(self) -> None:
         """Have those that score see the user's units; raise for those that wait for nothing."""
         self._scoring, self._best_of = [], set()
+        for hook in _EACH_BATCH:
+            self._of_batches[hook] = [c for _, c in self.callbacks_ if _overrides(c, hook)]
         for name, callback in self.callbacks_:
             if isinstance(callback, EpochScoring | BatchScoring):
                 score_with_targets(callback)
@@ -262,26 +293,50 @@ class KANNet(NeuralNet):
     ) -> None:
         if iterator is None:
             return
-        total, outputs = torch.zeros((), device=self.device), []
+        data, outputs = iterator.data, []
+        total = torch.zeros((), dtype=data.inputs.dtype, device=self.device)
         self._weights_seen[training] = []
         for batch in iterator:
-            self.notify("on_batch_begin", batch=batch, training=training)
+            self._tell("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
-            total = total + step["loss"].detach() * len(batch[0])
+            total.add_(step["loss"].detach(), alpha=len(batch[0]))
             if not training:
                 outputs.append(step["y_pred"])
             shown = self._shown(batch, training, prefix) if self._scoring else batch
-            self.notify("on_batch_end", batch=shown, training=training, **step)
-        data = iterator.data
-        found = {"loss": float(total) / len(data)}
-        if not training and self.score is not None:
-            found["score"] = self.score(data.y, torch.cat(outputs), data.weight)
-        for name, value in found.items():  # both or, after an interrupt, none
+            self._tell("on_batch_end", batch=shown, training=training, **step)
+        found: dict[str, Any] = {"loss": float(total) / len(data) / self._n_members}
+        if not training:
+            found |= self._of_outputs(data, torch.cat(outputs))
+        for name, value in found.items():  # all or, after an interrupt, none
             self.history.record(f"{prefix}_{name}", value)
         best = f"{prefix}_loss_best"
         if best in self._best_of:
             losses = [row[f"{prefix}_loss"] for row in self.history]
             self.history.record(best, losses[-1] <= min(losses))
+
+    def _tell(self, hook: str, **facts: Any) -> None:
+        """``notify`` for those that want to hear about every batch, which are few or none."""
+        for callback in self._of_batches[hook]:
+            getattr(callback, hook)(self, **facts)
+
+    @property
+    def _n_members(self) -> int:
+        return getattr(self.module_, "n_members", 1)
+
+    def _of_outputs(self, data: TensorData, outputs: Tensor) -> dict[str, Any]:
+        """The score, and each member's loss where there are several."""
+        found: dict[str, Any] = {}
+        members, weight = [(outputs, data.weight)], data.weight
+        if self._n_members > 1:
+            by_row = self.loss_by_row(outputs, data.y)
+            found["losses"] = losses_of_members(by_row, weight).tolist()
+            weights = [weight] * self._n_members
+            if weight is not None and weight.dim() > 1:
+                weights = [*weight.unbind(1)]
+            members = [*zip(outputs.unbind(1), weights, strict=True)]
+        if self.score is not None:
+            found["score"] = sum(self.score(data.y, *each) for each in members) / len(members)
+        return found
 
     def _shown(self, batch: Batch, training: bool, prefix: str) -> tuple[Tensor, Tensor]:
         """A batch as callbacks that score want it, without weights, which are kept for them."""
@@ -337,12 +392,27 @@ class KANNet(NeuralNet):
         """What a graph stands for: a step of AdamW, or an evaluation of L-BFGS."""
         if isinstance(self.optimizer_, torch.optim.LBFGS):
             return self.evaluate
-        return super().train_step
+        return self._update
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         if self.captured_ is not None and self.captured_.updates:
             return self.captured_.run(batch)
-        return super().train_step(batch, **fit_params)
+        return self._update(batch)
+
+    def _update(self, batch: Batch) -> dict[str, Any]:
+        """A step of the optimiser; what its last evaluation found, for L-BFGS the accepted one."""
+        found: dict[str, Any] = {}
+
+        def evaluated() -> Tensor:
+            self._zero_grad_optimizer()
+            found.update(self.train_step_single(batch))
+            if self._of_batches["on_grad_computed"]:
+                named = TeeGenerator(self.get_all_learnable_params())
+                self._tell("on_grad_computed", named_parameters=named, batch=batch, training=True)
+            return found["loss"]
+
+        self._step_optimizer(evaluated)
+        return found
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         if self.captured_ is not None and not self.captured_.updates:
@@ -356,21 +426,32 @@ class KANNet(NeuralNet):
             self._free_captured()
             self._zero_grad_optimizer()  # of parts that were done
 
+        if not batch[0].is_cuda:
+            return self.gradients(batch)
         return self._where_memory_allows(batch, self.gradients, free)
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        def validate(part: Batch, share: float) -> dict[str, Any]:
-            step = super(KANNet, self).validation_step(part)
-            return step | {"loss": step["loss"] * share}
+        return self._where_memory_allows(batch, self._validated, self._free_captured)
 
-        return self._where_memory_allows(batch, validate, self._free_captured)
+    @torch.no_grad()
+    def _validated(self, batch: Batch, share: float) -> dict[str, Any]:
+        self._set_training(False)
+        X, y = batch
+        y_pred = self._outputs(X)
+        return {"loss": self.get_loss(y_pred, y) * share, "y_pred": y_pred}
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        """Of the training data's rows, in their batches."""
+        if self.training_ is not None and self.training_.features is not None:
+            return self.module_.from_features(inputs)
+        return self.module_(inputs)
 
     def gradients(self, batch: Batch, share: float = 1.0) -> dict[str, Any]:
         """Forward and backward pass of a batch, or of the part of one that is such a share."""
         self._set_training(True)
         X, y = batch
-        y_pred = self.infer(X)
-        loss = self.get_loss(y_pred, y, X=X, training=True)
+        y_pred = self._outputs(X)
+        loss = self.get_loss(y_pred, y, training=True)
         if share != 1.0:
             loss = loss * share
         loss.backward()
@@ -404,8 +485,15 @@ class KANNet(NeuralNet):
         captured = self.captured_ is not None and self.captured_.graph is not None
         super()._zero_grad_optimizer(set_to_none=not captured)
 
-    def get_train_step_accumulator(self) -> FirstStepAccumulator:
-        return _LastStep()
+    def loss_by_row(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Losses (n, ...), of several members (n, n_members)."""
+        if self._n_members == 1:
+            found: Tensor = self.criterion_(outputs, target)
+            return found
+        n, members = outputs.shape[:2]
+        of_all = target[:, None].expand(n, members, *target.shape[1:]).flatten(0, 1)
+        by_row = self.criterion_(outputs.flatten(0, 1), of_all)
+        return (by_row.flatten(1).mean(1) if by_row.dim() > 1 else by_row).view(n, members)
 
     def get_loss(
         self,
@@ -415,7 +503,11 @@ class KANNet(NeuralNet):
         training: bool = False,
     ) -> Tensor:
         target, weight = y_true
-        loss = weighted_mean(self.criterion_(y_pred, target), weight)
+        losses = self.loss_by_row(y_pred, target)
+        if self._n_members == 1:
+            loss = weighted_mean(losses, weight)
+        else:  # a sum: each learns as if it were alone
+            loss = losses_of_members(losses, weight).sum()
         if training and self.penalty:
             squares = sum(parameter.pow(2).sum() for parameter in self.module_.parameters())
             loss = loss + 0.5 * self.penalty * squares
