@@ -44,7 +44,8 @@ def decision_function(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
     ndarray of shape (n_samples,) for two classes: log odds of ``classes_[1]``; else
     (n_samples, n_classes)
     """
-    outputs = self._outputs(X)[-1].numpy()
+    fitted, _, outputs = self._outputs(X)
+    outputs = fitted.target_.logits(outputs).numpy()
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
 
@@ -140,6 +141,7 @@ class KANClassifier(ClassifierMixin, KANEstimator):
         self,
         hidden_layer_sizes: int | Sequence[int] = (64,),
         *,
+        n_estimators: int = 1,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
@@ -222,6 +224,7 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
         self,
         hidden_layer_sizes: int | Sequence[int] = (64,),
         *,
+        n_estimators: int = 1,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",

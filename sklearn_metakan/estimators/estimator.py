@@ -252,7 +252,13 @@ class KANEstimator(BaseEstimator):
             return rows, validation
         if n < 2:
             raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
-        train, held_out = self.target_.hold_out(rows.y, self.validation_fraction, seed)
+        members = getattr(self, "n_estimators", 1)
+        fraction, splits = self.validation_fraction, []
+        for member in range(members):
+            splits.append(self.target_.hold_out(rows.y, fraction, seed + member))
+        if members > 1:
+            return rows.held_out_by([held_out for _, held_out in splits])
+        train, held_out = splits[0]
         return rows.take(train), rows.take(held_out)
 
     def _warn_if_beyond(self, validation: Rows) -> None:
@@ -311,7 +317,7 @@ class KANEstimator(BaseEstimator):
         settings = trainer.network | dict.fromkeys(_CHANGEABLE)
         if hasattr(self, "hidden_layer_sizes"):
             settings["hidden_layer_sizes"] = trainer.widths
-        for name in ("scale_inputs", "knots", "scale_target"):
+        for name in ("scale_inputs", "knots", "scale_target", "n_estimators"):
             if hasattr(self, name):
                 settings[name] = getattr(self, name)
         return settings
@@ -331,7 +337,8 @@ class KANEstimator(BaseEstimator):
     def _data(self, rows: Rows, net: KANNet) -> TensorData:
         """Rows as tensors on the net's device."""
         place = net.execution_.device, net.execution_.dtype
-        weight = None if rows.weight is None else torch.from_numpy(rows.weight).to(*place)
+        given = rows.weight if rows.of_members is None else rows.of_members
+        weight = None if given is None else torch.from_numpy(given).to(*place)
         inputs = self.input_scaler_.tensor(rows, *place)
         return TensorData(inputs, self.target_.tensor(rows, *place), weight)
 
@@ -371,9 +378,9 @@ class KANEstimator(BaseEstimator):
         return predictions
 
     def _outputs(self, X: Any) -> tuple[Self, NDArray[Any], Tensor]:
-        """What was fitted, the validated X, and the outputs (n, n_network_outputs) in its dtype.
+        """What was fitted, the validated X, and the outputs in its dtype.
 
-        All by one state of the estimator: fits of other threads may replace it meanwhile.
+        These are (n, n_network_outputs), or (n, n_estimators, n_network_outputs). All by one state of the estimator: fits of other threads may replace it meanwhile.
 
         Made a chunk of rows at a time. Of ``working_memory`` MiB, an eighth is for the rows of a
         chunk, an eighth for generated weights that are kept from one chunk to the next, if all
@@ -398,7 +405,8 @@ class KANEstimator(BaseEstimator):
         memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
         module: Any = net.module_
         execution, dtype = net.execution_, torch.float64 if X.dtype == np.float64 else torch.float32
-        outputs = torch.empty(len(X), module.out_features, dtype=dtype)
+        members = (module.n_members,) if module.n_members > 1 else ()
+        outputs = torch.empty(len(X), *members, module.out_features, dtype=dtype)
         # In X's units, scaled, and on their way through a layer.
         step = max(1, int(memory / 8 / (8 * 2 * module.widest_layer)))
         place = execution.device, execution.dtype

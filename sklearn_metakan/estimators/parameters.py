@@ -33,6 +33,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "n_iter_no_change": [StrOptions({"auto"}), COUNT],
     "scale_inputs": [StrOptions({"auto", "minmax", "standard", "quantile"}), None],
     "hidden_layer_sizes": WIDTHS,
+    "n_estimators": [Interval(Integral, 1, 1_000, closed="both")],
     "hidden_channels": WIDTHS,
     "strides": [COUNT, "array-like"],
     "kernel_size": [Interval(Integral, 1, 10_000, closed="both")],
@@ -51,6 +52,11 @@ HIDDEN_LAYERS = """\
     hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
         Widths of the hidden layers. ``()`` is the additive model: one function for each
         feature and output, no interactions.
+    n_estimators : int, default=<n_estimators>
+        Members: networks of these widths, trained in the same calls and averaged. They share
+        grids and meta-learners and have edges of their own; with early stopping each holds out
+        rows of its own. Members with coefficients of their own are kept each at its best
+        iteration, those of a meta-learner together.
 """
 
 HIDDEN_CHANNELS = """\

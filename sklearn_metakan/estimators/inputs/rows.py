@@ -1,5 +1,6 @@
 """Rows that were read, and parts of estimators that are fitted to them."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -23,6 +24,8 @@ class Rows(NamedTuple):
         Their weights; None: one each.
     unit : float
         What the weights were divided by.
+    of_members : ndarray of shape (n, n_members) or None
+        Weights of the rows for each member of a network, in place of ``weight``.
     """
 
     X: NDArray[Any]
@@ -30,6 +33,7 @@ class Rows(NamedTuple):
     y: NDArray[Any]
     weight: NDArray[np.float64] | None
     unit: float = 1.0
+    of_members: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -49,6 +53,20 @@ class Rows(NamedTuple):
         weight = None if weight is None else weight / weight.mean()
         index = rows if self.index is None else self.index[rows]
         return Rows(self.X, index, self.y[rows], weight, self.unit)
+
+
+    def held_out_by(self, held_out: Sequence[NDArray[np.intp]]) -> tuple["Rows", "Rows"]:
+        """All rows, of which each member leaves out its own, and those that some member does."""
+        weight = np.ones(len(self)) if self.weight is None else self.weight
+        out = np.zeros((len(self), len(held_out)), dtype=bool)
+        for member, rows in enumerate(held_out):
+            out[rows, member] = True
+        of_training = weight[:, None] * ~out
+        some = np.flatnonzero(out.any(1))
+        of_validation = (weight[:, None] * out)[some]
+        X, index, y, weight, unit, _ = self.take(some)
+        validation = Rows(X, index, y, weight, unit, of_validation / of_validation.mean(0))
+        return Rows(*self[:5], of_training / of_training.mean(0)), validation
 
 
 def rows_that_count(

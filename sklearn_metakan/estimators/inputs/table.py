@@ -238,7 +238,8 @@ class TableInputs(FittedModule):
             knots = quantile_knots(scaled, estimator.grid_size, rows.weight)
         elif not by_range:
             knots = self.transform(self.ranges_).T
-        return {"layer_sizes": [len(self.kept_), *widths, n_outputs], "knots": knots}
+        sizes = [len(self.kept_), *widths, n_outputs]
+        return {"layer_sizes": sizes, "knots": knots, "n_members": int(estimator.n_estimators)}
 
     def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The network's inputs (n, n_kept), made some rows at a time."""

@@ -29,7 +29,8 @@ class LabelTarget(FittedModule):
 
     Shape
     -----
-    Logits (n, 1) -> (n, 2) for two classes, whose first logit is 0; else (n, k) -> (n, k).
+    Logits (n, 1) -> (n, 2) for two classes, whose first logit is 0; else (n, k) -> (n, k). Of
+    several members (n, n_members, ...), the mean of their probabilities.
     Probabilities are at least the smallest normal number, so that their logarithms are finite.
     """
 
@@ -157,15 +158,24 @@ class LabelTarget(FittedModule):
         return weighted_accuracy(target, outputs.argmax(1), weight)
 
     def forward(self, outputs: Tensor) -> Tensor:
-        if outputs.shape[1] == 1:
-            outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
-        return outputs.softmax(1).clamp(min=torch.finfo(outputs.dtype).tiny)
+        if outputs.shape[-1] == 1:
+            outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=-1)
+        probabilities = outputs.softmax(-1).clamp(min=torch.finfo(outputs.dtype).tiny)
+        return probabilities.mean(1) if outputs.dim() == 3 else probabilities
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """Logits (n, 1) or (n, k): of several members those of their mean probabilities."""
+        if outputs.dim() == 2:
+            return outputs
+        logarithms = self(outputs).log()
+        return logarithms.diff(dim=1) if self.n_network_outputs == 1 else logarithms
 
     def predictions(self, outputs: Tensor) -> NDArray[Any]:
         """The most probable class of each row, what ``predict`` gives."""
-        if outputs.shape[1] == 1:
-            return self.classes_[(outputs[:, 0] > 0).long().numpy()]
-        return self.classes_[outputs.argmax(1).numpy()]
+        logits = self.logits(outputs)
+        if logits.shape[1] == 1:
+            return self.classes_[(logits[:, 0] > 0).long().numpy()]
+        return self.classes_[logits.argmax(1).numpy()]
 
     def decode(self, target: NDArray[Any]) -> NDArray[Any]:
         """From targets of the loss back to labels."""

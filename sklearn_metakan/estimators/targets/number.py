@@ -72,8 +72,8 @@ class NumberTarget(FittedModule):
 
     Shape
     -----
-    Outputs (n, n_outputs) -> predictions (n, n_outputs), or (n,) for a target that came as one
-    column.
+    Outputs (n, n_outputs) or (n, n_members, n_outputs) -> predictions (n, n_outputs), or (n,) for a
+    target that came as one column; of several members the mean.
     """
 
     is_numeric: ClassVar[bool] = True
@@ -212,12 +212,17 @@ class NumberTarget(FittedModule):
         outputs = outputs.exp() if self.link == "log" else outputs
         return weighted_r2(target.double(), outputs.double(), weight)
 
-    def forward(self, outputs: Tensor) -> Tensor:
+    def of_members(self, outputs: Tensor) -> Tensor:
+        """Predictions of every member for outputs (n, n_members, n_outputs)."""
         found = outputs.exp() if self.link == "log" else outputs
         y = found * self.scale + self.location
         y = torch.where(self.constant, self.level, y)
         y = y.to(torch.float64 if self.wide else outputs.dtype)
-        return y[:, 0] if self.is_1d else y
+        return y[..., 0] if self.is_1d else y
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        y = self.of_members(outputs)
+        return y.mean(1) if outputs.dim() == 3 else y
 
     def predictions(self, outputs: Tensor) -> NDArray[Any]:
         """What ``predict`` gives."""
