@@ -164,8 +164,9 @@ class Basis(nn.Module, ABC):
         grid_size: int | None = None,
         knots: Tensor | None = None,
         dtype: torch.dtype | None = None,
+        in_features: int | None = None,
     ) -> Self:
-        """A basis of this kind on another grid, on the same device.
+        """A basis of this kind on another grid, on the same device; of as many inputs if not told.
 
         Raises
         ------
@@ -175,6 +176,8 @@ class Basis(nn.Module, ABC):
         settings = {name: getattr(self, name) for name in self.settings}
         if "grid_size" in settings and grid_size is not None:
             settings["grid_size"] = grid_size
+        if in_features is not None:
+            settings["in_features"] = in_features
         ends = (self.knots if knots is None else knots).double().cpu().numpy()
         made = type(self)(**settings, knots=ends, dtype=dtype or self.domain.dtype)
         return made.to(self.domain.device)
@@ -209,14 +212,3 @@ class Basis(nn.Module, ABC):
         """``values`` of order m and ``contract`` of order m + 1, where they share work."""
         values = self.values(x, start, derivative)
         return values, self.contract(grad, x, start, derivative + 1)
-
-    def linearize(self, x, functions_first, wants_pull):
-        f = self.values(x, 0, 0)
-        order = (2, 1, 0) if functions_first else (1, 2, 0)
-        out = f.permute(*order).contiguous()
-        slopes = self.values(x, 0, 1).permute(*order).contiguous() if wants_pull else None
-        return out, (slopes, 0 if functions_first else 1)
-
-    def pull(self, grad, kept):
-        slopes, axis = kept
-        return (grad * slopes).sum(axis).T

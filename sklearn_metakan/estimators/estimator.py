@@ -380,7 +380,8 @@ class KANEstimator(BaseEstimator):
     def _outputs(self, X: Any) -> tuple[Self, NDArray[Any], Tensor]:
         """What was fitted, the validated X, and the outputs in its dtype.
 
-        These are (n, n_network_outputs), or (n, n_estimators, n_network_outputs). All by one state of the estimator: fits of other threads may replace it meanwhile.
+        These are (n, n_network_outputs), or (n, n_estimators, n_network_outputs). All by one state
+        of the estimator: fits of other threads may replace it meanwhile.
 
         Made a chunk of rows at a time. Of ``working_memory`` MiB, an eighth is for the rows of a
         chunk, an eighth for generated weights that are kept from one chunk to the next, if all

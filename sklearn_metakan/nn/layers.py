@@ -140,10 +140,11 @@ class KANLinear(KANLayer):
                 f"groups must divide in_features and out_features, got {groups} for "
                 f"{in_features} and {out_features}."
             )
-        of_group = out_features // groups, basis, source, in_features // groups
-        n_biases = out_features if bias else 0
+        fan_in, n_biases = in_features // groups, out_features if bias else 0
         how = backend, working_memory, input_law, init, generator, dtype
-        super().__init__((in_features,), *of_group, n_biases, *how)
+        super().__init__(
+            (in_features,), out_features // groups, basis, source, fan_in, n_biases, *how
+        )
         self.in_features, self.out_features, self.groups = in_features, out_features, groups
 
     def extra_repr(self) -> str:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from functools import partial
 from itertools import pairwise
 from math import prod
@@ -199,30 +200,56 @@ class KAN(KANNetwork):
     def forward(self, x: Tensor) -> Tensor:
         return self._from_first(self.layers[0](x))
 
+    def member(self, member: int) -> "KAN":
+        """One member as a network of its own: a copy, in which meta-learners are copies too."""
+        alone = deepcopy(self)
+        alone.n_members, own = 1, self._own(member)
+        for number, layer in enumerate(alone._layers):
+            layer.in_features //= layer.groups
+            layer.out_features //= self.n_members
+            layer.groups = 1
+            if number:
+                layer.basis = layer.basis.with_grid(in_features=layer.in_features)
+            source = layer.source
+            source.in_shape, source.out_features = (layer.in_features,), layer.out_features
+            source.in_features = layer.in_features
+            for name, parameter in layer.named_parameters():
+                part = own.get(f"layers.{number}.{name}")
+                if part is not None:
+                    parameter.data = parameter.data[part].clone()
+        return alone
+
     def member_slices(self, member: int) -> dict[str, tuple[Any, ...]] | None:
         """Which part of each parameter is a member's own; None where meta-learners are shared."""
+        own = self._own(member)
+        return own if len(own) == len([*self.named_parameters()]) else None
+
+    def _own(self, member: int) -> dict[str, tuple[Any, ...]]:
         found: dict[str, tuple[Any, ...]] = {}
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(self._layers):
             for name, parameter in layer.named_parameters():
-                if ".meta_learner." in name:
-                    return None
-                axis = 0 if number else -1  # its inputs, or outputs of the first layer
-                size = parameter.shape[axis] // self.n_members
-                own = slice(member * size, (member + 1) * size)
-                found[f"layers.{number}.{name}"] = (own,) if number else (..., own)
+                if ".meta_learner." not in name:
+                    axis = 0 if number else -1  # its inputs, or outputs of the first layer
+                    size = parameter.shape[axis] // self.n_members
+                    own = slice(member * size, (member + 1) * size)
+                    found[f"layers.{number}.{name}"] = (own,) if number else (..., own)
         return found
 
     def features(self, x: Tensor) -> Tensor:
         """What of ``forward`` depends on x alone: the first layer's functions, (n, in * C)."""
-        return self.layers[0].basis.evaluate(x).flatten(1)
+        return self._layers[0].basis.evaluate(x).flatten(1)
 
     def from_features(self, features: Tensor) -> Tensor:
         """``forward(x)`` from ``features(x)``."""
-        return self._from_first(self.layers[0].from_features(features))
+        return self._from_first(self._layers[0].from_features(features))
 
     def by_member(self, y: Tensor) -> Tensor:
         """Outputs of the last layer as the network gives them."""
         return y if self.n_members == 1 else y.unflatten(1, (self.n_members, -1))
+
+    @property
+    def _layers(self) -> Sequence[KANLinear]:
+        return cast(Sequence[KANLinear], self.layers)
 
     def _from_first(self, x: Tensor) -> Tensor:
         for dropout, layer in zip(self.dropouts[1:], self.layers[1:], strict=True):
@@ -256,7 +283,9 @@ def make_layers(
     bases = [make(widths[0], knots=knots, extrapolation=extrapolation)]
     inner = "linear" if extrapolation == "error" else extrapolation
     for width in widths[1:-1]:
-        bases.append(make(n_members * width, knots=(-hidden_range, hidden_range), extrapolation=inner))
+        bases.append(
+            make(n_members * width, knots=(-hidden_range, hidden_range), extrapolation=inner)
+        )
     n_functions = bases[0].n_functions
     learners: Sequence[MetaLearner | None]
     if meta_learners is None or isinstance(meta_learners, MetaLearner):

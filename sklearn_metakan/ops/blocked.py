@@ -132,7 +132,7 @@ class _Blocked(NamedTuple):
     def gradients(
         self, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
     ) -> list[Tensor | None]:
-        """From y, block by block, into what needs a gradient: x, the dictionary, and the weights."""
+        """From y, block by block, into what needs a gradient: x, dictionary and weights."""
         of_x, *of_tensors = needed
         leaves = [leaf(t, need) for t, need in zip(tensors, of_tensors, strict=True)]
         by_input, shared = self.split(leaves)

@@ -46,35 +46,46 @@ class _Kept:
     def compute(self, x: Tensor, weights: Tensor, *dictionary: Tensor) -> Tensor:
         # With a dictionary, functions first: then it is one product for all inputs.
         features, self.slopes = self.basis.linearize(x, bool(dictionary), self.of_x)
+        groups, n = self.groups, len(x)
+        inputs, functions, outputs = weights.shape
+        inputs //= groups
         if dictionary:
             self.basic = features.flatten(1)  # (C, in * n)
-            features = (dictionary[0].T @ self.basic).view(-1, *features.shape[1:])
-        self.features, self.weights = self._by_group(features, weights, bool(dictionary))
-        return torch.bmm(self.weights.mT, self.features).flatten(0, 1).T
+            mixed = (dictionary[0].T @ self.basic).view(functions, groups, inputs, n)
+            features = mixed.transpose(0, 1)
+            weights = weights.view(groups, inputs, functions, outputs).transpose(1, 2)
+        self.features = features.reshape(groups, inputs * functions, n)
+        self.weights = weights.reshape(groups, inputs * functions, outputs)
+        return torch.bmm(self.weights.mT, self.features).view(groups * outputs, n).T
 
     def gradients(
         self, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
     ) -> list[Tensor | None]:
         weights, *dictionary = tensors
+        groups, n = self.groups, len(x)
+        inputs, functions, outputs = weights.shape
+        inputs //= groups
         found: list[Tensor | None] = [None] * len(needed)
-        grad = grad.T.contiguous().view(self.groups, -1, len(x))
+        grad = grad.T.contiguous().view(groups, outputs, n)
         if needed[1]:
-            found[1] = self._like(torch.bmm(self.features, grad.mT), weights, bool(dictionary))
-        if not (needed[0] or dictionary):
-            return found
-        of_features = torch.bmm(self.weights, grad)
-        n_inputs, n_functions = weights.shape[:2]
-        if not dictionary:
-            of_features = of_features.view(n_inputs, n_functions, len(x))
-        else:
-            opened = of_features.unflatten(1, (n_functions, -1)).transpose(0, 1)
-            by_function = opened.reshape(n_functions, -1)
-            if needed[2]:
-                found[2] = self.basic @ by_function.T
-            of_features = dictionary[0] @ by_function
-            of_features = of_features.view(-1, n_inputs, len(x))
-        if needed[0]:
-            found[0] = self.basis.pull(of_features, self.slopes)
+            of_weights = torch.bmm(self.features, grad.mT)
+            if dictionary:
+                opened = of_weights.view(groups, functions, inputs, outputs)
+                of_weights = opened.transpose(1, 2).reshape(weights.shape)
+            found[1] = of_weights.view(weights.shape)
+        if needed[0] or (dictionary and needed[2]):
+            of_features = torch.bmm(self.weights, grad)
+            if dictionary:
+                mixed = of_features.view(groups, functions, inputs, n).transpose(0, 1)
+                of_features = mixed.reshape(functions, groups * inputs * n)
+                if needed[2]:
+                    found[2] = self.basic @ of_features.T
+                if needed[0]:
+                    of_features = dictionary[0] @ of_features
+            if needed[0]:
+                sides = [groups * inputs, self.basis.n_functions]
+                of_features = of_features.view(*(sides[::-1] if dictionary else sides), n)
+                found[0] = self.basis.pull(of_features, self.slopes)
         return found
 
     def reference(self, x: Tensor, weights: Tensor, *dictionary: Tensor) -> Tensor:
@@ -83,22 +94,3 @@ class _Kept:
             return sum_of_products(x, self.basis, 0, *factors, Product())
         product = grouped(x.shape[1], self.groups)
         return sum_of_products(x[..., None], self.basis, 0, *factors, product)[..., 0]
-
-    def _by_group(
-        self, features: Tensor, weights: Tensor, functions_first: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Features (groups, K, n) and weights (groups, K, out)."""
-        if functions_first:  # (p, in, n) and (in, p, out)
-            features = features.unflatten(1, (self.groups, -1)).transpose(0, 1)
-            weights = weights.unflatten(0, (self.groups, -1)).transpose(1, 2)
-            return features.flatten(1, 2), weights.flatten(1, 2)
-        out = weights.shape[-1]
-        rows = features.shape[-1]
-        return features.view(self.groups, -1, rows), weights.reshape(self.groups, -1, out)
-
-    def _like(self, gradient: Tensor, weights: Tensor, functions_first: bool) -> Tensor:
-        """From (groups, K, out) to the shape of the weights."""
-        if not functions_first:
-            return gradient.view(weights.shape)
-        opened = gradient.unflatten(1, (weights.shape[1], -1)).transpose(1, 2)
-        return opened.reshape(weights.shape)

@@ -171,8 +171,10 @@ class KANNet(NeuralNet):
         self.replayed_ = False  # whether it was used last time
         self.interrupted_ = False  # whether the user ended the last training
         self.frugal_ = Frugal()
+        self.training_: TensorData | None = None  # while it trains
+        self.validation_: TensorData | None = None
         self._scoring: list[Callback] = []  # callbacks that score predictions
-        self._of_batches: dict[str, list[Callback]] = dict.fromkeys(_EACH_BATCH, [])
+        self._of_batches: dict[str, list[Callback]] = {hook: [] for hook in _EACH_BATCH}
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
 
     _default_callbacks: ClassVar[list[tuple[str, Any]]] = []
@@ -195,7 +197,7 @@ class KANNet(NeuralNet):
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
-            self.captured_ = self.training_ = None
+            self.captured_ = None
 
     def _know_features(self, data: Any) -> None:
         """Have what the first layer makes of x, the same in every epoch, made once for a table."""
@@ -203,7 +205,11 @@ class KANNet(NeuralNet):
         if once or torch.device(self.device).type != "cpu" or not hasattr(module, "features"):
             return
         own = (*self._of_batches["on_batch_begin"], *self._of_batches["on_batch_end"])
-        if data is None or self._scoring or not all(isinstance(c, LearningRateSchedule) for c in own):
+        if (
+            data is None
+            or self._scoring
+            or not all(isinstance(c, LearningRateSchedule) for c in own)
+        ):
             return
         numbers = module.widest_first * len(data)
         if numbers * data.X.element_size() <= FEATURES_MEMORY * 2**20:

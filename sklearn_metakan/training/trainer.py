@@ -380,7 +380,8 @@ class Trainer:
                 net.fit_on(data, validation)
         finally:
             net.module_.eval()
-            net.callbacks, net.callbacks_, net.validation_ = [], [], None
+            net.callbacks, net.callbacks_ = [], []
+            net.training_ = net.validation_ = None
         losses, scores = [], []
         for row in net.history:
             losses.append(row["train_loss"])

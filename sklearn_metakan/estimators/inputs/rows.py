@@ -54,7 +54,6 @@ class Rows(NamedTuple):
         index = rows if self.index is None else self.index[rows]
         return Rows(self.X, index, self.y[rows], weight, self.unit)
 
-
     def held_out_by(self, held_out: Sequence[NDArray[np.intp]]) -> tuple["Rows", "Rows"]:
         """All rows, of which each member leaves out its own, and those that some member does."""
         weight = np.ones(len(self)) if self.weight is None else self.weight
@@ -64,8 +63,7 @@ class Rows(NamedTuple):
         of_training = weight[:, None] * ~out
         some = np.flatnonzero(out.any(1))
         of_validation = (weight[:, None] * out)[some]
-        X, index, y, weight, unit, _ = self.take(some)
-        validation = Rows(X, index, y, weight, unit, of_validation / of_validation.mean(0))
+        validation = Rows(*self.take(some)[:5], of_validation / of_validation.mean(0))
         return Rows(*self[:5], of_training / of_training.mean(0)), validation
 
 
