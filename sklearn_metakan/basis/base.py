@@ -201,7 +201,7 @@ class Basis(nn.Module, ABC):
 
     def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
         """``sum_c grad[..., c] * B_c^(m)(x)``, shape (n, b): the way back to x."""
-        return self.values(x, start, derivative).mul_(grad).sum(-1)
+        return self._orders(x, start, derivative, derivative)[0].mul_(grad).sum(-1)
 
     def values_and_contract(
         self, grad: Tensor, x: Tensor, start: int, derivative: int
