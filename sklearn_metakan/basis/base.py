@@ -204,11 +204,52 @@ class Basis(nn.Module, ABC):
 
     def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
         """``sum_c grad[..., c] * B_c^(m)(x)``, shape (n, b): the way back to x."""
-        return (grad * self.values(x, start, derivative)).sum(-1)
+        return self._orders(x, start, derivative, derivative)[0].mul_(grad).sum(-1)
 
     def values_and_contract(
         self, grad: Tensor, x: Tensor, start: int, derivative: int
     ) -> tuple[Tensor, Tensor]:
         """``values`` of order m and ``contract`` of order m + 1, where they share work."""
-        values = self.values(x, start, derivative)
-        return values, self.contract(grad, x, start, derivative + 1)
+        values, slopes = self._orders(x, start, derivative, derivative + 1)
+        return values, slopes.mul_(grad).sum(-1)
+
+    def linearize(self, x: Tensor, functions_first: bool, wants_pull: bool) -> tuple[Tensor, Any]:
+        """Features of all inputs, and what of them is kept for the way back.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, in_features)
+            Best with rows last in memory.
+        functions_first : bool
+            The order of the features.
+        wants_pull : bool
+            Whether ``pull`` will be called.
+
+        Returns
+        -------
+        features : Tensor of shape (C, in_features, n), or (in_features, C, n)
+            Contiguous; with functions first, or without.
+        kept : Any
+            For ``pull``.
+
+        Raises
+        ------
+        ValueError
+            If extrapolation is "error" and x lies outside the grid.
+        """
+        orders = self._orders(x, 0, 0, int(wants_pull))
+        axes, axis = ((2, 1, 0), 0) if functions_first else ((1, 2, 0), 1)
+        features, *slopes = [f.permute(axes).contiguous() for f in orders]
+        return features, (slopes, axis)
+
+    def pull(self, grad: Tensor, kept: Any) -> Tensor:
+        """``sum_c grad_c B_c'(x)``, shape (n, in_features), rows last in memory: x's gradient.
+
+        grad is that of the features, laid out as they are; kept is left as it is.
+        """
+        (slopes,), axis = kept
+        return (grad * slopes).sum(axis).T
+
+    def _orders(self, x: Tensor, start: int, first: int, last: int) -> list[Tensor]:
+        """``values`` of orders first to last, where they share work."""
+        return [self.values(x, start, m) for m in range(first, last + 1)]

@@ -85,15 +85,6 @@ class GridBasis(Basis):
     def values(self, x: Tensor, start: int, derivative: int) -> Tensor:
         return self._orders(x, start, derivative, derivative)[0]
 
-    def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
-        return self._orders(x, start, derivative, derivative)[0].mul_(grad).sum(-1)
-
-    def values_and_contract(
-        self, grad: Tensor, x: Tensor, start: int, derivative: int
-    ) -> tuple[Tensor, Tensor]:
-        values, slopes = self._orders(x, start, derivative, derivative + 1)
-        return values, slopes.mul_(grad).sum(-1)
-
     def _orders(self, x: Tensor, start: int, first: int, last: int) -> list[Tensor]:
         """The family with silu, continued beyond the grid."""
         rows = slice(0, 1) if len(self.ends) == 1 else slice(start, start + x.shape[1])

@@ -169,3 +169,35 @@ def test_copies_on_other_grids_are_of_the_same_class(name):
     copy = basis.with_grid(knots=torch.tensor([0.0, 2.0]), dtype=torch.float64)
     assert type(copy) is Own and repr(copy) == repr(basis)
     assert copy.domain.tolist() == [[0.0, 2.0]] * 2 and copy.domain.dtype == torch.float64
+
+
+def laid_out(features, functions_first):
+    return features.permute((2, 1, 0) if functions_first else (1, 2, 0))
+
+
+@each_pair
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("functions_first", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_linearize_and_pull_equal_evaluate_and_its_gradient(
+    name, extrapolation, own, functions_first, dtype
+):
+    """On rows last in memory or first, inside and outside the grid, as often as asked."""
+    grids = [KNOTS["ends"], quantile_knots(draw(90, 3).numpy(), 5)]
+    knots = grids[name == "bspline"] if own else KNOTS["shared"]
+    basis = make_basis(name, 3, knots=knots, extrapolation=extrapolation, dtype=dtype)
+    for x in (draw(20, 3, dtype=dtype), draw(3, 20, dtype=dtype).T, draw(0, 3, dtype=dtype)):
+        x = x.requires_grad_()
+        expected = laid_out(basis.evaluate(x), functions_first)
+        grad = torch.randn(expected.shape, dtype=dtype)
+        (slope,) = torch.autograd.grad(expected, x, grad)
+        given, before = x.detach(), grad.clone()
+        features, kept = basis.linearize(given, functions_first, wants_pull=True)
+        alone, _ = basis.linearize(given, functions_first, wants_pull=False)
+        assert features.is_contiguous() and alone.is_contiguous()
+        torch.testing.assert_close(features, expected)
+        torch.testing.assert_close(alone, features, rtol=0, atol=0)
+        pulled = basis.pull(grad, kept)
+        assert pulled.T.is_contiguous()
+        torch.testing.assert_close(pulled, slope)
+        assert torch.equal(basis.pull(grad, kept), pulled) and torch.equal(grad, before)
