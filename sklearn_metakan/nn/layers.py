@@ -158,8 +158,11 @@ class KANLinear(KANLayer):
 
     def from_features(self, features: Tensor) -> Tensor:
         """``forward`` of x whose functions are known: (n, in_features * C), of one group."""
-        weights = self.source.coefficients(*self.source.tensors()).flatten(0, 1)
-        y = (weights.T @ features.T).T  # rows last in memory, as the next layer wants them
+        by_input, shared = self.source.tensors()
+        weights, dictionary = self.source.generate(by_input, shared), self.source.dictionary(shared)
+        if dictionary is not None:
+            features = (features.view(-1, len(dictionary)) @ dictionary).view(len(features), -1)
+        y = torch.mm(weights.flatten(0, 1).mT, features.mT).mT  # rows last in memory
         return y if self.bias is None else y + self.bias
 
     def edge_functions(self, t: Tensor, derivative: int = 0) -> Tensor:

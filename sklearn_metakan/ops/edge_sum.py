@@ -49,7 +49,7 @@ def edge_sum(
         written out, which takes a third of the calls (derivative 0); "blocked" makes them
         block by block and keeps the input and the parameters alone; "triton" does the same
         with fused kernels (float32 on CUDA). "auto" is "triton" where that works. Elsewhere
-        it is "kept" (on a CPU, derivative 0) or "reference" while features and weights fit into
+        it is "kept" (derivative 0) or "reference" while features and weights fit into
         working_memory, or 32 and 2 MiB if that is less; then "blocked".
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
@@ -83,7 +83,8 @@ def edge_sum(
         raise ValueError(
             f"x must have the shape (n, in_features = {source.in_features}), got {tuple(x.shape)}."
         )
-    if backend == "kept" or (backend == "auto" and not derivative and x.device.type == "cpu"):
+    unfused = x.device.type == "cpu" or groups > 1
+    if backend == "kept" or (backend == "auto" and not derivative and unfused):
         rounded = torch.is_autocast_enabled(x.device.type)
         numbers = basis.n_functions * len(x) + source.numbers_per_input
         most = KEPT if working_memory is None else min(KEPT, working_memory)
