@@ -44,6 +44,7 @@ from sklearn_metakan.training import (
     refuse_misspelt,
     set_params,
     setstate,
+    threads_for,
     warn_caller,
 )
 
@@ -411,7 +412,9 @@ class KANEstimator(BaseEstimator):
         # In X's units, scaled, and on their way through a layer.
         step = max(1, int(memory / 8 / (8 * 2 * module.widest_layer)))
         place = execution.device, execution.dtype
-        with torch.inference_mode(), execution.active():
+        numbers = min(step, len(X)) * module.widest_features
+        threads = threads_for(execution.device, numbers)
+        with torch.inference_mode(), execution.active(), threads:
             # Kept within a call only: from call to call they would save one of 3 ms (one row, 10
             # or 64 columns, a core), and have to be watched for changes. to_torch() is for serving.
             if step < len(X) and n_frozen(module, linear=False) * 8 <= memory / 8:

@@ -104,7 +104,9 @@ def _moments(layers: Sequence[Layer]) -> dict[Layer, Moments]:
                 found[layer] = its
                 break
         else:
-            domain = basis.domain[:_MAX_INPUTS]
+            domain, knots = basis.domain[:_MAX_INPUTS], basis.knots
+            if knots.dim() == 1 or torch.equal(knots, knots[:1].expand_as(knots)):
+                domain = domain[:1]  # all inputs are alike
             low, high = domain.double().unbind(1)
             levels = torch.arange(_N_POINTS, dtype=low.dtype, device=low.device)[:, None]
             levels = (levels + 0.5) / _N_POINTS

@@ -8,7 +8,7 @@ from sklearn_metakan.training.callbacks import (
     warn_caller,
 )
 from sklearn_metakan.training.capture import CapturedStep, recording
-from sklearn_metakan.training.execution import Execution, choose_execution
+from sklearn_metakan.training.execution import Execution, choose_execution, threads_for
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory
 from sklearn_metakan.training.net import (
     KANNet,
@@ -70,5 +70,6 @@ __all__ = [
     "set_values",
     "setstate",
     "store",
+    "threads_for",
     "warn_caller",
 ]

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from joblib.parallel import get_active_backend
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 _WORTH_THREADS = 1_000_000
 
@@ -138,8 +139,14 @@ def threads_for(device: torch.device, numbers: int) -> AbstractContextManager[An
     one busy, a fit of 426 rows took 15.8 s with two threads and 2.7 s with one.
     """
     if device.type == "cpu" and numbers < _WORTH_THREADS:
-        return threadpool_limits(1, user_api="openmp")
+        return _libraries().limit(limits=1, user_api="openmp")
     return nullcontext()
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Found once: looking through all of the process's libraries takes longer than a small step."""
+    return ThreadpoolController()
 
 
 def choose_execution(

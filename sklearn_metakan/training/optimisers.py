@@ -1,4 +1,4 @@
-"""L-BFGS that skorch can step: one iteration at a time, to the dtype's last digit."""
+"""AdamW without torch's compiler; L-BFGS one iteration at a time, to the dtype's last digit."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,6 +6,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
+
+
+def _plain(method: Any) -> Any:
+    """A method of torch's optimisers without what tells torch.compile about it."""
+    return getattr(method, "__wrapped__", method)
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's AdamW, which would import torch.compile's machinery (2 s) to be left alone by it."""
+
+    add_param_group = _plain(torch.optim.Optimizer.add_param_group)
+    zero_grad = _plain(torch.optim.Optimizer.zero_grad)
+    state_dict = _plain(torch.optim.Optimizer.state_dict)
+    load_state_dict = _plain(torch.optim.Optimizer.load_state_dict)
+    step = torch.no_grad()(_plain(torch.optim.Adam.step))
 
 
 class LBFGS(torch.optim.LBFGS):

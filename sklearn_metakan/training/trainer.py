@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from torch import nn
 
 from sklearn_metakan.training.callbacks import (
@@ -21,7 +20,7 @@ from sklearn_metakan.training.callbacks import (
 )
 from sklearn_metakan.training.execution import Execution, threads_for
 from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, TensorData, check_cuda_graph
-from sklearn_metakan.training.optimisers import LBFGS
+from sklearn_metakan.training.optimisers import LBFGS, AdamW
 from sklearn_metakan.training.parameters import (
     check_net_params,
     check_param_groups,
@@ -278,7 +277,7 @@ class Trainer:
                 for pattern in patterns if own is not None else ():
                     groups.append((pattern, {"lr": float(own)}))
         return {
-            "optimizer": torch.optim.AdamW,
+            "optimizer": AdamW,
             "lr": defaults.learning_rate if rate == "auto" else rate,
             "optimizer__weight_decay": defaults.weight_decay if decay == "auto" else decay,
             "optimizer__fused": True,  # one pass over the parameters a step
