@@ -22,6 +22,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     **SHARED_CONSTRAINTS,
     **META_CONSTRAINTS,
     "max_iter": [StrOptions({"auto"}), COUNT],
+    "time_limit": [Interval(Real, 0, 1e9, closed="neither"), None],
     "knots": [StrOptions({"uniform", "quantile"})],
     "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],
     "dropout": [Interval(Real, 0, 1, closed="left")],
@@ -93,6 +94,8 @@ TUNE_FIRST = """\
     max_iter : int or "auto", default="auto"
         Passes over the data; for "lbfgs", iterations. "auto" is as many passes as make 3,000
         steps, but from <fewest> to <most>; 200 iterations for "lbfgs".
+    time_limit : float or None, default=None
+        Seconds that a fit may train. The course of the learning rate is fitted to them.
     weight_decay : float or "auto", default="auto"
         Pull of all trainable numbers towards zero: decoupled in "adamw", where each step takes
         their learning rate times weight_decay off, of prompts with a higher rate more; for "lbfgs",

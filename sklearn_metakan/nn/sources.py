@@ -304,8 +304,9 @@ class MetaCoefficients(_Coefficients):
         prompts, *scale = by_input
         if learner.is_linear:
             return prompts
-        weights = learner.apply_with(self.scaled(shared), prompts)
-        return weights * scale[0][:, None, :] if scale else weights
+        if not scale:
+            return learner.apply_with(self.scaled(shared), prompts)
+        return learner.apply_with(shared, prompts) * (scale[0] * self.gain)[:, None, :]
 
     def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None:
         return self.scaled(shared)[0] if self.meta_learner.is_linear else None

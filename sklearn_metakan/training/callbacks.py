@@ -7,8 +7,9 @@ from contextlib import suppress
 from copy import copy, deepcopy
 from math import cos, inf, isfinite, pi
 from operator import itemgetter
+from time import perf_counter
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -93,21 +94,44 @@ def schedule_factor(schedule: Schedule, progress: float, epoch: int) -> float:
     return end + (start - end) * (1 + cos(pi * share)) / 2
 
 
-class LearningRateSchedule(Callback):
-    """Sets every group's learning rate before each step, relative to where it started."""
+class TimeLimit(NamedTuple):
+    """So many seconds from a moment of ``time.perf_counter`` on."""
 
-    def __init__(self, schedule: Schedule, total_steps: int) -> None:
-        self.schedule, self.total_steps = schedule, total_steps
+    began: float
+    seconds: float
+
+    @property
+    def used(self) -> float:
+        """The share of them that is gone."""
+        return (perf_counter() - self.began) / self.seconds
+
+
+class LearningRateSchedule(Callback):
+    """Sets every group's learning rate before each step, relative to where it started.
+
+    With a time limit the schedule runs its course within it, and ends training there.
+    """
+
+    def __init__(
+        self, schedule: Schedule, total_steps: int, time_limit: TimeLimit | None = None
+    ) -> None:
+        self.schedule, self.total_steps, self.time_limit = schedule, total_steps, time_limit
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.steps_ = 0
         self.base_ = [*map(itemgetter("lr"), net.optimizer_.param_groups)]
 
     def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        if not training or self.schedule == "constant":
+        if not training:
             return
-        epoch = len(net.history) - 1
-        factor = schedule_factor(self.schedule, self.steps_ / self.total_steps, epoch)
+        progress = self.steps_ / self.total_steps
+        if self.time_limit is not None:
+            progress = max(progress, self.time_limit.used)
+            if progress > 1:
+                raise StopTraining
+        if self.schedule == "constant":
+            return
+        factor = schedule_factor(self.schedule, progress, len(net.history) - 1)
         for group, base in zip(net.optimizer_.param_groups, self.base_, strict=True):
             group["lr"] = base * factor
         self.steps_ += 1
@@ -145,11 +169,19 @@ class Monitor(Callback):
         weights that are not finite they are in any case.
     expects_convergence : bool
         Whether running out of iterations deserves a ConvergenceWarning.
+    time_limit : TimeLimit, optional
+        Stop where another iteration would go beyond it.
     """
 
     def __init__(
-        self, patience: int | None, tol: float, restore_best: bool, expects_convergence: bool
+        self,
+        patience: int | None,
+        tol: float,
+        restore_best: bool,
+        expects_convergence: bool,
+        time_limit: TimeLimit | None = None,
     ) -> None:
+        self.time_limit = time_limit
         self.patience, self.tol = patience, tol
         self.restore_best, self.expects_convergence = restore_best, expects_convergence
 
@@ -160,6 +192,8 @@ class Monitor(Callback):
         self.stopped_ = self.broken_ = False
         self.best_state_ = self.start_state_ = _copy_state(net)
         self.best_of_: list[float] = []  # of each member
+        limit = self.time_limit
+        self.used_, self.longest_ = 0.0 if limit is None else limit.used, 0.0
 
     def on_epoch_begin(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
         if dataset_valid is None:
@@ -185,7 +219,12 @@ class Monitor(Callback):
             self.reference_, self.waited_ = watched, 0
         else:
             self.waited_ += 1
-        if self.patience is not None and self.waited_ >= self.patience:
+        out_of_time = False
+        if self.time_limit is not None:
+            used = self.time_limit.used
+            self.used_, self.longest_ = used, max(self.longest_, used - self.used_)
+            out_of_time = used + self.longest_ > 1
+        if out_of_time or (self.patience is not None and self.waited_ >= self.patience):
             self.stopped_ = True
             raise StopTraining
 
@@ -204,7 +243,7 @@ class Monitor(Callback):
         return True
 
     def on_train_end(self, net: Any, X: Any, **kwargs: Any) -> None:
-        if self.restore_best:
+        if self.restore_best and self.best_ < inf:  # not without a single iteration
             net.module_.load_state_dict(self.best_state_)
         elif not self.broken_ and not _is_finite(net, X):
             self._put_best_back(net, "The loss was not finite after the last iteration")

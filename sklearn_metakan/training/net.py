@@ -263,7 +263,7 @@ class KANNet(NeuralNet):
         try:
             super().fit_loop(X, y, **kwargs)
         except StopTraining:
-            pass
+            self._drop_unfinished_epoch()
         except KeyboardInterrupt:
             self._drop_unfinished_epoch()
             if not self._stopped_by_callback():

@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from inspect import signature
 from math import nan
+from time import perf_counter
 from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -15,6 +16,7 @@ from sklearn_metakan.training.callbacks import (
     LearningRateSchedule,
     Monitor,
     Progress,
+    TimeLimit,
     check_callbacks,
     own_copies,
 )
@@ -111,7 +113,9 @@ class Trainer:
         For parameters that contradict each other, and for callbacks and net_params.
     """
 
-    fixed: ClassVar[dict[str, Any]] = {"solver": "adamw", "knots": "uniform", "dropout": 0.0}
+    fixed: ClassVar[dict[str, Any]] = {
+        **{"solver": "adamw", "knots": "uniform", "dropout": 0.0, "time_limit": None}
+    }
 
     def __init__(
         self,
@@ -124,6 +128,8 @@ class Trainer:
         given = _plain({**self.fixed, **parameters})
         self.parameters = SimpleNamespace(**given)
         self.defaults, self.widths, self.net_type = defaults, widths, net_type
+        seconds = given["time_limit"]
+        self.time_limit = None if seconds is None else TimeLimit(perf_counter(), float(seconds))
         self.is_meta = "prompt_dim" in parameters
         names = (*_NETWORK, *_META) if self.is_meta else _NETWORK
         # The network's settings that do not depend on data.
@@ -311,6 +317,7 @@ class Trainer:
             tol=given.tol,
             restore_best=watches,
             expects_convergence=expects,
+            time_limit=self.time_limit,
         )
         n = len(data.X)
         batch_size = n if given.solver == "lbfgs" else min(given.batch_size, n)
@@ -319,7 +326,7 @@ class Trainer:
         callbacks: list[Any] = [Progress()] if given.verbose else []
         if given.solver == "adamw":
             schedule = given.learning_rate_schedule
-            callbacks.insert(0, LearningRateSchedule(schedule, epochs * batches))
+            callbacks.insert(0, LearningRateSchedule(schedule, epochs * batches, self.time_limit))
         net.history.clear()
         net.batch_size, net.shuffle_seed, net.score = int(batch_size), seed, score
         return self.run(net, data, validation, [*callbacks, monitor], epochs)
