@@ -33,14 +33,18 @@ def _sigmoid_factor(order: int) -> tuple[float, ...]:
     return tuple(factor.coef)
 
 
-def silu(t: Tensor, derivative: int = 0) -> Tensor:
-    """The m-th derivative of silu: ``t s^(m)(t) + m s^(m-1)(t)`` with s = sigmoid."""
+def silu(t: Tensor, derivative: int = 0, value: Tensor | None = None) -> Tensor:
+    """The m-th derivative of silu: ``t s^(m)(t) + m s^(m-1)(t)`` with s = sigmoid.
+
+    The first is ``s + silu (1 - s)``; ``value`` is silu(t), where it is known.
+    """
     if derivative == 0:
         return torch.nn.functional.silu(t)
     sigmoid = torch.sigmoid(t)
-    slope = torch.sigmoid(-t).mul_(sigmoid)
     if derivative == 1:
-        return sigmoid.addcmul_(t, slope)
+        value = torch.nn.functional.silu(t) if value is None else value
+        return sigmoid.addcmul_(value, 1.0 - sigmoid)
+    slope = torch.sigmoid(-t).mul_(sigmoid)
     both = []
     for order in (derivative - 1, derivative):
         *lower, highest = _sigmoid_factor(order)
