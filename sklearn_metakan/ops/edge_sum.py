@@ -83,7 +83,10 @@ def edge_sum(
         raise ValueError(
             f"x must have the shape (n, in_features = {source.in_features}), got {tuple(x.shape)}."
         )
-    unfused = x.device.type == "cpu" or groups > 1
+    on_cpu = x.device.type == "cpu"
+    if on_cpu:
+        keep_freed_memory()
+    unfused = on_cpu or groups > 1
     if backend == "kept" or (backend == "auto" and not derivative and unfused):
         rounded = torch.is_autocast_enabled(x.device.type)
         numbers = basis.n_functions * len(x) + source.numbers_per_input
@@ -147,6 +150,8 @@ def edge_conv(
             f"x must have the shape (n, in_channels = {basis.in_features}) and {len(kernel)} "
             f"sides of an image, got {tuple(x.shape)}."
         )
+    if x.device.type == "cpu":
+        keep_freed_memory()
     geometry = (kernel, stride, padding, dilation, groups)
     product = Convolution(basis.in_features, tuple(x.shape[2:]), *geometry)
     if min(product.out_size) < 1:
@@ -179,8 +184,6 @@ def _compute(
             backend = "blocked"
     if backend not in BACKENDS:
         raise ValueError(f"backend must be 'auto' or one of {BACKENDS}, got {backend!r}.")
-    if x.device.type == "cpu":
-        keep_freed_memory()
     if backend in ("reference", "kept"):
         return edge_sum_reference(x, basis, source, derivative, *source.tensors(), product)
     fused = backend == "triton" and len(x) > 0
