@@ -182,8 +182,11 @@ class BSplineBasis(Basis):
         """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous."""
         found = found or self._on_cells(x, start, derivative, derivative)
         axis, (base, splines) = found.axis, found.functions[0]
-        out = base.new_zeros(found.sizes)
-        out.as_strided(*found.windows).scatter_(2, found.places, splines)
+        # Windows overlap, but no number is written twice. In half precision torch writes copies.
+        exact = torch.promote_types(base.dtype, torch.float32)
+        out = base.new_zeros(found.sizes, dtype=exact)
+        out.as_strided(*found.windows).scatter_(2, found.places, splines.to(exact))
+        out = out.to(base.dtype)
         if self.extrapolation == "base":
             out = out.narrow(axis, self.degree - 1, self.n_functions)
         out.select(axis, 0).copy_(base)

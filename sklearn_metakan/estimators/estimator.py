@@ -280,7 +280,7 @@ class KANEstimator(BaseEstimator):
         self._network = {
             **inputs.network_shape(rows, self, trainer.widths, target.n_network_outputs),
             "dtype": execution.dtype,
-            "working_memory": self.working_memory,
+            "working_memory": trainer.parameters.working_memory,
             **trainer.network,
             **trainer.options,
         }
@@ -305,7 +305,7 @@ class KANEstimator(BaseEstimator):
         self._network = self._network | {
             **changed,
             "dtype": execution.dtype,
-            "working_memory": self.working_memory,
+            "working_memory": trainer.parameters.working_memory,
             "backend": trainer.options.get("backend", "auto"),
         }
         settings = self._network | {"init": None, "seed": seed}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from inspect import signature
+from itertools import chain
 from typing import Any, ClassVar, Literal
 from zlib import crc32
 
@@ -175,6 +176,7 @@ class KANNet(NeuralNet):
         self.validation_: TensorData | None = None
         self._scoring: list[Callback] = []  # callbacks that score predictions
         self._of_batches: dict[str, list[Callback]] = {hook: [] for hook in _EACH_BATCH}
+        self._watched = False  # whether anybody else hears of batches
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
 
     _default_callbacks: ClassVar[list[tuple[str, Any]]] = []
@@ -204,12 +206,7 @@ class KANNet(NeuralNet):
         module, once = self.module_, self.max_epochs == 1
         if once or torch.device(self.device).type != "cpu" or not hasattr(module, "features"):
             return
-        own = (*self._of_batches["on_batch_begin"], *self._of_batches["on_batch_end"])
-        if (
-            data is None
-            or self._scoring
-            or not all(isinstance(c, LearningRateSchedule) for c in own)
-        ):
+        if data is None or self._watched:
             return
         numbers = module.widest_first * len(data)
         if numbers * data.X.element_size() <= FEATURES_MEMORY * 2**20:
@@ -221,6 +218,8 @@ class KANNet(NeuralNet):
         self._scoring, self._best_of = [], set()
         for hook in _EACH_BATCH:
             self._of_batches[hook] = [c for _, c in self.callbacks_ if _overrides(c, hook)]
+        told = chain.from_iterable(self._of_batches.values())
+        self._watched = any(not isinstance(callback, LearningRateSchedule) for callback in told)
         for name, callback in self.callbacks_:
             if isinstance(callback, EpochScoring | BatchScoring):
                 score_with_targets(callback)
@@ -300,9 +299,10 @@ class KANNet(NeuralNet):
         if iterator is None:
             return
         data, outputs = iterator.data, []
-        total = torch.zeros((), dtype=data.inputs.dtype, device=self.device)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
         self._weights_seen[training] = []
         for batch in iterator:
+            self.history.new_batch()  # skorch's Checkpoint asks for it
             self._tell("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             total.add_(step["loss"].detach(), alpha=len(batch[0]))
@@ -432,8 +432,6 @@ class KANNet(NeuralNet):
             self._free_captured()
             self._zero_grad_optimizer()  # of parts that were done
 
-        if not batch[0].is_cuda:
-            return self.gradients(batch)
         return self._where_memory_allows(batch, self.gradients, free)
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
@@ -565,7 +563,8 @@ def obstacle(net: Any) -> str | None:
 
 
 def _overrides(callback: Callback, method: str) -> bool:
-    return getattr(type(callback), method) is not getattr(Callback, method)
+    own = getattr(callback, method)
+    return getattr(own, "__func__", own) is not getattr(Callback, method)
 
 
 def packed_net(net: KANNet) -> dict[str, Any]:

@@ -114,7 +114,10 @@ class Trainer:
     """
 
     fixed: ClassVar[dict[str, Any]] = {
-        **{"solver": "adamw", "knots": "uniform", "dropout": 0.0, "time_limit": None}
+        "solver": "adamw",
+        "knots": "uniform",
+        "dropout": 0.0,
+        "time_limit": None,
     }
 
     def __init__(

@@ -19,6 +19,7 @@ from sklearn_metakan import (
 from sklearn_metakan.nn import ConvKAN, KANLinear
 from sklearn_metakan.training import by_chunks
 from sklearn_metakan.training.memory import LEAST, USUAL
+from sklearn_metakan.training.optimisers import AdamW
 
 ALL = [KANRegressor, KANClassifier, MetaKANRegressor, MetaKANClassifier]
 OutOfMemory = torch.cuda.OutOfMemoryError
@@ -173,7 +174,7 @@ def test_memory_that_the_optimiser_lacks_is_an_error_at_once(monkeypatch):
         closure()
         fails()
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    monkeypatch.setattr(AdamW, "step", step)
     with pytest.raises(OutOfMemory, match=r"too small for training.*hidden_layer_sizes"):
         KANRegressor(**SMALL).fit(X, Y)
 
