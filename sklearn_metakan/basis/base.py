@@ -208,14 +208,15 @@ class Basis(nn.Module, ABC):
 
     def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
         """``sum_c grad[..., c] * B_c^(m)(x)``, shape (n, b): the way back to x."""
-        return self._orders(x, start, derivative, derivative)[0].mul_(grad).sum(-1)
+        (slopes,) = self._orders(x, start, derivative, derivative)
+        return slopes.mul_(grad).permute(2, 1, 0).sum(0).T
 
     def values_and_contract(
         self, grad: Tensor, x: Tensor, start: int, derivative: int
     ) -> tuple[Tensor, Tensor]:
         """``values`` of order m and ``contract`` of order m + 1, where they share work."""
         values, slopes = self._orders(x, start, derivative, derivative + 1)
-        return values, slopes.mul_(grad).sum(-1)
+        return values, slopes.mul_(grad).permute(2, 1, 0).sum(0).T
 
     def linearize(self, x: Tensor, functions_first: bool, wants_pull: bool) -> tuple[Tensor, Any]:
         """Features of all inputs, and what of them is kept for the way back.

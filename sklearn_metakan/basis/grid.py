@@ -112,6 +112,13 @@ class GridBasis(Basis):
         return functions
 
 
+def empty_features(x: Tensor, n_functions: int) -> Tensor:
+    """(n, b, C) without numbers; in memory (C, b, n) if x has rows last: passes are contiguous."""
+    if x.stride(0) < x.stride(1):
+        return x.new_empty(n_functions, *x.T.shape).permute(2, 1, 0)
+    return x.new_empty(*x.shape, n_functions)
+
+
 def coordinate(x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """u, which is -1 and 1 at the ends of the grid, and du/dx; u as large as squares can be."""
     rate = 2 / (high - low)

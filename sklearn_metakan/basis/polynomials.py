@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sklearn_metakan.basis.base import Extrapolation
-from sklearn_metakan.basis.grid import GridBasis, coordinate
+from sklearn_metakan.basis.grid import GridBasis, coordinate, empty_features
 
 Polynomials = Literal["chebyshev", "legendre", "gram"]
 
@@ -119,7 +119,7 @@ class PolynomialBasis(GridBasis):
     def _family(self, x: Tensor, low: Tensor, high: Tensor, first: int, last: int) -> list[Tensor]:
         """Taylor coefficients of t, carried through the recurrence; order k is k! times one."""
         t = self._taylor(x, low, high, last)
-        out = [x.new_empty(*x.shape, self.n_functions) for _ in range(first, last + 1)]
+        out = [empty_features(x, self.n_functions) for _ in range(first, last + 1)]
         before, present = torch.zeros_like(t), torch.zeros_like(t)
         present[0] = 1.0
         recurrence = _recurrence(self.polynomials, self.degree)
@@ -134,7 +134,7 @@ class PolynomialBasis(GridBasis):
     def _taylor(self, x: Tensor, low: Tensor, high: Tensor, order: int) -> Tensor:
         """Taylor coefficients by x of t, orders 0 to the last, (order + 1, n, b)."""
         u, rate = coordinate(x, low, high)
-        t = x.new_zeros(order + 1, *x.shape)
+        t = torch.zeros_like(x.expand(order + 1, *x.shape))
         if self.polynomials == "legendre":
             t[0] = u
             if order:

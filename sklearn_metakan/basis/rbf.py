@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sklearn_metakan.basis.base import Extrapolation
-from sklearn_metakan.basis.grid import GridBasis
+from sklearn_metakan.basis.grid import GridBasis, empty_features
 
 
 class RBFBasis(GridBasis):
@@ -74,7 +74,8 @@ class RBFBasis(GridBasis):
         rate = sqrt(2) * self.grid_size / (high - low)  # exp(-s^2) = g(sqrt(2) s)
         centres = torch.arange(-1, self.grid_size + 1, dtype=x.dtype, device=x.device)
         most = torch.finfo(x.dtype).max ** 0.5
-        z = (x - low).mul_(rate).clamp_(-most, most)[..., None] - sqrt(2) * centres
+        u = (x - low).mul_(rate).clamp_(-most, most)[..., None]
+        z = torch.sub(u, sqrt(2) * centres, out=empty_features(x, self.n_functions))
         derivatives = gaussian(z, first, last)
         for order, values in enumerate(derivatives, first):
             if order:
