@@ -10,33 +10,62 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
+from math import inf
 from pathlib import Path
 
+import pandas as pd
 from joblib import parallel_config
 
 from benchmarks.common.data import MissingData
 from benchmarks.common.ledger import Ledger
 from benchmarks.common.measure import add_options
+from benchmarks.common.report import publish
 from benchmarks.tables.fit import RESULTS, Trial, run
 from benchmarks.tables.peers import PEERS, peer_of
+from benchmarks.tables.picture import draw
+from benchmarks.tables.report import by_group, compare, labelled, report
 from benchmarks.tables.sets import GROUPS, SETS, load_fold, n_splits
 
 QUICK_SETS = ("uci_yacht", "uci_energy", "uci_concrete", "credit_g", "phoneme")
 QUICK_PEERS = ("linear", "mlp", "histgb", "kan", "metakan")
 QUICK_SPLITS = 2
+SPLITS_AT_MOST = 20
+SHOWN = "{model} {data} {error:.4g} in {fit_seconds:.1f} s"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    models = {name: "" for name in present(options.peers)} | dict(options.settings)
     ledger = Ledger(options.out / "tables.csv", Trial, RESULTS, options, SHOWN)
     if not options.report:
-        todo = [*trials(options, models)]
+        todo = [*trials(options)]
+        fit = partial(run, data_dir=options.data_dir, peers_dir=options.peers_dir)
         with parallel_config("threading"):  # that wait for a process each
-            ledger.finish(todo, partial(run, data_dir=options.data_dir))
+            ledger.finish(todo, fit)
+    rows = asked(ledger.rows(), options)
+    if rows.empty:
+        raise SystemExit(f"{ledger.path} has no rows of these sets and models.")
+    publish(report(rows), options.out / "tables.md")
+    groups = {name: compared.ranks() for name, compared in by_group(rows).items()}
+    draw(groups | {"all": compare(rows).ranks()}, options.out / "ranks.png")
 
 
-SHOWN = "{model} {data} {error:.4g} in {fit_seconds:.1f} s"
+def asked(rows: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
+    """Of the sets, models and splits that the command is about; without peers, of all models."""
+    rows = rows.astype({"split": int, "max_rows": int})
+    models = [*options.peers, *dict(options.settings)] if options.chosen else rows["model"]
+    return labelled(
+        rows[
+            rows["data"].isin(options.sets)
+            & rows["model"].isin(models)
+            & (rows["split"] < (options.splits or inf))
+            & (rows["max_rows"] == options.max_rows)
+            & (rows["scored"] == scored(options))
+        ]
+    )
+
+
+def scored(options: argparse.Namespace) -> str:
+    return "held out" if options.held_out else "test"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -48,6 +77,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--peers", nargs="*", choices=PEERS, metavar="NAME", help="default: all")
     add("--settings", nargs="+", type=named, default=[], metavar="NAME:JSON",
         help="variants, such as 'metakan-wide:{\"hidden_layer_sizes\": [256]}'")  # fmt: skip
+    add("--peers-dir", type=Path, help="folder of a checkout of efficient-kan")
     add("--splits", type=int, help="the first so many of each set; default: all")
     add("--max-rows", type=int, default=0, help="training rows at most; default: all")
     add("--held-out", action="store_true",
@@ -58,6 +88,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         (QUICK_SETS, QUICK_PEERS, QUICK_SPLITS) if options.quick else (SETS, PEERS, None)
     )
     options.sets = [name for each in options.sets or sets for name in GROUPS.get(each, [each])]
+    options.chosen = options.quick or options.peers is not None
     options.peers = [*(peers if options.peers is None else options.peers)]
     options.splits = options.splits or n
     return options
@@ -76,16 +107,17 @@ def named(text: str) -> tuple[str, str]:
     return name, json.dumps(found, sort_keys=True)
 
 
-def present(names: Sequence[str]) -> list[str]:
+def present(names: Sequence[str], peers_dir: Path | None) -> list[str]:
     """Those that are installed; names the others."""
-    missing = [name for name in names if not PEERS[name].is_there()]
+    missing = [name for name in names if not PEERS[name].is_there(peers_dir)]
     for name in missing:
         print(f"{name} is left out: {PEERS[name].package} is not installed.")
     return [name for name in names if name not in missing]
 
 
-def trials(options: argparse.Namespace, models: dict[str, str]) -> Iterator[Trial]:
+def trials(options: argparse.Namespace) -> Iterator[Trial]:
     """Split by split, so that a run that is stopped has something of everything."""
+    models = dict.fromkeys(present(options.peers, options.peers_dir), "") | dict(options.settings)
     most = {}
     for name in options.sets:
         try:
@@ -93,15 +125,11 @@ def trials(options: argparse.Namespace, models: dict[str, str]) -> Iterator[Tria
             most[name] = min(n_splits(name, options.data_dir), options.splits or SPLITS_AT_MOST)
         except MissingData as missing:
             print(f"{name} is left out. {missing}")
-    scored = "held out" if options.held_out else "test"
     for split in range(max(most.values(), default=0)):
         for name in [name for name in most if split < most[name]]:
             for model, settings in models.items():
                 device = options.device if PEERS[peer_of(model)].on_card else "cpu"
-                yield Trial(name, split, model, settings, scored, options.max_rows, device)
-
-
-SPLITS_AT_MOST = 20
+                yield Trial(name, split, model, settings, scored(options), options.max_rows, device)
 
 
 if __name__ == "__main__":

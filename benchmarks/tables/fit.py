@@ -1,6 +1,6 @@
 """One fit, in a process of its own: errors, seconds, numbers, memory.
 
-    python -m benchmarks.tables.fit '{"trial": {...}, "data_dir": ...}'
+    python -m benchmarks.tables.fit '{"trial": {...}, "data_dir": ..., "peers_dir": ...}'
 
 prints the results, JSON, as its last line.
 """
@@ -53,10 +53,11 @@ RESULTS += ("memory", "memory_before", "train_rows", "test_rows", "columns")
 RESULTS += ("version", "processor")
 
 
-def run(trial: Trial, data_dir: Path) -> dict[str, Any]:
+def run(trial: Trial, data_dir: Path, peers_dir: Path | None = None) -> dict[str, Any]:
     """``measure`` in a new process, one thread, an empty folder. RuntimeError if it fails."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    asked = {"trial": trial._asdict(), "data_dir": str(Path(data_dir).resolve())}
+    asked = {"trial": trial._asdict(), "data_dir": str(data_dir.resolve())}
+    asked["peers_dir"] = str(peers_dir.resolve()) if peers_dir else None
     command = [sys.executable, "-m", "benchmarks.tables.fit", json.dumps(asked)]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
@@ -72,7 +73,7 @@ def run(trial: Trial, data_dir: Path) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(trial: Trial, data_dir: Path) -> dict[str, Any]:
+def measure(trial: Trial, data_dir: Path, peers_dir: str | None = None) -> dict[str, Any]:
     """Fit and predict once.
 
     ``error`` is the root of the mean square, or the log loss with probabilities of at least
@@ -85,7 +86,7 @@ def measure(trial: Trial, data_dir: Path) -> dict[str, Any]:
     name = peer_of(trial.model)
     categories = [*fold.X_train.select_dtypes("category").columns]
     settings = json.loads(trial.settings) if trial.settings else {}
-    model = make(name, fold.task, trial.split, trial.device, settings, categories)
+    model = make(name, fold.task, trial.split, trial.device, settings, categories, peers_dir)
     torch.zeros(1, device=trial.device)  # starts a card
     before = memory("VmRSS")
     fit_seconds = seconds(lambda: model.fit(fold.X_train, fold.y_train), trial.device)
@@ -159,7 +160,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     with threadpool_limits(1):
-        found = measure(Trial(**asked["trial"]), Path(asked["data_dir"]))
+        found = measure(Trial(**asked["trial"]), Path(asked["data_dir"]), asked["peers_dir"])
     print("\n" + json.dumps(found))
 
 

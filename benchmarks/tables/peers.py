@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from sklearn.compose import TransformedTargetRegressor
@@ -41,7 +42,11 @@ class Peer(NamedTuple):
     options: dict[str, Any] = {}
     on_card: bool = False
 
-    def is_there(self) -> bool:
+    def is_there(self, peers_dir: Path | None = None) -> bool:
+        if self.package == EFFICIENT_KAN:
+            from benchmarks.tables.efficient_kan import find_network
+
+            return find_network(peers_dir) is not None
         return importlib.util.find_spec(self.module.partition(".")[0]) is not None
 
     def version(self) -> str:
@@ -51,6 +56,7 @@ class Peer(NamedTuple):
             return "checkout"
 
 
+EFFICIENT_KAN = "efficient-kan"
 _SKLEARN, _OURS = "scikit-learn", "sklearn_metakan"
 _ONE_JOB = {"n_jobs": 1}
 _SILENT_CAT = {"thread_count": 1, "verbose": False, "allow_writing_files": False}
@@ -72,6 +78,8 @@ PEERS: dict[str, Peer] = {
         ("RealMLP_TD_Regressor", "RealMLP_TD_Classifier"), "filled", _TABKIT, True),
     "tabm": Peer("pytabkit", "pytabkit",
         ("TabM_D_Regressor", "TabM_D_Classifier"), "filled", _TABKIT, True),
+    EFFICIENT_KAN: Peer(EFFICIENT_KAN, "benchmarks.tables.efficient_kan",
+        ("EfficientKANRegressor", "EfficientKANClassifier"), "scaled"),
     "kan": Peer(_OURS, _OURS, ("KANRegressor", "KANClassifier"), "encoded", {}, True),
     "metakan": Peer(_OURS, _OURS, ("MetaKANRegressor", "MetaKANClassifier"), "encoded", {}, True),
 }  # fmt: skip
@@ -95,6 +103,7 @@ def make(
     device: str = "cpu",
     settings: Mapping[str, Any] | None = None,
     categories: Sequence[str] = (),
+    peers_dir: str | None = None,
 ) -> Any:
     """An estimator that takes a Fold's columns; ``settings`` replace its defaults."""
     peer = PEERS[name]
@@ -102,6 +111,8 @@ def make(
     more = {"device": device} if peer.on_card else {}
     if name == "catboost" and categories:
         more = {"cat_features": list(categories)}  # the only one that must be told
+    if name == EFFICIENT_KAN:
+        more = {"peers_dir": peers_dir}
     listed = {key: tuple(v) if isinstance(v, list) else v for key, v in (settings or {}).items()}
     model = kind(**{"random_state": seed} | peer.options | more | listed)
     if peer.inputs == "raw":
