@@ -23,7 +23,7 @@ from benchmarks.common.report import publish
 from benchmarks.tables.fit import RESULTS, Trial, run
 from benchmarks.tables.peers import PEERS, peer_of
 from benchmarks.tables.picture import draw
-from benchmarks.tables.report import by_group, compare, labelled, report
+from benchmarks.tables.report import comparisons, labelled, report
 from benchmarks.tables.sets import GROUPS, SETS, load_fold, n_splits
 
 QUICK_SETS = ("uci_yacht", "uci_energy", "uci_concrete", "credit_g", "phoneme")
@@ -45,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if rows.empty:
         raise SystemExit(f"{ledger.path} has no rows of these sets and models.")
     publish(report(rows), options.out / "tables.md")
-    groups = {name: compared.ranks() for name, compared in by_group(rows).items()}
-    draw(groups | {"all": compare(rows).ranks()}, options.out / "ranks.png")
+    draw(
+        {name: each.ranks() for name, each in comparisons(rows).items()}, options.out / "ranks.png"
+    )
 
 
 def asked(rows: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:

@@ -38,9 +38,9 @@ class _EfficientKAN(BaseEstimator):
         epochs = max(PASSES, -(-STEPS // -(-len(X) // BATCH)))
         falls = LRScheduler(torch.optim.lr_scheduler.ExponentialLR, gamma=DECAY ** (10 / epochs))
         options = {"lr": 1e-3, "batch_size": BATCH, "max_epochs": epochs, "train_split": None}
-        options |= {"optimizer__weight_decay": 1e-4, "iterator_train__shuffle": True}
-        self.net_ = kind(network, loss, optimizer=torch.optim.AdamW, callbacks=[falls], verbose=0,
-                         **options).fit(X, y)  # fmt: skip
+        options |= {"optimizer__weight_decay": 1e-4, "iterator_train__shuffle": True, "verbose": 0}
+        options |= {"criterion": loss, "optimizer": torch.optim.AdamW, "callbacks": [falls]}
+        self.net_ = kind(network, **options).fit(X, y)
         self.n_parameters_ = sum(each.numel() for each in network.parameters())
         return self
 

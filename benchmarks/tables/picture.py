@@ -51,7 +51,7 @@ def draw(groups: Mapping[str, pd.DataFrame], path: Path) -> bool:
 
 
 def _height(n_models: int) -> float:
-    return 4 + STEP * n_models
+    return 3 + STEP * n_models
 
 
 def _panel(ax: Any, name: str, ranks: pd.DataFrame) -> None:
@@ -71,12 +71,12 @@ def _panel(ax: Any, name: str, ranks: pd.DataFrame) -> None:
         ax.plot([rank, rank, end], [0, y, y], color="grey", linewidth=0.8)
         text = f"{model}  {rank:.2f}" if left else f"{rank:.2f}  {model}"
         ax.text(end, y, text + " " if left else " " + text, ha=("left", "right")[left], va="center")
-    ax.plot([1, 1 + width], [1.4, 1.4], color="black", linewidth=1.5)
-    ax.text(1 + width, 1.4, f"  critical difference {width:.2f}", va="center")
+    ax.plot([1, 1 + width], [1.2, 1.2], color="black", linewidth=1.5)
+    ax.text(1 + width, 1.2, f"  critical difference {width:.2f}", va="center")
     ax.plot([1, k], [0, 0], color="black", linewidth=1)
     for tick in range(1, k + 1):
         ax.plot([tick, tick], [0, 0.15], color="black", linewidth=1)
         ax.text(tick, 0.25, str(tick), ha="center", va="bottom")
-    ax.set(xlim=(1 - 0.35 * k, k + 0.35 * k), ylim=(-top - STEP * half, 2.4))
+    ax.set(xlim=(1 - 0.35 * k, k + 0.35 * k), ylim=(-top - STEP * half, 1.6))
     ax.set_title(f"{name}: mean ranks over {n_sets} sets")
     ax.axis("off")

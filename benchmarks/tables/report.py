@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.common.report import table
+from benchmarks.common.report import constants, table
+from benchmarks.tables.peers import peer_of
 from benchmarks.tables.sets import GROUPS
 
 TITLES = {
@@ -14,8 +15,9 @@ TITLES = {
     "regression": "Other regression, root of the mean square error",
     "classification": "Classification, log loss",
     "feynman": "Feynman functions, root of the mean square error",
+    "all": "All sets",
 }
-SPENT = ["fit_seconds", "predict_seconds"]
+SPENT = ["fit_seconds", "fit_cpu", "predict_seconds"]
 BESIDE = "mlp"  # whose seconds others are compared with
 
 
@@ -47,7 +49,7 @@ def labelled(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(label=rows["model"])
     for name, shown in (("settings", " {}"), ("device", " on {}")):
         several = rows.groupby("model")[name].transform("nunique") > 1
-        rows.loc[several, "label"] += rows.loc[several, name].map(shown.format)
+        rows["label"] = rows["label"].where(~several, rows["label"] + rows[name].map(shown.format))
     return rows
 
 
@@ -74,41 +76,37 @@ def summarise(compared: Comparison) -> pd.DataFrame:
     of_sets = rows.groupby(["label", "data"])[[*SPENT, "share"]].mean()
     found = of_sets.groupby("label").agg(geometric_mean)
     found["rank"] = compared.ranks().mean()
-    found["to_mlp"] = np.nan
-    if BESIDE in found.index:
-        found["to_mlp"] = found["fit_seconds"] / found.loc[BESIDE, "fit_seconds"]
+    beside = found.reindex([BESIDE])[SPENT].iloc[0]
+    found[["to_mlp", "cpu_to_mlp"]] = (found[SPENT] / beside)[["fit_seconds", "fit_cpu"]]
     found[["fewest", "most"]] = by_model["parameters"].agg(["min", "max"])
     found[["memory", "added"]] = by_model[["memory", "added"]].max()
     return found.sort_values("rank")
 
 
-def report(rows: pd.DataFrame) -> Iterator[str]:
-    """Blocks of Markdown; rows must be ``labelled``."""
-    for group, compared in by_group(rows).items():
-        yield f"## {TITLES[group]}"
-        yield _errors(compared)
-        if group == "classification":
-            yield "Accuracy:"
-            yield _errors(compare(compared.rows, "accuracy"), best="max")
-        yield from _standing(compared)
-    compared = compare(rows)
-    if compared.means.index.size and len(by_group(rows)) > 1:
-        yield "## All sets"
-        yield from _standing(compared)
-    named = {name: ", ".join(sorted({*rows[name].dropna()})) for name in ("processor", "torch")}
-    versions = sorted({*(rows["model"].str.split("-").str[0] + " " + rows["version"].astype(str))})
-    yield f"{named['processor']}; torch {named['torch']}; {', '.join(versions)}."
-
-
-def by_group(rows: pd.DataFrame) -> dict[str, Comparison]:
-    """Of groups with rows; sets in the order of the group, models in that of the rows."""
+def comparisons(rows: pd.DataFrame) -> dict[str, Comparison]:
+    """Of groups with rows, sets in their order; and of "all", where there are several."""
     found = {}
     for group, names in GROUPS.items():
         here = rows[rows["data"].isin(names)]
         if len(here):
-            order = here["data"].map(names.index)
-            found[group] = compare(here.loc[order.sort_values(kind="stable").index])
-    return found
+            order = here["data"].map(names.index).sort_values(kind="stable").index
+            found[group] = compare(here.loc[order])
+    return found | ({"all": compare(rows)} if len(found) > 1 else {})
+
+
+def report(rows: pd.DataFrame) -> Iterator[str]:
+    """Blocks of Markdown; rows must be ``labelled``."""
+    for group, compared in comparisons(rows).items():
+        yield f"## {TITLES[group]}"
+        if group != "all":
+            yield _errors(compared)
+        if group == "classification":
+            yield "Accuracy:"
+            yield _errors(compare(compared.rows, "accuracy"), best="max")
+        yield from _standing(compared)
+    peers = rows["model"].map(peer_of) + " " + rows["version"].astype(str)
+    about = constants(rows, ["processor", "device_name", "torch"])
+    yield f"{about}; {', '.join(sorted({*peers}))}."
 
 
 def _errors(compared: Comparison, best: str = "min") -> str:
@@ -136,6 +134,8 @@ def _standing(compared: Comparison) -> Iterator[str]:
         "error / a constant's": "{share:.3g}",
         "fit, s": "{fit_seconds:.3g}",
         f"/ {BESIDE}'s": "{to_mlp:.2g}",
+        "fit, CPU s": "{fit_cpu:.3g}",
+        f"/ {BESIDE}'s CPU": "{cpu_to_mlp:.2g}",
         "predict, s": "{predict_seconds:.2g}",
         "parameters": "{fewest:,.0f} to {most:,.0f}",
         "memory at most, MB": "{memory:.0f}",
