@@ -65,6 +65,3 @@ class EfficientKANClassifier(ClassifierMixin, _EfficientKAN):
 
     def predict_proba(self, X: Any) -> Any:
         return self.net_.predict_proba(np.asarray(X, dtype=np.float32))
-
-    def predict(self, X: Any) -> Any:
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]

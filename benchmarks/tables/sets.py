@@ -17,11 +17,12 @@ from sklearn_metakan.datasets import make_feynman
 _UCI = ("yacht", "energy", "concrete", "boston", "kin8nm", "naval", "power", "protein", "wine_red")
 _FEYNMAN = ("I.9.18", "I.13.12", "I.15.3x", "I.26.2", "I.37.4")
 NOISY = "+noise"
+_CLASSES = ("credit_g", "phoneme", "spambase", "letter", "bank_marketing", "adult")
 # Sets by the part of the report that they are in.
 GROUPS: dict[str, tuple[str, ...]] = {
     "uci": tuple(f"uci_{name}" for name in _UCI),
     "regression": ("ames_housing", "bike_sharing", "california_housing", "diamonds"),
-    "classification": (*("credit_g", "phoneme", "spambase", "letter", "bank_marketing", "adult"),),
+    "classification": _CLASSES,
     "feynman": tuple(name + end for end in ("", NOISY) for name in _FEYNMAN),
 }
 SETS = tuple(name for names in GROUPS.values() for name in names)
