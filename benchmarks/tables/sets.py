@@ -94,6 +94,8 @@ def _draw_feynman(name: str, split: int) -> Fold:
 
 
 def _typed(X: pd.DataFrame) -> pd.DataFrame:
+    """Columns x0, x1, ...: not everyone takes spambase's "[" and "," as names."""
+    X = X.set_axis([f"x{i}" for i in range(X.shape[1])], axis=1)
     text = [column for column in X if not pd.api.types.is_numeric_dtype(X[column])]
     return X.assign(**{c: X[c].astype(object).fillna(GAP).astype("category") for c in text})
 
