@@ -33,7 +33,7 @@ lint: .venv/.stamp
 	$(RUN) -m mypy
 
 bench-quick: .venv/.stamp
-	$(RUN) -m benchmarks.tables.quick --data-dir $(DATA_DIR)
+	$(RUN) -m benchmarks.tables --quick --data-dir $(DATA_DIR)
 
 clean:
 	rm -rf .venv .venv-lowest out build dist .mypy_cache .ruff_cache .pytest_cache

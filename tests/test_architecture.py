@@ -46,7 +46,8 @@ PLACES = {
 LONGEST, SHORTEST = 600, 40  # lines of a file
 # Files below the shortest, and why.
 SHORT = {"ops/reference.py": "the truth that every kernel is held against, apart from all of them"}
-MOST_LINES = {"sklearn_metakan": 18_500, "benchmarks": 3_800}
+# benchmarks: with a comparison with eleven others on thirty tables, a process a fit.
+MOST_LINES = {"sklearn_metakan": 18_500, "benchmarks": 4_200}
 # From a call to the first sum over edges, as `python -m benchmarks.walk` counts.
 MOST_CALLS = {
     "fit": {"calls": 150, "files": 20, "switches": 79},

@@ -1,4 +1,4 @@
-"""Tables and images: from a folder like ../shared/data, and some of scikit-learn's own tables."""
+"""Tables and images from a folder like ../shared/data."""
 
 import gzip
 import io
@@ -13,18 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.io import loadmat
-from sklearn import datasets
 
 from benchmarks.common.measure import DATA
 
 Task = Literal["regression", "classification"]
-
-# Ordered categories of the diamonds table, worst first.
-DIAMONDS_ORDER = {
-    "cut": ["Fair", "Good", "Very Good", "Premium", "Ideal"],
-    "color": ["J", "I", "H", "G", "F", "E", "D"],
-    "clarity": ["I1", "SI2", "SI1", "VS2", "VS1", "VVS2", "VVS1", "IF"],
-}
 
 
 class Table(NamedTuple):
@@ -43,7 +35,6 @@ _REGRESSION: dict[str, tuple[str, ...]] = {
     "bike_sharing": ("cnt", "instant", "dteday", "casual", "registered"),  # the last two sum to cnt
     "california_housing": ("MedHouseVal",),
     "diamonds": ("price",),
-    "diamonds_numeric": ("price", *DIAMONDS_ORDER),
 }
 _CLASSIFICATION: dict[str, tuple[str, ...]] = {
     "adult": ("income",),
@@ -53,15 +44,11 @@ _CLASSIFICATION: dict[str, tuple[str, ...]] = {
     "phoneme": ("Class",),
     "spambase": ("label",),
 }
-_FILES = {  # where they are not data.csv.gz in the folder of the table's name
-    "adult": ("adult/train.csv.gz", "adult/test.csv.gz"),
-    "diamonds_numeric": ("diamonds/data.csv.gz",),
-}
+_FILES = {"adult": ("adult/train.csv.gz", "adult/test.csv.gz")}  # others: NAME/data.csv.gz
 _UCI = ("boston", "concrete", "energy", "kin8nm", "naval", "power", "protein", "wine_red", "yacht")
-_BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 _HEAD_OF_TRAIN = {"adult": 32_561, "letter": 16_000}  # published splits: first rows train
 
-TABLES = (*_REGRESSION, *_CLASSIFICATION, *(f"uci_{name}" for name in _UCI), *_BUNDLED)
+TABLES = (*_REGRESSION, *_CLASSIFICATION, *(f"uci_{name}" for name in _UCI))
 
 
 def load_table(name: str, data_dir: str | Path = DATA) -> Table:
@@ -69,9 +56,6 @@ def load_table(name: str, data_dir: str | Path = DATA) -> Table:
 
     Categorical columns stay text. A file that is not there raises MissingData with its name.
     """
-    if name in _BUNDLED:
-        X, y = getattr(datasets, f"load_{name}")(return_X_y=True, as_frame=True)
-        return Table(X, y.to_numpy(), "regression" if name == "diabetes" else "classification")
     if name in _REGRESSION or name in _CLASSIFICATION:
         return _read_csv(name, Path(data_dir))
     arrays = _read_uci(name, Path(data_dir))
