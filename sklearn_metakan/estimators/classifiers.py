@@ -133,15 +133,17 @@ class KANClassifier(ClassifierMixin, KANEstimator):
 
     _inputs_type, _target_type = TableInputs, LabelTarget
     _make_network = staticmethod(build_network)
-    _defaults = Defaults(weight_decay=0.1)
+    _defaults = Defaults(
+        learning_rate=0.005, weight_decay=0.3, betas=(0.9, 0.95), steps=6000, passes=(20, 400)
+    )
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (64,),
+        hidden_layer_sizes: int | Sequence[int] = (64, 64),
         *,
-        n_estimators: int = 1,
+        n_estimators: int = 4,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
@@ -217,15 +219,22 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
 
     _inputs_type, _target_type = TableInputs, LabelTarget
     _make_network = staticmethod(build_network)
-    _defaults = Defaults(learning_rate=0.03, weight_decay=0.1)
+    _defaults = Defaults(
+        learning_rate=0.01,
+        prompt_learning_rate=0.1,
+        weight_decay=0.1,
+        betas=(0.9, 0.95),
+        steps=6000,
+        passes=(20, 400),
+    )
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (64,),
+        hidden_layer_sizes: int | Sequence[int] = (64, 64),
         *,
-        n_estimators: int = 1,
+        n_estimators: int = 4,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
@@ -238,11 +247,11 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
         dropout: float = 0.0,
         scale_inputs: str | None = "auto",
         class_weight: dict[Any, float] | str | None = None,
-        prompt_dim: int = 1,
-        meta_hidden_dim: int = 32,
+        prompt_dim: int = 3,
+        meta_hidden_dim: int = 0,
         meta_activation: str = "sin",
-        edge_scale: bool = True,
-        n_meta_learners: int | str = "auto",
+        edge_scale: bool = False,
+        n_meta_learners: int | str = "layer",
         prompt_learning_rate: float | None = None,
         meta_learning_rate: float | None = None,
         solver: str = "adamw",

@@ -92,7 +92,7 @@ TUNE_FIRST = """\
     learning_rate : float or "auto", default="auto"
         Largest step size. "auto" is <adamw_learning_rate> for "adamw" and 1.0 for "lbfgs".
     max_iter : int or "auto", default="auto"
-        Passes over the data; for "lbfgs", iterations. "auto" is as many passes as make 3,000
+        Passes over the data; for "lbfgs", iterations. "auto" is as many passes as make <steps>
         steps, but from <fewest> to <most>; 200 iterations for "lbfgs".
     time_limit : float or None, default=None
         Seconds that a fit may train. The course of the learning rate is fitted to them.

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from sklearn_metakan.estimators.estimator import KANEstimator
@@ -13,6 +14,41 @@ from sklearn_metakan.estimators.parameters import document
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.nn import build_network
 from sklearn_metakan.training import Defaults, store
+
+
+def predict(self: KANEstimator, X: ArrayLike, return_std: bool = False) -> Any:
+    """Predictions in the target's units.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    return_std : bool, default=False
+        Whether to return also the standard deviation of the members' predictions: how far they
+        disagree, not the noise of the target.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,) or (n_samples, n_outputs), or two of them
+        The mean; the median for "absolute_error", the quantile for "quantile". In X's dtype;
+        float64 where float32 could not tell the target's values apart, as with seconds since
+        1970.
+
+    Raises
+    ------
+    ValueError
+        For invalid X, rows so far out that their prediction cannot be held, and
+        ``return_std=True`` of a single network.
+    """
+    if not return_std:
+        return KANEstimator.predict(self, X)
+    fitted, X, outputs = self._outputs(X)
+    if outputs.dim() == 2:
+        raise ValueError(
+            "return_std=True needs several members, which disagree; fit with n_estimators=4."
+        )
+    members = fitted.target_.of_members(outputs)
+    fitted._check_held(X, members.isfinite().numpy())
+    return members.mean(1).numpy(), members.std(1, correction=0).numpy()
 
 
 @document
@@ -64,13 +100,16 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
 
     _inputs_type, _target_type = TableInputs, NumberTarget
     _make_network = staticmethod(build_network)
-    _defaults = Defaults(weight_decay=0.03)
+    predict = predict
+    _defaults = Defaults(
+        learning_rate=0.005, weight_decay=0.3, betas=(0.9, 0.95), steps=6000, passes=(20, 400)
+    )
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (64,),
+        hidden_layer_sizes: int | Sequence[int] = (64, 64),
         *,
-        n_estimators: int = 1,
+        n_estimators: int = 4,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
@@ -155,13 +194,21 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
 
     _inputs_type, _target_type = TableInputs, NumberTarget
     _make_network = staticmethod(build_network)
-    _defaults = Defaults(learning_rate=0.03, weight_decay=0.03)
+    predict = predict
+    _defaults = Defaults(
+        learning_rate=0.01,
+        prompt_learning_rate=0.1,
+        weight_decay=0.03,
+        betas=(0.9, 0.95),
+        steps=6000,
+        passes=(20, 400),
+    )
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (64,),
+        hidden_layer_sizes: int | Sequence[int] = (64, 64),
         *,
-        n_estimators: int = 1,
+        n_estimators: int = 4,
         grid_size: int = 5,
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
@@ -176,11 +223,11 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         loss: str = "squared_error",
         quantile: float = 0.5,
         scale_target: bool = True,
-        prompt_dim: int = 1,
-        meta_hidden_dim: int = 32,
+        prompt_dim: int = 3,
+        meta_hidden_dim: int = 0,
         meta_activation: str = "sin",
-        edge_scale: bool = True,
-        n_meta_learners: int | str = "auto",
+        edge_scale: bool = False,
+        n_meta_learners: int | str = "layer",
         prompt_learning_rate: float | None = None,
         meta_learning_rate: float | None = None,
         solver: str = "adamw",

@@ -79,6 +79,7 @@ class EdgeDisplay:
         edges: Edges | None = None,
         max_edges: int = 12,
         n_points: int = 200,
+        member: int = 0,
         ax: "Axes | Iterable[Axes] | None" = None,
     ) -> "EdgeDisplay":
         """Evaluate the edge functions of a layer and plot them.
@@ -103,6 +104,8 @@ class EdgeDisplay:
             How many to show when ``edges`` is None.
         n_points : int, default=200
             Points a curve.
+        member : int, default=0
+            Which of the networks of an estimator that averages several.
         ax : matplotlib Axes or iterable of Axes, optional
             See :meth:`plot`.
 
@@ -113,8 +116,8 @@ class EdgeDisplay:
         Raises
         ------
         ValueError
-            For a layer, an edge or a column that there is not, options out of range, and as
-            :meth:`plot`.
+            For a layer, a member, an edge or a column that there is not, options out of range,
+            and as :meth:`plot`.
         TypeError
             For what is no KAN and holds none.
         NotFittedError, ImportError
@@ -126,7 +129,7 @@ class EdgeDisplay:
                 f"got max_edges={max_edges!r} and n_points={n_points!r}."
             )
         estimator, X, names = _unwrapped(estimator, X)
-        layers, index = _layers(estimator, layer)
+        layers, index = _layers(estimator, layer, member)
         module, names = layers[index], names if index == 0 else []
         scaler = getattr(estimator, "input_scaler_", None) if index == 0 else None
         columns = [*range(module.in_features)] if scaler is None else scaler.kept_.tolist()
@@ -214,12 +217,19 @@ def _unwrapped(estimator: Any, X: Any) -> tuple[Any, Any, list[str]]:
             return estimator, X, [] if own is None else list(own)
 
 
-def _layers(estimator: Any, layer: int) -> tuple[list[KANLinear], int]:
+def _layers(estimator: Any, layer: int, member: int) -> tuple[list[KANLinear], int]:
     """The KAN layers of an estimator, a network or a single layer, and which one is meant."""
     module = estimator
     if not isinstance(estimator, torch.nn.Module):
         check_is_fitted(estimator)
         module = getattr(estimator, "module_", None)
+    members = getattr(module, "n_members", 1)
+    if not isinstance(member, Integral) or not 0 <= member < members:
+        raise ValueError(
+            f"member must be a whole number below {members}, the networks; got {member!r}."
+        )
+    if members > 1:
+        module = module.member(int(member))
     found = [module] if isinstance(module, KANLinear) else getattr(module, "layers", None)
     if found is None or not all(isinstance(each, KANLinear) for each in found):
         raise TypeError(

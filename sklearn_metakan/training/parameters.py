@@ -255,7 +255,7 @@ META = """\
     meta_activation : {"relu", "silu", "tanh", "sin"}, default="<meta_activation>"
     edge_scale : bool, default=<edge_scale>
         Whether each edge also has a trainable factor.
-    n_meta_learners : "auto", "layer" or int, default="auto"
+    n_meta_learners : "auto", "layer" or int, default="<n_meta_learners>"
         One meta-learner for each layer, or so many for clusters of layers of similar output
         width; "auto" is one for the network.
     prompt_learning_rate, meta_learning_rate : float, default=None
@@ -285,6 +285,7 @@ def fill_docstring(cls: Any, texts: Mapping[str, str], **values: Any) -> None:
         **arguments,
         "adamw_learning_rate": measured.learning_rate,
         "adamw_weight_decay": measured.weight_decay,
+        "steps": f"{measured.steps:,}",
         "fewest": measured.passes[0],
         "most": measured.passes[1],
         "meta_decay": META_DECAY if "prompt_dim" in arguments else "",

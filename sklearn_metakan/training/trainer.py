@@ -33,7 +33,6 @@ T = TypeVar("T")
 
 LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
-STEPS = 3000  # what max_iter="auto" means for AdamW, within bounds on the passes
 PATIENCE = 20  # what n_iter_no_change="auto" means
 
 PROMPTS = ("*.prompts", "*.edge_scale")
@@ -52,13 +51,15 @@ _META = ("n_meta_learners", "prompt_dim", "meta_hidden_dim", "meta_activation", 
 class Defaults(NamedTuple):
     """What "auto" means for AdamW, as measured for a kind of estimator.
 
-    ``prompt_learning_rate`` is that of linear meta-learners (None: that of all else), and
-    ``passes`` are the bounds of ``max_iter="auto"``.
+    ``prompt_learning_rate`` is that of linear meta-learners (None: that of all else);
+    ``max_iter="auto"`` is as many passes as make so many ``steps``, within bounds on ``passes``.
     """
 
     learning_rate: float = 0.02
     prompt_learning_rate: float | None = None
     weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    steps: int = 3000
     passes: tuple[int, int] = (20, 200)
 
 
@@ -289,6 +290,7 @@ class Trainer:
             "optimizer": AdamW,
             "lr": defaults.learning_rate if rate == "auto" else rate,
             "optimizer__weight_decay": defaults.weight_decay if decay == "auto" else decay,
+            "optimizer__betas": defaults.betas,
             "optimizer__fused": True,  # one pass over the parameters a step
             "optimizer__param_groups": groups,
         }
@@ -349,7 +351,7 @@ class Trainer:
         if self.parameters.solver == "lbfgs":
             return LBFGS_ITERATIONS
         fewest, most = self.defaults.passes
-        return min(most, max(fewest, -(-STEPS // batches)))
+        return min(most, max(fewest, -(-self.defaults.steps // batches)))
 
     def _patience(self) -> int | None:
         """Iterations without improvement before stopping; None: the schedule runs to its end."""
