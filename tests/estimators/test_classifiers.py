@@ -24,6 +24,7 @@ THREE = np.array(["low", "middle", "high"])[np.digitize(SCORE, [-0.7, 0.7])]
 # Full batches and a constant rate: two fits of the same numbers take the same steps.
 STEPS = {
     "hidden_layer_sizes": (4,),
+    "n_estimators": 1,
     "max_iter": 15,
     "batch_size": 10_000,
     "learning_rate": 0.01,

@@ -178,7 +178,7 @@ def test_validation_rows_beyond_the_grid_are_worth_a_warning(estimator):
 def test_a_pipeline_that_transforms_validation_rows_does_not_warn():
     raw = 1000 + X
     with config_context(enable_metadata_routing=True):
-        model = KANRegressor(**SMALL).set_fit_request(X_val=True, y_val=True)
+        model = KANRegressor(**SMALL, n_estimators=1).set_fit_request(X_val=True, y_val=True)
         steps = [("scale", StandardScaler()), ("model", model)]
         with pytest.warns(UserWarning, match="transform_input"):
             Pipeline(steps).fit(raw, Y, X_val=raw, y_val=Y)

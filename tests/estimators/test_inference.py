@@ -12,7 +12,8 @@ from sklearn_metakan.nn import KANLinear, MetaCoefficients
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 8))
 Y = X[:, 0] * X[:, 1]
-SMALL = {"hidden_layer_sizes": (5,), "max_iter": 2, "random_state": 0}
+SMALL = {"hidden_layer_sizes": (5,), "n_estimators": 1, "max_iter": 2, "random_state": 0}
+GENERATED = {"prompt_dim": 1, "meta_hidden_dim": 32, "meta_activation": "sin"}
 pytestmark = pytest.mark.filterwarnings("ignore:Training stopped at max_iter")
 
 
@@ -58,8 +59,8 @@ def test_every_chunk_keeps_to_the_memory_and_the_result_is_the_same(chunks, memo
 @pytest.mark.parametrize(
     ("settings", "kept"),
     [
-        ({}, True),
-        ({"edge_scale": False}, True),
+        (GENERATED | {"edge_scale": True}, True),
+        (GENERATED, True),
         ({"meta_hidden_dim": 0, "edge_scale": False, "prompt_dim": 2}, False),
     ],
     ids=str,
@@ -79,7 +80,7 @@ def test_weights_are_made_once_for_several_chunks_if_they_fit(chunks, estimator,
 
 
 def test_kept_weights_do_not_outlive_the_call(chunks):
-    model = MetaKANRegressor(**SMALL, working_memory=0.04).fit(X, Y)
+    model = MetaKANRegressor(**SMALL, **GENERATED, working_memory=0.04).fit(X, Y)
     before = model.predict(X)
     assert not any(made for _, made in chunks[-8:])
     keys = set(vars(model))

@@ -30,6 +30,7 @@ Y = np.sin(2 * X[:, 0]) + X[:, 1] ** 2 + 0.05 * RNG.normal(size=150)
 # Full batches and a constant rate: two fits of the same numbers take the same steps.
 STEPS = {
     "hidden_layer_sizes": (4,),
+    "n_estimators": 1,
     "max_iter": 15,
     "batch_size": 10_000,
     "learning_rate": 0.01,

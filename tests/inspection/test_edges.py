@@ -22,7 +22,7 @@ from sklearn_metakan.nn import KAN
 RNG = np.random.default_rng(0)
 FRAME = pd.DataFrame({"age": RNG.integers(20, 80, 60), "height": RNG.exponential(30, 60)})
 Y = 0.1 * FRAME["age"] + np.sqrt(FRAME["height"])
-SHORT = {"max_iter": 3, "random_state": 0}
+SHORT = {"n_estimators": 1, "max_iter": 3, "random_state": 0}
 
 
 @pytest.fixture(autouse=True)

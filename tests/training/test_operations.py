@@ -41,8 +41,8 @@ def operations(estimator, **settings):
         (KANRegressor, {"n_estimators": 1}, 90),
         (MetaKANRegressor, {"n_estimators": 1} | LINEAR, 126),
         (MetaKANRegressor, {"n_estimators": 1} | SINE, 168),
-        (KANRegressor, {"n_estimators": 8}, 105),
-        (MetaKANRegressor, {"n_estimators": 8} | LINEAR, 141),
+        (KANRegressor, {"n_estimators": 8}, 108),
+        (MetaKANRegressor, {"n_estimators": 8} | LINEAR, 145),
     ],
 )
 def test_operations_of_a_step(estimator, settings, most):

@@ -26,6 +26,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
 Y = (X[:, 0] + 0.5 * RNG.normal(size=60) > 0).astype(float)
 SMALL = {"hidden_layer_sizes": (3,), "max_iter": 7, "batch_size": 16, "random_state": 0}
+SMALL |= {"n_estimators": 1}
 
 every = pytest.mark.parametrize("estimator", ALL)
 

@@ -14,6 +14,7 @@ PROGRESS = np.linspace(0, 1, 101)
 X = np.random.default_rng(0).normal(size=(50, 2))
 Y = X[:, 0]
 SMALL = {"hidden_layer_sizes": (3,), "max_iter": 4, "batch_size": 20, "random_state": 0}
+SMALL |= {"n_estimators": 1}
 
 
 def course(schedule, epochs=100):

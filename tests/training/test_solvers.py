@@ -21,6 +21,7 @@ Y = np.sin(3 * X[:, 0]) + X[:, 1] ** 2
 
 # One full batch an epoch at a constant rate.
 STEPS = {
+    "n_estimators": 1,
     "hidden_layer_sizes": (3,),
     "max_iter": 4,
     "batch_size": 1000,
