@@ -98,7 +98,7 @@ def test_each_member_holds_rows_of_its_own_out():
     assert ((valid > 0).sum(0) == 18).all()
     assert not (train == 0).all(1).any()
     for row, weights in zip(seen[1].X, valid, strict=True):
-        same = (seen[0].X == row).all(1).numpy()
+        same = (row == seen[0].X).all(1).numpy()
         assert ((train[same] == 0) == (weights > 0)).all()
     used = train[:, 0] > 0
     np.testing.assert_allclose(train[used, 0] / weight[used], train[used, 0][0] / weight[used][0])
