@@ -93,8 +93,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--csv and --target go together")
     if options.max_rows < MIN_ROWS:
         parser.error(f"--max-rows must be at least {MIN_ROWS}, got {options.max_rows}")
-    if not options.seconds > 0:
-        parser.error(f"--seconds must be positive, got {options.seconds:g}")
+    if not 0 < options.seconds <= 1e9:
+        parser.error(f"--seconds must be above 0, at most 1e9, got {options.seconds:g}")
     try:
         _check_picture(options.out)
     except (OSError, ValueError) as error:

@@ -169,7 +169,7 @@ def test_rows_after_the_header_that_cannot_be_read(tmp_path, content, rule, caps
     ("options", "rule"),
     [
         (["--max-rows", "-3"], "--max-rows must be at least 10, got -3"),
-        (["--seconds", "0"], "--seconds must be positive, got 0"),
+        (["--seconds", "0"], "--seconds must be above 0, at most 1e9, got 0"),
         (["--out", "."], "--out: . cannot be written: its name must end in"),
         (["--out", "table.csv/picture.png"], "--out: table.csv/picture.png cannot be written"),
         (["--out", "folder.png"], "--out: folder.png cannot be written"),
@@ -241,6 +241,7 @@ def test_columns_whose_names_might_meet_those_of_levels(tmp_path, short):
     run(path, "y", "--out", str(tmp_path / "demo.png"))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("classify", [False, True])
 def test_numbers_of_every_model_are_counted(classify):
     y = (FRAME["same"] + np.arange(N)) % 2
