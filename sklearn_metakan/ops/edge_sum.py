@@ -87,7 +87,7 @@ def edge_sum(
     if on_cpu:
         keep_freed_memory()
     unfused = on_cpu or groups > 1
-    if backend == "kept" or (backend == "auto" and not derivative and unfused):
+    if not derivative and (backend == "kept" or (backend == "auto" and unfused)):
         rounded = torch.is_autocast_enabled(x.device.type)
         numbers = basis.n_functions * len(x) + source.numbers_per_input
         most = KEPT if working_memory is None else min(KEPT, working_memory)

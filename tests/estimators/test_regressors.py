@@ -400,6 +400,8 @@ def test_weights_as_large_as_they_may_be(regressor):
 def test_weights_of_partial_fit_compare_its_calls(regressor):
     """Of two streams that contradict each other, the heavier one is learned."""
     settings = QUICK | {"batch_size": 32, "solver": "adamw"}
+    # AdamW's memory of large gradients has to outlast a call of small ones.
+    settings |= {"net_params": {"optimizer__betas": (0.9, 0.999)}}
 
     def learned(of_first, of_second):
         model = regressor(**settings)
@@ -428,7 +430,9 @@ def test_predictions_keep_the_digits_of_the_target(regressor):
         assert predicted.dtype == np.float64
         exported = model.to_torch()(torch.from_numpy(table))
         assert exported.dtype == torch.float64
-        np.testing.assert_allclose(exported.detach().numpy(), predicted, rtol=1e-6)
+        spread = float(np.ptp(predicted, axis=0).max())  # what rounding of the network is beside
+        tolerance = {"rtol": 1e-6, "atol": 1e-6 * spread}
+        np.testing.assert_allclose(exported.detach().numpy(), predicted, **tolerance)
 
 
 @both

@@ -94,7 +94,7 @@ class EdgeSum(nn.Module):
 @each_source
 @each_knots
 @pytest.mark.parametrize("derivative", [0, 1, 2])
-@pytest.mark.parametrize("backend", ["auto", "reference", "blocked"])
+@pytest.mark.parametrize("backend", ["auto", "reference", "kept", "blocked"])
 def test_equals_the_sum_over_edges(source, knots, derivative, backend):
     basis, source = make(source, knots)
     x = draw(basis)

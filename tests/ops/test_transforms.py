@@ -24,7 +24,7 @@ SOURCES = {  # prompt_dim, hidden_dim, activation, edge_scale
 }
 each_source = pytest.mark.parametrize("source", SOURCES)
 each_basis = pytest.mark.parametrize("basis", ["bspline", "rbf", "gram"])
-each_backend = pytest.mark.parametrize("backend", ["reference", "blocked"])
+each_backend = pytest.mark.parametrize("backend", ["reference", "kept", "blocked"])
 
 
 def coefficients(source, n_in, n_out, functions):
