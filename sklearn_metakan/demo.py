@@ -1,9 +1,10 @@
-"""Compare KANs with scikit-learn's MLP and gradient boosting on a table.
+"""Compare KANs with scikit-learn's linear model, MLP and gradient boosting on a table.
 
-    python -m sklearn_metakan.demo [--csv FILE --target COLUMN] [--out out/demo.png]
+    python -m sklearn_metakan.demo [--csv FILE --target COLUMN] [--seconds 4]
 
-All models see the same folds. Without a file the table is scikit-learn's diabetes data. Files
-from where the decimal sign is a comma want ``--sep ';' --decimal ','``.
+All models see the same folds. Without a file the table is scikit-learn's diabetes data. The KANs
+have their defaults, but train a few seconds a fit. Files from where the decimal sign is a comma
+want ``--sep ';' --decimal ','``.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -62,11 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(
         f"{options.csv or 'scikit-learn diabetes'}: {len(X)} rows, {len(numeric)} numeric and "
         f"{len(categorical)} categorical columns, target {y.name!r} ({kind}), "
-        f"{N_FOLDS}-fold cross-validation",
+        f"{N_FOLDS}-fold cross-validation; KANs train at most {options.seconds:g} seconds a fit "
+        "(--seconds)",
         flush=True,
     )
     columns = make_columns(numeric, categorical)
-    results = compare(make_models(classify), columns, X, y.to_numpy(), classify)
+    results = compare(make_models(classify, options.seconds), columns, X, y.to_numpy(), classify)
     print(format_table(results, "accuracy" if classify else "R2"))
     if find_spec("matplotlib") is None:
         print("No picture: it needs matplotlib (pip install matplotlib).")
@@ -83,12 +86,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--target", help="the column to predict")
     parser.add_argument("--task", choices=["auto", "regression", "classification"], default="auto")
     parser.add_argument("--max-rows", type=int, default=20_000, help="sample larger tables")
+    parser.add_argument("--seconds", type=float, default=4, help="that a KAN may train a fit")
     parser.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the picture")
     options = parser.parse_args(arguments)
     if (options.csv is None) != (options.target is None):
         parser.error("--csv and --target go together")
     if options.max_rows < MIN_ROWS:
         parser.error(f"--max-rows must be at least {MIN_ROWS}, got {options.max_rows}")
+    if not 0 < options.seconds <= 1e9:
+        parser.error(f"--seconds must be above 0, at most 1e9, got {options.seconds:g}")
     try:
         _check_picture(options.out)
     except (OSError, ValueError) as error:
@@ -232,18 +238,23 @@ def make_columns(numeric: list[str], categorical: list[str]) -> ColumnTransforme
     return columns.set_output(transform="pandas")
 
 
-def make_models(classify: bool) -> dict[str, BaseEstimator]:
+def make_models(classify: bool, seconds: float) -> dict[str, BaseEstimator]:
+    """All with their defaults, the KANs within so many seconds a fit."""
+    short = {"time_limit": seconds, "random_state": 0}
     if classify:
+        linear = LogisticRegression(max_iter=1000)
         return {
-            "MetaKAN": MetaKANClassifier(random_state=0),
-            "KAN": KANClassifier(random_state=0),
+            "MetaKAN": MetaKANClassifier(**short),
+            "KAN": KANClassifier(**short),
+            "linear, scaled": make_pipeline(StandardScaler(), linear),
             "MLP, scaled": make_pipeline(StandardScaler(), MLPClassifier(random_state=0)),
             "HistGradientBoosting": HistGradientBoostingClassifier(random_state=0),
         }
     mlp = make_pipeline(StandardScaler(), MLPRegressor(random_state=0))
     return {
-        "MetaKAN": MetaKANRegressor(random_state=0),
-        "KAN": KANRegressor(random_state=0),
+        "MetaKAN": MetaKANRegressor(**short),
+        "KAN": KANRegressor(**short),
+        "linear, scaled": make_pipeline(StandardScaler(), RidgeCV()),
         "MLP, scaled": TransformedTargetRegressor(mlp, transformer=StandardScaler()),
         "HistGradientBoosting": HistGradientBoostingRegressor(random_state=0),
     }
@@ -293,6 +304,8 @@ def count_parameters(pipeline: Pipeline) -> int | None:
     model = model[-1] if isinstance(model, Pipeline) else model
     if hasattr(model, "coefs_"):
         return sum(array.size for array in (*model.coefs_, *model.intercepts_))
+    if hasattr(model, "coef_"):
+        return np.size(model.coef_) + np.size(model.intercept_)
     return getattr(model, "n_parameters_", None)
 
 
@@ -308,7 +321,7 @@ def draw(
     figure = plt.figure(figsize=(15, 7.5), layout="constrained")
     halves: Any = figure.subfigures(1, 2, width_ratios=[5, 3])
     left, right = halves
-    left.suptitle(f"{meta_kan.name}: the edge functions that matter most")
+    left.suptitle(f"{meta_kan.name}, first member: the edge functions that matter most")
     inputs = meta_kan.pipeline[:-1].transform(X)
     edges = EdgeDisplay.from_estimator(
         meta_kan.pipeline[-1], inputs, max_edges=MAX_EDGES, ax=left.subplots()

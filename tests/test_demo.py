@@ -43,7 +43,7 @@ def run(path, target, *more):
 def test_scores_and_picture_of_a_table_with_text_gaps_and_odd_names(
     table, tmp_path, target, score, monkeypatch, capsys
 ):
-    def short_models(classify):
+    def short_models(classify, seconds):
         return {"Short": (MetaKANClassifier if classify else MetaKANRegressor)(**SHORT)}
 
     monkeypatch.setattr(demo, "make_models", short_models)
@@ -109,7 +109,9 @@ def test_tables_too_short_to_be_compared_on(tmp_path, target, n):
 
 
 def test_the_shortest_table_gets_scores(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "make_models", lambda classify: {"Short": MetaKANRegressor(**SHORT)})
+    monkeypatch.setattr(
+        demo, "make_models", lambda classify, seconds: {"Short": MetaKANRegressor(**SHORT)}
+    )
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     path = tmp_path / "short.csv"
     FRAME[["limit", "y"]].dropna().head(10).to_csv(path, index=False)
@@ -137,7 +139,7 @@ HEADER, LINES = "y,b,c\n", "\n".join(f"{i},{i % 3},{'uv'[i % 2]}" for i in range
 def short(monkeypatch):
     """One short fit a fold."""
 
-    def models(classify):
+    def models(classify, seconds):
         return {"Short": (MetaKANClassifier if classify else MetaKANRegressor)(**SHORT)}
 
     monkeypatch.setattr(demo, "make_models", models)
@@ -167,6 +169,7 @@ def test_rows_after_the_header_that_cannot_be_read(tmp_path, content, rule, caps
     ("options", "rule"),
     [
         (["--max-rows", "-3"], "--max-rows must be at least 10, got -3"),
+        (["--seconds", "0"], "--seconds must be above 0, at most 1e9, got 0"),
         (["--out", "."], "--out: . cannot be written: its name must end in"),
         (["--out", "table.csv/picture.png"], "--out: table.csv/picture.png cannot be written"),
         (["--out", "folder.png"], "--out: folder.png cannot be written"),
@@ -236,3 +239,13 @@ def test_columns_whose_names_might_meet_those_of_levels(tmp_path, short):
     path = tmp_path / "table.csv"
     path.write_text("y,c_u,c\n" + LINES)
     run(path, "y", "--out", str(tmp_path / "demo.png"))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("classify", [False, True])
+def test_numbers_of_every_model_are_counted(classify):
+    y = (FRAME["same"] + np.arange(N)) % 2
+    for name, model in demo.make_models(classify, 0.05).items():
+        fitted = demo.make_pipeline(model.fit(RNG.normal(size=(N, 3)), y))
+        count = demo.count_parameters(fitted)
+        assert count == 4 if "linear" in name else count is None or count > 4, name

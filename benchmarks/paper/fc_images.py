@@ -52,6 +52,7 @@ MODELS = {
     ],
     "best": ["sin-32", "kan"],
 }
+BETAS = (0.9, 0.999)  # torch's
 
 
 class Trial(NamedTuple):
@@ -161,13 +162,16 @@ def hold(trial: Trial, data_dir: Path, device: str) -> dict[str, Any]:
         options["meta_learning_rate"] = trial.meta_factor * trial.learning_rate
     direct = ("learning_rate", "weight_decay", "batch_size", "grid_size", "dropout", "precision")
     options |= {name: getattr(trial, name) for name in direct}
+    net_params = options.pop("net_params", {}) | {"optimizer__betas": BETAS}
     model = kind(
         tuple(map(int, trial.widths.split("-"))),
+        n_estimators=1,
         scale_inputs=None if trial.scale_inputs == "none" else trial.scale_inputs,
         max_iter=max(1, trial.epochs // (1 + trial.copies)),
         early_stopping=False,
         device=device,
         random_state=trial.seed,
+        net_params=net_params,
         **options,
     )
     spent = seconds(partial(model.fit, given.rows_of_pixels(), given.y), device)

@@ -187,6 +187,7 @@ def fit(
     net_params = options.pop("net_params", {}) | {"optimizer__history_size": HISTORY}
     model = (MetaKANRegressor if options else KANRegressor)(
         candidate.hidden,
+        n_estimators=1,
         degree=DEGREE,
         solver="lbfgs",
         grid_size=contest.grid_size,
