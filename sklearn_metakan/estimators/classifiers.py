@@ -133,15 +133,13 @@ class KANClassifier(ClassifierMixin, KANEstimator):
 
     _inputs_type, _target_type = TableInputs, LabelTarget
     _make_network = staticmethod(build_network)
-    _defaults = Defaults(
-        learning_rate=0.01, weight_decay=0.15, betas=(0.9, 0.95), steps=6000, passes=(20, 200)
-    )
+    _defaults = Defaults(learning_rate=0.01, weight_decay=0.15, steps=6000, passes=(20, 200))
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (64, 64),
+        hidden_layer_sizes: int | Sequence[int] = (32, 32),
         *,
         n_estimators: int = 4,
         grid_size: int = 5,
@@ -223,7 +221,6 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
         learning_rate=0.01,
         prompt_learning_rate=0.1,
         weight_decay=0.1,
-        betas=(0.9, 0.95),
         steps=6000,
         passes=(20, 200),
     )
@@ -232,7 +229,7 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (64, 64),
+        hidden_layer_sizes: int | Sequence[int] = (32, 32),
         *,
         n_estimators: int = 4,
         grid_size: int = 5,

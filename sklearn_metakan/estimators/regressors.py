@@ -107,7 +107,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (64, 64),
+        hidden_layer_sizes: int | Sequence[int] = (32, 32),
         *,
         n_estimators: int = 4,
         grid_size: int = 5,
@@ -206,7 +206,7 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (64, 64),
+        hidden_layer_sizes: int | Sequence[int] = (32, 32),
         *,
         n_estimators: int = 4,
         grid_size: int = 5,
