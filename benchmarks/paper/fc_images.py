@@ -52,7 +52,7 @@ MODELS = {
     ],
     "best": ["sin-32", "kan"],
 }
-BETAS = (0.9, 0.999)  # torch's
+BETAS = {"optimizer__betas": (0.9, 0.999)}  # torch's
 
 
 class Trial(NamedTuple):
@@ -162,7 +162,7 @@ def hold(trial: Trial, data_dir: Path, device: str) -> dict[str, Any]:
         options["meta_learning_rate"] = trial.meta_factor * trial.learning_rate
     direct = ("learning_rate", "weight_decay", "batch_size", "grid_size", "dropout", "precision")
     options |= {name: getattr(trial, name) for name in direct}
-    net_params = options.pop("net_params", {}) | {"optimizer__betas": BETAS}
+    options["net_params"] = options.get("net_params", {}) | BETAS
     model = kind(
         tuple(map(int, trial.widths.split("-"))),
         n_estimators=1,
@@ -171,7 +171,6 @@ def hold(trial: Trial, data_dir: Path, device: str) -> dict[str, Any]:
         early_stopping=False,
         device=device,
         random_state=trial.seed,
-        net_params=net_params,
         **options,
     )
     spent = seconds(partial(model.fit, given.rows_of_pixels(), given.y), device)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.loop
 
-Same network, of one hidden layer of 64 and without members; the MetaKAN's meta-learner is the
-sine with edge scale. Same rows, batch size, number of epochs and fused AdamW; one thread; the two
-take turns. Prints the median seconds of five runs and their ratio, which must be at most 1.3.
+Same network (one of 64; meta-learner: sine, edge scale), rows, batch size, number of epochs and
+fused AdamW; one thread; in turns. Prints the median seconds of five runs and their ratio, which
+must be at most 1.3.
 """
 
 import argparse
@@ -38,8 +38,8 @@ SHAPES = [(2_000, 8, 256, 40), (20_000, 16, 256, 8), (20_000, 16, 1024, 8)]
 TABULAR = "tabular"  # a large table, as a shape of memory_speed
 ROWS, COLUMNS, BATCH, EPOCHS = 100_000, 64, 1024, 3
 HIDDEN = (64,)
-ONE: dict[str, Any] = {"hidden_layer_sizes": HIDDEN, "n_estimators": 1}
-ONE["net_params"] = {"optimizer__betas": (0.9, 0.999)}
+BETAS = {"optimizer__betas": (0.9, 0.999)}
+ONE: dict[str, Any] = {"hidden_layer_sizes": HIDDEN, "n_estimators": 1, "net_params": BETAS}
 SINE = {"prompt_dim": 1, "meta_hidden_dim": 32, "edge_scale": True, "n_meta_learners": "auto"}
 MODELS = {
     "metakan": partial(MetaKANRegressor, learning_rate=0.03, **ONE, **SINE),
@@ -111,8 +111,7 @@ def tabular_rows(
 ) -> pd.DataFrame:
     """Seconds an epoch: a fit of a few epochs, its preparation included, over their number.
 
-    The estimators are those of ``MODELS``; the MLP has hidden layers of the same widths. A short
-    fit comes first.
+    The estimators are ``MODELS``; the MLP has their widths. A short fit comes first.
     """
     X, y = make_data(rows, COLUMNS)
     widths = (COLUMNS, *HIDDEN, 1)

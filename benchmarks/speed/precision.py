@@ -19,19 +19,11 @@ from benchmarks.common.report import table
 from sklearn_metakan import MetaKANClassifier
 
 PRECISIONS = ("float32", "tf32", "bf16")
-NETWORK = {  # the paper's meta-learner: p = 1, relu
-    "hidden_layer_sizes": (256,),
-    "n_estimators": 1,
-    "prompt_dim": 1,
-    "meta_hidden_dim": 32,
-    "meta_activation": "relu",
-    "edge_scale": False,
-    "n_meta_learners": "layer",
-    "scale_inputs": "minmax",
-    "learning_rate": 0.03,
-    "early_stopping": False,
-    "net_params": {"optimizer__betas": (0.9, 0.999)},
-}
+# The paper's meta-learner: p = 1, relu.
+NETWORK = {"hidden_layer_sizes": (256,), "n_estimators": 1, "prompt_dim": 1, "meta_hidden_dim": 32}
+NETWORK |= {"meta_activation": "relu", "edge_scale": False, "n_meta_learners": "layer"}
+NETWORK |= {"scale_inputs": "minmax", "early_stopping": False, "learning_rate": 0.03}
+NETWORK |= {"net_params": {"optimizer__betas": (0.9, 0.999)}}
 
 
 def main() -> None:
