@@ -43,7 +43,7 @@ def silu(t: Tensor, derivative: int = 0, value: Tensor | None = None) -> Tensor:
     sigmoid = torch.sigmoid(t)
     if derivative == 1:
         value = torch.nn.functional.silu(t) if value is None else value
-        return sigmoid.addcmul_(value, 1.0 - sigmoid)
+        return sigmoid.lerp_(sigmoid.new_ones(()), value)
     slope = torch.sigmoid(-t).mul_(sigmoid)
     both = []
     for order in (derivative - 1, derivative):

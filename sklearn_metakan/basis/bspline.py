@@ -22,20 +22,21 @@ _COUNTED = 32  # knots; to find a cell among more, a binary search is quicker (m
 
 
 class _Grid(NamedTuple):
-    """What follows from uniform knots, as long as they are the same."""
+    """What follows from the knots, for as long as they are this version of this tensor."""
 
     breaks: Tensor
     version: int
-    low: Tensor  # (b, 1) or (1, 1), as the next two
+    low: Tensor  # (in_features, 1) or (1, 1), as the next two
     high: Tensor
-    width: Tensor
-    tables: dict[tuple[int, int], Tensor]  # polynomials of orders first to last, one below another
+    width: Tensor  # of uniform cells
+    tables: dict[tuple[int, int], Tensor]  # their polynomials, orders first to last in rows
 
 
 class _OnCells(NamedTuple):
     """silu and the k + 1 splines of each x's cell, of some orders, and their places in memory.
 
-    Spline a of a cell has its place in window a of a memory of functions, from there on.
+    The k + 1 windows are views of this memory that begin one function after another: the splines
+    of a cell have the same place in all of them.
     """
 
     axis: int  # of functions: 0 in (functions, b, n), 1 in (b, functions, n)
@@ -183,7 +184,12 @@ class BSplineBasis(Basis):
         found = found or self._on_cells(x, start, derivative, derivative)
         axis, (base, splines) = found.axis, found.functions[0]
         out = base.new_zeros(found.sizes)
-        out.as_strided(*found.windows).scatter_(2, found.places, splines)
+        if torch.compiler.is_compiling():  # it would copy whole windows, and they overlap
+            numbers = torch.arange(len(splines), device=x.device)[:, None, None]
+            numbers = numbers + found.places // found.windows[1][0]
+            out.movedim(axis, 0).scatter_(0, numbers, splines)
+        else:
+            out.as_strided(*found.windows).scatter_(2, found.places, splines)
         if self.extrapolation == "base":
             out = out.narrow(axis, self.degree - 1, self.n_functions)
         out.select(axis, 0).copy_(base)
@@ -191,39 +197,37 @@ class BSplineBasis(Basis):
 
     def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
         found = self._on_cells(x, start, derivative, derivative)
-        return self.pull(grad.permute(2, 1, 0).contiguous(), found)
+        return self.pull(grad.permute(2, 1, 0), found)
 
     def values_and_contract(
         self, grad: Tensor, x: Tensor, start: int, derivative: int
     ) -> tuple[Tensor, Tensor]:
         found = self._on_cells(x, start, derivative, derivative + 1)
         values = self.values(x, start, derivative, found)
-        return values, self.pull(grad.permute(2, 1, 0).contiguous(), found)
+        return values, self.pull(grad.permute(2, 1, 0), found)
 
     def linearize(
         self, x: Tensor, functions_first: bool, wants_pull: bool
     ) -> tuple[Tensor, _OnCells]:
         found = self._on_cells(x, 0, 0, int(wants_pull), functions_first)
         features = self.values(x, 0, 0, found)
-        features = features.permute((2, 1, 0) if functions_first else (1, 2, 0))
-        return features.contiguous(), found._replace(functions=found.functions[1:])
+        del found.functions[0]
+        return features.permute((2, 1, 0) if functions_first else (1, 2, 0)).contiguous(), found
 
     def pull(self, grad: Tensor, kept: _OnCells) -> Tensor:
-        axis, (base, splines) = kept.axis, kept.functions[-1]
+        axis, (base, splines), grad = kept.axis, kept.functions[-1], grad.contiguous()
         of_silu = grad.select(axis, 0)
         if self.extrapolation == "base":  # zeros for splines that do not exist
-            padded = grad.new_zeros(kept.sizes)
-            padded.narrow(axis, self.degree, self.n_functions - 1).copy_(
-                grad.narrow(axis, 1, self.n_functions - 1)
-            )
-            grad = padded
-        of_splines = grad.as_strided(*kept.windows).gather(2, kept.places)
-        return of_splines.mul_(splines).sum(0).addcmul_(of_silu, base).T
+            of_splines = grad.narrow(axis, 1, self.n_functions - 1)
+            grad = grad.new_zeros(kept.sizes)
+            grad.narrow(axis, self.degree, self.n_functions - 1).copy_(of_splines)
+        of_cells = grad.as_strided(*kept.windows).gather(2, kept.places)
+        return of_cells.mul_(splines).sum(0).addcmul_(of_silu, base).T
 
     def _on_cells(
         self, x: Tensor, start: int, first: int, last: int, functions_first: bool = True
     ) -> _OnCells:
-        """Spline by spline and input by input, so that every pass over memory is contiguous."""
+        """Orders first to last, in memory by spline, input and row: every pass is contiguous."""
         k, extrapolation, x = self.degree, self.extrapolation, x.T.contiguous()
         n_inputs, n = x.shape
         own, breaks, grid = slice(start, start + n_inputs), self.breaks, self._grid
@@ -264,8 +268,7 @@ class BSplineBasis(Basis):
         continued = outside is not None and extrapolation == "linear" and first == 0
         until = max(last, 1) if continued else last
         if not self.uniform:
-            orders = range(first, until + 1)
-            by_order = tuple(self._own_splines(own, cell, powers, m) for m in orders)
+            by_order = self._own_splines(own, cell, powers, range(first, until + 1))
         else:
             table = tables.get((first, until))
             if table is None:
@@ -320,15 +323,19 @@ class BSplineBasis(Basis):
         left, right = breaks.take(index), breaks.view(-1)[1:].take(index)
         return cell, left, right.sub_(left)
 
-    def _own_splines(self, own: slice, cell: Tensor, powers: Tensor, derivative: int) -> Tensor:
-        """Polynomials of which every input has its own, (k + 1, b, n)."""
+    def _own_splines(
+        self, own: slice, cell: Tensor, powers: Tensor, orders: range
+    ) -> tuple[Tensor, ...]:
+        """Polynomials of which every input has its own: of each order (k + 1, b, n)."""
         table = self.polynomials[own]  # (b, cells, k + 1, powers)
         n_inputs, n_cells = table.shape[:2]
         first = torch.arange(0, n_inputs * n_cells, n_cells, device=cell.device) + self.degree
-        index = (cell + first[:, None]).expand(self.degree + 1, -1, -1).flatten(1)
-        splines = torch.zeros_like(powers)
+        index = (cell + first[:, None]).view(1, -1).expand(self.degree + 1, -1)
+        by_order = tuple(torch.zeros_like(powers) for _ in orders)
         by_power = table.flatten(0, 1).permute(2, 1, 0)
-        for r in range(derivative, self.degree + 1):
-            coefficients = by_power[r].gather(1, index).view_as(splines)
-            splines.addcmul_(coefficients, powers[r - derivative], value=perm(r, derivative))
-        return splines
+        for r in range(orders[0], self.degree + 1):
+            coefficients = by_power[r].gather(1, index).view_as(powers)
+            for m, splines in zip(orders, by_order, strict=True):
+                if m <= r:
+                    splines.addcmul_(coefficients, powers[r - m], value=perm(r, m))
+        return by_order
