@@ -35,14 +35,12 @@ class _Grid(NamedTuple):
 class _OnCells(NamedTuple):
     """silu and the k + 1 splines of each x's cell, of some orders, and their places in memory.
 
-    The k + 1 windows are views of this memory that begin one function after another: the splines
-    of a cell have the same place in all of them.
+    This memory is (1, functions, b * n), with functions first, or (b, functions, n). For tails it
+    has room for splines that do not exist.
     """
 
-    axis: int  # of functions: 0 in (functions, b, n), 1 in (b, functions, n)
-    sizes: list[int]  # of this memory; with tails, it has room for splines that do not exist
-    windows: tuple[tuple[int, ...], tuple[int, ...]]  # sizes and strides, (k + 1, b, all)
-    places: Tensor  # (k + 1, b, n)
+    sizes: tuple[int, int, int]
+    places: Tensor  # (1, b * n) or (b, n), of the cell's first spline in memory.flatten(1)
     functions: list[tuple[Tensor, Tensor]]  # (b, n) and (k + 1, b, n)
 
 
@@ -182,18 +180,17 @@ class BSplineBasis(Basis):
     ) -> Tensor:
         """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous."""
         found = found or self._on_cells(x, start, derivative, derivative)
-        axis, (base, splines) = found.axis, found.functions[0]
+        (base, splines), shape = found.functions[0], found.places.shape
         out = base.new_zeros(found.sizes)
-        if torch.compiler.is_compiling():  # it would copy whole windows, and they overlap
-            numbers = torch.arange(len(splines), device=x.device)[:, None, None]
-            numbers = numbers + found.places // found.windows[1][0]
-            out.movedim(axis, 0).scatter_(0, numbers, splines)
-        else:
-            out.as_strided(*found.windows).scatter_(2, found.places, splines)
+        lines, size = out.flatten(1), (found.sizes[1] - self.degree) * shape[1]
+        for number, spline in enumerate(splines.view(self.degree + 1, *shape).unbind()):
+            lines.narrow(1, number * shape[1], size).scatter_(1, found.places, spline)
         if self.extrapolation == "base":
-            out = out.narrow(axis, self.degree - 1, self.n_functions)
-        out.select(axis, 0).copy_(base)
-        return out.permute(2, 1 - axis, axis)
+            out = out.narrow(1, self.degree - 1, self.n_functions)
+        out.select(1, 0).copy_(base.view(shape))
+        if shape == base.shape:
+            return out.permute(2, 0, 1)
+        return out.view(self.n_functions, *base.shape).permute(2, 1, 0)
 
     def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
         found = self._on_cells(x, start, derivative, derivative)
@@ -208,20 +205,25 @@ class BSplineBasis(Basis):
 
     def linearize(
         self, x: Tensor, functions_first: bool, wants_pull: bool
-    ) -> tuple[Tensor, _OnCells]:
+    ) -> tuple[Tensor, _OnCells | None]:
         found = self._on_cells(x, 0, 0, int(wants_pull), functions_first)
         features = self.values(x, 0, 0, found)
+        features = features.permute((2, 1, 0) if functions_first else (1, 2, 0)).contiguous()
         del found.functions[0]
-        return features.permute((2, 1, 0) if functions_first else (1, 2, 0)).contiguous(), found
+        return features, found if wants_pull else None
 
     def pull(self, grad: Tensor, kept: _OnCells) -> Tensor:
-        axis, (base, splines), grad = kept.axis, kept.functions[-1], grad.contiguous()
-        of_silu = grad.select(axis, 0)
+        (lines, n_functions, step), (base, splines) = kept.sizes, kept.functions[-1]
+        grad = grad.contiguous().view(lines, self.n_functions, step)
+        of_silu = grad.select(1, 0).view_as(base)
         if self.extrapolation == "base":  # zeros for splines that do not exist
-            of_splines = grad.narrow(axis, 1, self.n_functions - 1)
+            of_splines = grad.narrow(1, 1, self.n_functions - 1)
             grad = grad.new_zeros(kept.sizes)
-            grad.narrow(axis, self.degree, self.n_functions - 1).copy_(of_splines)
-        of_cells = grad.as_strided(*kept.windows).gather(2, kept.places)
+            grad.narrow(1, self.degree, self.n_functions - 1).copy_(of_splines)
+        # The k + 1 windows begin one function after another; places are the same in all of them.
+        sizes = self.degree + 1, lines, (n_functions - self.degree) * step
+        windows = grad.as_strided(sizes, (step, n_functions * step, 1))
+        of_cells = windows.gather(2, kept.places.expand(self.degree + 1, -1, -1)).view_as(splines)
         return of_cells.mul_(splines).sum(0).addcmul_(of_silu, base).T
 
     def _on_cells(
@@ -295,14 +297,12 @@ class BSplineBasis(Basis):
         if outside is not None and continued:
             for function, slope in zip(*functions[:2], strict=True):
                 function.addcmul_(outside, slope)
-        before, axis = tails or 1, 0 if functions_first else 1
-        sizes = [n_inputs, n]
-        sizes.insert(axis, before + self.n_functions - 1 + tails)
-        step, of_input = (n_inputs * n, n) if functions_first else (n, sizes[1] * n)
-        windows = (k + 1, n_inputs, (before + cells[1]) * step + n), (step, of_input, 1)
-        places = torch.arange(before * step, before * step + n, device=x.device)
-        places = places.add(cell, alpha=step).expand(k + 1, -1, -1)
-        return _OnCells(axis, sizes, windows, places, functions[: last - first + 1])
+        before = tails or 1
+        lines, step = (1, n_inputs * n) if functions_first else (n_inputs, n)
+        sizes = lines, before + self.n_functions - 1 + tails, step
+        places = torch.arange(before * step, (before + 1) * step, device=x.device)
+        places = places.add(cell.view(lines, step), alpha=step)
+        return _OnCells(sizes, places, functions[: last - first + 1])
 
     def _own_cells(
         self, x: Tensor, breaks: Tensor, first: int, last: int
