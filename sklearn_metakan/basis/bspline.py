@@ -221,10 +221,11 @@ class BSplineBasis(Basis):
             grad = grad.new_zeros(kept.sizes)
             grad.narrow(1, self.degree, self.n_functions - 1).copy_(of_splines)
         # The k + 1 windows begin one function after another; places are the same in all of them.
-        sizes = self.degree + 1, lines, (n_functions - self.degree) * step
-        windows = grad.as_strided(sizes, (step, n_functions * step, 1))
-        of_cells = windows.gather(2, kept.places.expand(self.degree + 1, -1, -1)).view_as(splines)
-        return of_cells.mul_(splines).sum(0).addcmul_(of_silu, base).T
+        sizes = lines, self.degree + 1, (n_functions - self.degree) * step
+        windows = grad.as_strided(sizes, (n_functions * step, step, 1))
+        of_cells = windows.gather(2, kept.places[:, None].expand(-1, self.degree + 1, -1))
+        of_cells.mul_(splines.view(self.degree + 1, lines, step).transpose(0, 1))
+        return of_cells.sum(1).view_as(base).addcmul_(of_silu, base).T
 
     def _on_cells(
         self, x: Tensor, start: int, first: int, last: int, functions_first: bool = True
