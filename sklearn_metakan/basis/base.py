@@ -43,7 +43,7 @@ def silu(t: Tensor, derivative: int = 0, value: Tensor | None = None) -> Tensor:
     sigmoid = torch.sigmoid(t)
     if derivative == 1:
         value = torch.nn.functional.silu(t) if value is None else value
-        return sigmoid.addcmul_(value, 1.0 - sigmoid)
+        return sigmoid.lerp_(sigmoid.new_ones(()), value)
     slope = torch.sigmoid(-t).mul_(sigmoid)
     both = []
     for order in (derivative - 1, derivative):
@@ -235,7 +235,7 @@ class Basis(nn.Module, ABC):
         features : Tensor of shape (C, in_features, n), or (in_features, C, n)
             Contiguous; with functions first, or without.
         kept : Any
-            For ``pull``.
+            For ``pull``; None if that will not be called.
 
         Raises
         ------
@@ -245,14 +245,14 @@ class Basis(nn.Module, ABC):
         orders = self._orders(x, 0, 0, int(wants_pull))
         axes, axis = ((2, 1, 0), 0) if functions_first else ((1, 2, 0), 1)
         features, *slopes = [f.permute(axes).contiguous() for f in orders]
-        return features, (slopes, axis)
+        return features, (slopes[0], axis) if slopes else None
 
     def pull(self, grad: Tensor, kept: Any) -> Tensor:
         """``sum_c grad_c B_c'(x)``, shape (n, in_features), rows last in memory: x's gradient.
 
         grad is that of the features, laid out as they are; kept is left as it is.
         """
-        (slopes,), axis = kept
+        slopes, axis = kept
         return (grad * slopes).sum(axis).T
 
     def _orders(self, x: Tensor, start: int, first: int, last: int) -> list[Tensor]:

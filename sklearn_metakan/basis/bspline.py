@@ -22,26 +22,25 @@ _COUNTED = 32  # knots; to find a cell among more, a binary search is quicker (m
 
 
 class _Grid(NamedTuple):
-    """What follows from uniform knots, as long as they are the same."""
+    """What follows from the knots, for as long as they are this version of this tensor."""
 
     breaks: Tensor
     version: int
-    low: Tensor  # (b, 1) or (1, 1), as the next two
+    low: Tensor  # (in_features, 1) or (1, 1), as the next two
     high: Tensor
-    width: Tensor
-    tables: dict[tuple[int, int], Tensor]  # polynomials of orders first to last, one below another
+    width: Tensor  # of uniform cells
+    tables: dict[tuple[int, int], Tensor]  # their polynomials, orders first to last in rows
 
 
 class _OnCells(NamedTuple):
     """silu and the k + 1 splines of each x's cell, of some orders, and their places in memory.
 
-    Spline a of a cell has its place in window a of a memory of functions, from there on.
+    This memory is (1, functions, b * n), with functions first, or (b, functions, n). For tails it
+    has room for splines that do not exist.
     """
 
-    axis: int  # of functions: 0 in (functions, b, n), 1 in (b, functions, n)
-    sizes: list[int]  # of this memory; with tails, it has room for splines that do not exist
-    windows: tuple[tuple[int, ...], tuple[int, ...]]  # sizes and strides, (k + 1, b, all)
-    places: Tensor  # (k + 1, b, n)
+    sizes: tuple[int, int, int]
+    places: Tensor  # (1, b * n) or (b, n), of the cell's first spline in memory.flatten(1)
     functions: list[tuple[Tensor, Tensor]]  # (b, n) and (k + 1, b, n)
 
 
@@ -181,52 +180,57 @@ class BSplineBasis(Basis):
     ) -> Tensor:
         """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous."""
         found = found or self._on_cells(x, start, derivative, derivative)
-        axis, (base, splines) = found.axis, found.functions[0]
-        # Windows overlap, but no number is written twice. In half precision torch writes copies.
-        exact = torch.promote_types(base.dtype, torch.float32)
-        out = base.new_zeros(found.sizes, dtype=exact)
-        out.as_strided(*found.windows).scatter_(2, found.places, splines.to(exact))
-        out = out.to(base.dtype)
+        (base, splines), shape = found.functions[0], found.places.shape
+        out = base.new_zeros(found.sizes)
+        lines, size = out.flatten(1), (found.sizes[1] - self.degree) * shape[1]
+        for number, spline in enumerate(splines.view(self.degree + 1, *shape).unbind()):
+            lines.narrow(1, number * shape[1], size).scatter_(1, found.places, spline)
         if self.extrapolation == "base":
-            out = out.narrow(axis, self.degree - 1, self.n_functions)
-        out.select(axis, 0).copy_(base)
-        return out.permute(2, 1 - axis, axis)
+            out = out.narrow(1, self.degree - 1, self.n_functions)
+        out.select(1, 0).copy_(base.view(shape))
+        if shape == base.shape:
+            return out.permute(2, 0, 1)
+        return out.view(self.n_functions, *base.shape).permute(2, 1, 0)
 
     def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
         found = self._on_cells(x, start, derivative, derivative)
-        return self.pull(grad.permute(2, 1, 0).contiguous(), found)
+        return self.pull(grad.permute(2, 1, 0), found)
 
     def values_and_contract(
         self, grad: Tensor, x: Tensor, start: int, derivative: int
     ) -> tuple[Tensor, Tensor]:
         found = self._on_cells(x, start, derivative, derivative + 1)
         values = self.values(x, start, derivative, found)
-        return values, self.pull(grad.permute(2, 1, 0).contiguous(), found)
+        return values, self.pull(grad.permute(2, 1, 0), found)
 
     def linearize(
         self, x: Tensor, functions_first: bool, wants_pull: bool
-    ) -> tuple[Tensor, _OnCells]:
+    ) -> tuple[Tensor, _OnCells | None]:
         found = self._on_cells(x, 0, 0, int(wants_pull), functions_first)
         features = self.values(x, 0, 0, found)
-        features = features.permute((2, 1, 0) if functions_first else (1, 2, 0))
-        return features.contiguous(), found._replace(functions=found.functions[1:])
+        features = features.permute((2, 1, 0) if functions_first else (1, 2, 0)).contiguous()
+        del found.functions[0]
+        return features, found if wants_pull else None
 
     def pull(self, grad: Tensor, kept: _OnCells) -> Tensor:
-        axis, (base, splines) = kept.axis, kept.functions[-1]
-        of_silu = grad.select(axis, 0)
+        (lines, n_functions, step), (base, splines) = kept.sizes, kept.functions[-1]
+        grad = grad.contiguous().view(lines, self.n_functions, step)
+        of_silu = grad.select(1, 0).view_as(base)
         if self.extrapolation == "base":  # zeros for splines that do not exist
-            padded = grad.new_zeros(kept.sizes)
-            padded.narrow(axis, self.degree, self.n_functions - 1).copy_(
-                grad.narrow(axis, 1, self.n_functions - 1)
-            )
-            grad = padded
-        of_splines = grad.as_strided(*kept.windows).gather(2, kept.places)
-        return of_splines.mul_(splines).sum(0).addcmul_(of_silu, base).T
+            of_splines = grad.narrow(1, 1, self.n_functions - 1)
+            grad = grad.new_zeros(kept.sizes)
+            grad.narrow(1, self.degree, self.n_functions - 1).copy_(of_splines)
+        # The k + 1 windows begin one function after another; places are the same in all of them.
+        sizes = lines, self.degree + 1, (n_functions - self.degree) * step
+        windows = grad.as_strided(sizes, (n_functions * step, step, 1))
+        of_cells = windows.gather(2, kept.places[:, None].expand(-1, self.degree + 1, -1))
+        of_cells.mul_(splines.view(self.degree + 1, lines, step).transpose(0, 1))
+        return of_cells.sum(1).view_as(base).addcmul_(of_silu, base).T
 
     def _on_cells(
         self, x: Tensor, start: int, first: int, last: int, functions_first: bool = True
     ) -> _OnCells:
-        """Spline by spline and input by input, so that every pass over memory is contiguous."""
+        """Orders first to last, in memory by spline, input and row: every pass is contiguous."""
         k, extrapolation, x = self.degree, self.extrapolation, x.T.contiguous()
         n_inputs, n = x.shape
         own, breaks, grid = slice(start, start + n_inputs), self.breaks, self._grid
@@ -267,8 +271,7 @@ class BSplineBasis(Basis):
         continued = outside is not None and extrapolation == "linear" and first == 0
         until = max(last, 1) if continued else last
         if not self.uniform:
-            orders = range(first, until + 1)
-            by_order = tuple(self._own_splines(own, cell, powers, m) for m in orders)
+            by_order = self._own_splines(own, cell, powers, range(first, until + 1))
         else:
             table = tables.get((first, until))
             if table is None:
@@ -295,14 +298,12 @@ class BSplineBasis(Basis):
         if outside is not None and continued:
             for function, slope in zip(*functions[:2], strict=True):
                 function.addcmul_(outside, slope)
-        before, axis = tails or 1, 0 if functions_first else 1
-        sizes = [n_inputs, n]
-        sizes.insert(axis, before + self.n_functions - 1 + tails)
-        step, of_input = (n_inputs * n, n) if functions_first else (n, sizes[1] * n)
-        windows = (k + 1, n_inputs, (before + cells[1]) * step + n), (step, of_input, 1)
-        places = torch.arange(before * step, before * step + n, device=x.device)
-        places = places.add(cell, alpha=step).expand(k + 1, -1, -1)
-        return _OnCells(axis, sizes, windows, places, functions[: last - first + 1])
+        before = tails or 1
+        lines, step = (1, n_inputs * n) if functions_first else (n_inputs, n)
+        sizes = lines, before + self.n_functions - 1 + tails, step
+        places = torch.arange(before * step, (before + 1) * step, device=x.device)
+        places = places.add(cell.view(lines, step), alpha=step)
+        return _OnCells(sizes, places, functions[: last - first + 1])
 
     def _own_cells(
         self, x: Tensor, breaks: Tensor, first: int, last: int
@@ -323,15 +324,19 @@ class BSplineBasis(Basis):
         left, right = breaks.take(index), breaks.view(-1)[1:].take(index)
         return cell, left, right.sub_(left)
 
-    def _own_splines(self, own: slice, cell: Tensor, powers: Tensor, derivative: int) -> Tensor:
-        """Polynomials of which every input has its own, (k + 1, b, n)."""
+    def _own_splines(
+        self, own: slice, cell: Tensor, powers: Tensor, orders: range
+    ) -> tuple[Tensor, ...]:
+        """Polynomials of which every input has its own: of each order (k + 1, b, n)."""
         table = self.polynomials[own]  # (b, cells, k + 1, powers)
         n_inputs, n_cells = table.shape[:2]
         first = torch.arange(0, n_inputs * n_cells, n_cells, device=cell.device) + self.degree
-        index = (cell + first[:, None]).expand(self.degree + 1, -1, -1).flatten(1)
-        splines = torch.zeros_like(powers)
+        index = (cell + first[:, None]).view(1, -1).expand(self.degree + 1, -1)
+        by_order = tuple(torch.zeros_like(powers) for _ in orders)
         by_power = table.flatten(0, 1).permute(2, 1, 0)
-        for r in range(derivative, self.degree + 1):
-            coefficients = by_power[r].gather(1, index).view_as(splines)
-            splines.addcmul_(coefficients, powers[r - derivative], value=perm(r, derivative))
-        return splines
+        for r in range(orders[0], self.degree + 1):
+            coefficients = by_power[r].gather(1, index).view_as(powers)
+            for m, splines in zip(orders, by_order, strict=True):
+                if m <= r:
+                    splines.addcmul_(coefficients, powers[r - m], value=perm(r, m))
+        return by_order

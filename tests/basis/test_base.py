@@ -175,29 +175,44 @@ def laid_out(features, functions_first):
     return features.permute((2, 1, 0) if functions_first else (1, 2, 0))
 
 
-@each_pair
-@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("functions_first", [True, False])
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("inside", [False, True])
+@each_pair
 def test_linearize_and_pull_equal_evaluate_and_its_gradient(
-    name, extrapolation, own, functions_first, dtype
+    name, extrapolation, inside, dtype, own, functions_first
 ):
-    """On rows last in memory or first, inside and outside the grid, as often as asked."""
+    """However x lies in memory; as often as asked."""
     grids = [KNOTS["ends"], quantile_knots(draw(90, 3).numpy(), 5)]
     knots = grids[name == "bspline"] if own else KNOTS["shared"]
     basis = make_basis(name, 3, knots=knots, extrapolation=extrapolation, dtype=dtype)
-    for x in (draw(20, 3, dtype=dtype), draw(3, 20, dtype=dtype).T, draw(0, 3, dtype=dtype)):
-        x = x.requires_grad_()
+    for x in (draw(20, 3, dtype=dtype), draw(3, 40, dtype=dtype).T[::2], draw(0, 3, dtype=dtype)):
+        if inside:
+            x = x.maximum(basis.domain[:, 0]).minimum(basis.domain[:, 1])
+        given, x = x, x.clone().requires_grad_()
         expected = laid_out(basis.evaluate(x), functions_first)
         grad = torch.randn(expected.shape, dtype=dtype)
         (slope,) = torch.autograd.grad(expected, x, grad)
-        given, before = x.detach(), grad.clone()
         features, kept = basis.linearize(given, functions_first, wants_pull=True)
         alone, _ = basis.linearize(given, functions_first, wants_pull=False)
         assert features.is_contiguous() and alone.is_contiguous()
         torch.testing.assert_close(features, expected)
-        torch.testing.assert_close(alone, features, rtol=0, atol=0)
-        pulled = basis.pull(grad, kept)
+        torch.testing.assert_close(alone, features)
+        before, pulled = grad.clone(), basis.pull(grad, kept)
         assert pulled.T.is_contiguous()
         torch.testing.assert_close(pulled, slope)
+        other_strides = grad.transpose(0, 2).contiguous().transpose(0, 2)
+        torch.testing.assert_close(basis.pull(other_strides, kept), pulled)
         assert torch.equal(basis.pull(grad, kept), pulled) and torch.equal(grad, before)
+
+
+@each_name
+def test_linearize_refuses_what_evaluate_refuses(name):
+    basis = make_basis(name, 3, extrapolation="error")
+    x = basis.domain.T.contiguous()
+    torch.testing.assert_close(
+        basis.linearize(x, True, True)[0].permute(2, 1, 0), basis.evaluate(x)
+    )
+    with pytest.raises(ValueError, match="outside the grid"):
+        basis.linearize(x + 0.1, True, True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.interpolate import BSpline
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_metakan.basis import Basis, BSplineBasis, quantile_knots
 from sklearn_metakan.basis.base import silu
@@ -400,3 +401,84 @@ def test_few_calls_for_a_basis_and_its_values():
     basis = make()
     for x in (draw(basis), draw(basis).requires_grad_()):
         assert len(package_calls(basis.evaluate, x)) <= 5
+
+
+@each_knots
+@pytest.mark.parametrize("extrapolation", ["linear", "base", "constant"])
+@pytest.mark.parametrize("functions_first", [True, False])
+def test_linearize_and_pull_in_float32_equal_float64(knots, extrapolation, functions_first):
+    single = make(knots, extrapolation=extrapolation, dtype=torch.float32)
+    double = make(knots, extrapolation=extrapolation)
+    x = draw(single, n=400, beyond=0.7)
+    found = []
+    for basis in (single, double):
+        features, kept = basis.linearize(x.to(basis.domain.dtype), functions_first, True)
+        found.append((features, basis.pull(torch.ones_like(features), kept)))
+    for got, expected in zip(*found, strict=True):
+        assert got.dtype == torch.float32
+        assert_close(got, expected, ulps=100)
+
+
+@each_knots
+def test_what_is_held_of_knots_follows_them(knots):
+    """Loaded into the same tensors, cast, or swapped for one call."""
+    basis, other = make(knots), BSplineBasis(IN, CELLS, knots=(-3.0, 2.0), dtype=torch.float64)
+    if knots != "shared":
+        other = BSplineBasis(IN, CELLS, knots=1.5 * np.asarray(KNOTS[knots]), dtype=torch.float64)
+    x = draw(basis, beyond=0.3)
+
+    def assert_same(one, two):
+        for m in range(3):
+            expected = two.evaluate(x.to(two.domain.dtype), derivative=m)
+            assert torch.equal(one.evaluate(x.to(one.domain.dtype), derivative=m), expected)
+
+    first = basis.evaluate(x)
+    swapped = torch.func.functional_call(Evaluate(basis), prefixed(other), (x,))
+    assert torch.equal(swapped, other.evaluate(x)) and torch.equal(basis.evaluate(x), first)
+    basis.load_state_dict(other.state_dict())
+    assert_same(basis, other)
+    assert_same(basis.float(), other.float())
+    with torch.inference_mode():
+        made = make(knots)
+        made.evaluate(x)
+    torch.testing.assert_close(made.evaluate(x), first)
+
+
+class Evaluate(torch.nn.Module):
+    def __init__(self, basis):
+        super().__init__()
+        self.basis = basis
+
+    def forward(self, x):
+        return self.basis.evaluate(x)
+
+
+def prefixed(basis):
+    return {f"basis.{name}": buffer for name, buffer in basis.state_dict().items()}
+
+
+class Operations(TorchDispatchMode):
+    """What is dispatched, and what of it computes or makes memory: all but views."""
+
+    def __enter__(self):
+        self.all, self.computing = 0, 0
+        return super().__enter__()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.all += 1
+        self.computing += not operation.is_view
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("functions_first", [True, False])
+@pytest.mark.parametrize(("beyond", "dispatched", "computing"), [(0.0, 57, 30), (0.5, 60, 33)])
+def test_operations_of_a_layer_there_and_back(functions_first, beyond, dispatched, computing):
+    """They are what small networks pay for on a CPU; inside the grid, and beyond it."""
+    basis = make()
+    x = draw(basis, beyond=beyond).T.contiguous().T
+    for _ in range(2):  # the first call finds out what is held of the knots
+        with Operations() as counted:
+            features, kept = basis.linearize(x, functions_first, wants_pull=True)
+            basis.pull(features, kept)
+    # As (C, b, n), features are one more view.
+    assert (counted.all - functions_first, counted.computing) == (dispatched, computing)
