@@ -133,7 +133,7 @@ class KANClassifier(ClassifierMixin, KANEstimator):
 
     _inputs_type, _target_type = TableInputs, LabelTarget
     _make_network = staticmethod(build_network)
-    _defaults = Defaults(learning_rate=0.01, weight_decay=0.15, steps=6000, passes=(20, 200))
+    _defaults = Defaults(learning_rate=0.02, weight_decay=0.1, steps=6000, passes=(20, 200))
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
 

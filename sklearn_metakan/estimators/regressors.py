@@ -102,7 +102,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     _make_network = staticmethod(build_network)
     predict = predict
     _defaults = Defaults(
-        learning_rate=0.01, weight_decay=0.15, betas=(0.9, 0.95), steps=6000, passes=(20, 200)
+        learning_rate=0.02, weight_decay=0.03, betas=(0.9, 0.95), steps=6000, passes=(20, 200)
     )
 
     def __init__(

@@ -10,13 +10,7 @@ from sklearn_metakan.training.callbacks import (
 from sklearn_metakan.training.capture import CapturedStep, recording
 from sklearn_metakan.training.execution import Execution, choose_execution, threads_for
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory
-from sklearn_metakan.training.net import (
-    KANNet,
-    TensorData,
-    getstate,
-    is_captured,
-    setstate,
-)
+from sklearn_metakan.training.net import KANNet, TensorData, is_captured
 from sklearn_metakan.training.optimisers import LBFGS, set_values
 from sklearn_metakan.training.parameters import (
     COUNT,
@@ -33,6 +27,7 @@ from sklearn_metakan.training.parameters import (
     set_params,
     store,
 )
+from sklearn_metakan.training.pickles import getstate, setstate
 from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unchanged
 
 __all__ = [
