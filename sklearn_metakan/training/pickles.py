@@ -1,5 +1,6 @@
 """Nets in pickles: arrays, plain lists and names, with a format and a checksum."""
 
+from inspect import signature
 from typing import Any
 from zlib import crc32
 
@@ -13,6 +14,8 @@ from sklearn_metakan.training.execution import Execution
 from sklearn_metakan.training.net import KANNet
 
 _FORMAT = 1  # of pickles
+# Parameters that there were not when the first ones of this format were written.
+_YOUNGER = {"n_estimators": 1, "time_limit": None}
 
 
 def packed_net(net: KANNet) -> dict[str, Any]:
@@ -77,7 +80,10 @@ def setstate(self: Any, state: dict[str, Any]) -> None:
     if packed is not None:
         dtype = getattr(torch, state["_network"]["dtype"].removeprefix("torch."))
         state["_network"] = state["_network"] | {"dtype": dtype}
-    BaseEstimator.__setstate__(self, state)
+    younger = {k: v for k, v in _YOUNGER.items() if k in signature(type(self)).parameters}
+    if "n_estimators" in younger and "_fixed" in state:
+        state["_fixed"] = {"n_estimators": 1} | state["_fixed"]
+    BaseEstimator.__setstate__(self, younger | state)
     if packed is not None:
         self.net_ = unpacked_net(packed, self._unpacked_module(), self._net_type)
 
