@@ -44,14 +44,14 @@ def edge_sum_blocked(
         numbers_of_y = prod(product.output_shape(len(x), source))
         working_memory = default_memory(x, numbers_of_y, source, widest)
     tile_bytes = tile_memory(x, working_memory)
-    way = _Blocked(basis, source, derivative, fused, product, len(by_input), tile_bytes)
+    way = _Plan(basis, source, derivative, fused, product, len(by_input), tile_bytes)
     forward, back = way.blocks(x, working_memory)
     way = way._replace(forward=forward, back=back)
     y: Tensor = EdgeSum.apply(x, way, *by_input, *shared)
     return y
 
 
-class _Blocked(NamedTuple):
+class _Plan(NamedTuple):
     """What a call computes, with which kernels, and the blocks it is cut into."""
 
     basis: Basis
