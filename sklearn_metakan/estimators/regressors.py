@@ -46,9 +46,10 @@ def predict(self: KANEstimator, X: ArrayLike, return_std: bool = False) -> Any:
         raise ValueError(
             "return_std=True needs several members, which disagree; fit with n_estimators=4."
         )
-    members = fitted.target_.of_members(outputs)
-    fitted._check_held(X, members.isfinite().numpy())
-    return members.mean(1).numpy(), members.std(1, correction=0).numpy()
+    found = fitted.target_.predictions(outputs), fitted.target_.deviations(outputs).numpy()
+    for each in found:
+        fitted._check_held(X, np.isfinite(each))
+    return found
 
 
 @document

@@ -189,7 +189,6 @@ class KAN(KANNetwork):
         self.widest_layer = max(map(sum, sides))
         n_functions = layers[0].basis.n_functions
         self.widest_features = max(n_in for n_in, _ in sides) * n_functions
-        self.widest_first = layer_sizes[0] * n_functions
         if init is not None:
             initialize(layers, generator, init)
 

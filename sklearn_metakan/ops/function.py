@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from inspect import signature
 from typing import Any, Protocol
 
@@ -46,14 +47,15 @@ class EdgeSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *tensors = ctx.saved_tensors
         needed = [ctx.needs_input_grad[0], *ctx.needs_input_grad[2:]]
-        compute = _differentiable_gradients if torch.is_grad_enabled() else _gradients
+        with_graph = partial(_differentiable_gradients, ctx.way)
+        compute = with_graph if torch.is_grad_enabled() else ctx.way.gradients
         region: AbstractContextManager[Any] = nullcontext()
         if ctx.rounded_to != _rounded_to(x):  # the autocast region of the way there
             off = torch.get_autocast_dtype(x.device.type)
             kind = ctx.rounded_to or off, ctx.rounded_to is not None
             region = torch.autocast(x.device.type, *kind, cache_enabled=False)
         with region:
-            of_x, *of_tensors = compute(ctx.way, x, tensors, needed, grad)
+            of_x, *of_tensors = compute(x, tensors, needed, grad)
         return of_x, None, *of_tensors
 
     @staticmethod
@@ -77,12 +79,6 @@ def _rounded_to(x: Tensor) -> torch.dtype | None:
     """The dtype of the autocast region that this is, if it is one."""
     place = x.device.type
     return torch.get_autocast_dtype(place) if torch.is_autocast_enabled(place) else None
-
-
-def _gradients(
-    way: Way, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
-) -> list[Tensor | None]:
-    return way.gradients(x, tensors, needed, grad)
 
 
 def _differentiable_gradients(

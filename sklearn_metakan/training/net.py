@@ -204,7 +204,8 @@ class KANNet(NeuralNet):
             return
         if data is None or self._watched:
             return
-        numbers = module.widest_first * len(data)
+        first = module.layers[0]
+        numbers = first.in_features * first.basis.n_functions * len(data)
         if numbers * data.X.element_size() <= FEATURES_MEMORY * 2**20:
             with torch.no_grad():
                 data.features = module.features(data.X)

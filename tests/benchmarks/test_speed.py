@@ -224,7 +224,8 @@ def test_the_loop_trains_the_same_network(monkeypatch, capsys):
 def test_precisions_are_compared(data_dir, monkeypatch, capsys):
     path = data_dir / "fashion_mnist" / "train-images-idx3-ubyte.gz"
     if not path.is_file():
-        pytest.skip(f"no {path}")
+        # Public data, never copied into the project: a clone by itself has none of it.
+        pytest.skip(f"public data, no part of the project: {path}; name its folder with --data-dir")
     monkeypatch.setattr(precision, "NETWORK", precision.NETWORK | {"hidden_layer_sizes": (2,)})
     options = ["--device", "cpu", "--epochs", "1", "--seeds", "0", "1", "--limit", "100"]
     monkeypatch.setattr(sys, "argv", ["precision.py", *options, "--data-dir", str(data_dir)])

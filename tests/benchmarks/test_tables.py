@@ -306,7 +306,7 @@ def test_defaults_are_as_good_and_quick_as_they_were(data_dir, tmp_path):
     try:
         for name in command.QUICK_SETS:
             sets.load_fold(name, 0, data_dir)
-    except MissingData as missing:
+    except MissingData as missing:  # public data, never copied into the project; it says which
         pytest.skip(str(missing))
     command.main(
         ["--quick", "--peers", "mlp", *SHARES, "--data-dir", str(data_dir), "--out", str(tmp_path)]

@@ -128,6 +128,16 @@ def test_several_outputs_and_other_losses(regressor):
 
 
 @each_regressor
+@pytest.mark.parametrize("members", [3, 7])
+def test_members_predict_a_constant_target_exactly(regressor, members):
+    for value in (0.1, 7.3, 1e307):
+        model = regressor(**FEW | {"n_estimators": members, "max_iter": 1})
+        mean, deviation = model.fit(X, np.full(90, value)).predict(X, return_std=True)
+        np.testing.assert_array_equal(mean, value)
+        np.testing.assert_array_equal(deviation, 0)
+
+
+@each_regressor
 def test_a_single_network_does_not_disagree_with_itself(regressor):
     model = regressor(**FEW | {"n_estimators": 1}).fit(X, Y)
     with pytest.raises(ValueError, match=r"return_std=True needs several members.*n_estimators=4"):

@@ -45,7 +45,7 @@ def draw(n=40):
     return 1.2 * torch.randn(n, IN, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def results(backend, basis, source, groups, x, needed=None):
+def results(backend, basis, source, groups, x):
     """y and the gradients of what needs one."""
     y = edge_sum(x, basis, source, backend=backend, groups=groups)
     wanted = [t for t in (x, *source.parameters()) if t.requires_grad]

@@ -60,11 +60,13 @@ class Rows(NamedTuple):
         out = np.zeros((len(self), len(held_out)), dtype=bool)
         for member, rows in enumerate(held_out):
             out[rows, member] = True
-        of_training = weight[:, None] * ~out
         some = np.flatnonzero(out.any(1))
-        of_validation = (weight[:, None] * out)[some]
-        validation = Rows(*self.take(some)[:5], of_validation / of_validation.mean(0))
-        return Rows(*self[:5], of_training / of_training.mean(0)), validation
+        of_validation = weight[some, None] * out[some]
+        of_validation /= of_validation.mean(0)
+        of_training = weight[:, None] * ~out  # of large tables: one array more, and no other
+        of_training /= of_training.mean(0)
+        validation = Rows(*self.take(some)[:5], of_validation)
+        return Rows(*self[:5], of_training), validation
 
 
 def rows_that_count(

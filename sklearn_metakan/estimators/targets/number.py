@@ -209,20 +209,25 @@ class NumberTarget(FittedModule):
 
     def score(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
         """R2 of the network's outputs for scaled targets."""
-        outputs = outputs.exp() if self.link == "log" else outputs
-        return weighted_r2(target.double(), outputs.double(), weight)
-
-    def of_members(self, outputs: Tensor) -> Tensor:
-        """Predictions of every member for outputs (n, n_members, n_outputs)."""
-        found = outputs.exp() if self.link == "log" else outputs
-        y = found * self.scale + self.location
-        y = torch.where(self.constant, self.level, y)
-        y = y.to(torch.float64 if self.wide else outputs.dtype)
-        return y[..., 0] if self.is_1d else y
+        return weighted_r2(target.double(), self._linked(outputs).double(), weight)
 
     def forward(self, outputs: Tensor) -> Tensor:
-        y = self.of_members(outputs)
-        return y.mean(1) if outputs.dim() == 3 else y
+        found = self._linked(outputs)
+        found = found.mean(1) if outputs.dim() == 3 else found  # before units: exact where they are
+        y = torch.where(self.constant, self.level, found * self.scale + self.location)
+        return self._as_target(y, outputs)
+
+    def deviations(self, outputs: Tensor) -> Tensor:
+        """Standard deviation of the members' predictions, for outputs (n, n_members, n_outputs)."""
+        spread = self._linked(outputs).std(1, correction=0) * self.scale
+        return self._as_target(torch.where(self.constant, 0.0, spread), outputs)
+
+    def _linked(self, outputs: Tensor) -> Tensor:
+        return outputs.exp() if self.link == "log" else outputs
+
+    def _as_target(self, y: Tensor, outputs: Tensor) -> Tensor:
+        y = y.to(torch.float64 if self.wide else outputs.dtype)
+        return y[:, 0] if self.is_1d else y
 
     def predictions(self, outputs: Tensor) -> NDArray[Any]:
         """What ``predict`` gives."""
