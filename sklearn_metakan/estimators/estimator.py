@@ -26,6 +26,7 @@ from sklearn_metakan.estimators.inputs.checks import (
 from sklearn_metakan.estimators.inputs.images import ImageInputs
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
 from sklearn_metakan.estimators.inputs.table import N_QUANTILES, TableInputs
+from sklearn_metakan.estimators.targets.intervals import HeldOutErrors
 from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen, refine
@@ -72,6 +73,7 @@ class KANEstimator(BaseEstimator):
     target_: Any  # of _target_type
     net_: KANNet
     net_params: dict[str, Any] | None
+    _errors: HeldOutErrors | None = None  # of a regressor
 
     __new__ = refuse_misspelt
     get_params, set_params = get_params, set_params
@@ -131,6 +133,9 @@ class KANEstimator(BaseEstimator):
             score = fitted.target_.score
             found = trainer.fit(net, data, held_out, score=score, seed=seeds[2])
             fitted._record(net, found)
+            if validation is not None and fitted.target_.is_numeric:
+                outputs = net.outputs(held_out)
+                fitted._errors = fitted.target_.errors(outputs, validation)
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self
 
@@ -345,7 +350,7 @@ class KANEstimator(BaseEstimator):
 
     def _record(self, net: KANNet, found: Found) -> None:
         """What a fit leaves behind."""
-        self.net_ = net
+        self.net_, self._errors = net, None
         self.__dict__ |= {**self.input_scaler_.fitted, **self.target_.fitted}
         self.loss_curve_, self.n_iter_ = found.loss_curve, len(found.loss_curve)
         self.loss_, self.best_loss_ = found.loss, found.best_loss

@@ -43,7 +43,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "image_shape": ["array-like", None],
     "channels_last": ["boolean"],
     "loss": [StrOptions({"squared_error", "absolute_error", "huber", "quantile", "poisson"})],
-    "quantile": [Interval(Real, 0, 1, closed="neither")],
+    "quantile": [Interval(Real, 0, 1, closed="neither"), "array-like"],
     "scale_target": ["boolean"],
     "class_weight": [dict, StrOptions({"balanced"}), None],
 }

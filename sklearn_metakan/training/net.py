@@ -382,13 +382,18 @@ class KANNet(NeuralNet):
                 self._set_training(training)
                 yield self.infer(part).to(device)
 
+    def outputs(self, X: Any) -> Tensor:
+        """Raw outputs for scaled inputs, on the CPU."""
+        with self.execution_.active():
+            return torch.cat([*self.forward_iter(X)]).detach()
+
     def predict(self, X: Any) -> NDArray[Any]:
         """Predictions in the user's units, from scaled inputs; for callbacks that score."""
-        return self.target_.predictions(torch.cat([*self.forward_iter(X)]).detach())
+        return self.target_.predictions(self.outputs(X))
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities of the classes, from scaled inputs; for callbacks that score."""
-        return self.target_(torch.cat([*self.forward_iter(X)]).detach()).numpy()
+        return self.target_(self.outputs(X)).numpy()
 
     @property
     def eager_step(self) -> Callable[[Batch], dict[str, Any]]:
