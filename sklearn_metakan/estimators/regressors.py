@@ -95,9 +95,7 @@ def predict_interval(
     return found
 
 
-def score(
-    self: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-) -> float:
+def score(self: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """R2 of the predictions; of several quantiles, of the one nearest to 0.5.
 
     Parameters
@@ -197,6 +195,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
+        validation_split: Any = None,
+        scoring: Any = None,
         n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         device: str | torch.device = "auto",
@@ -305,6 +305,8 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
+        validation_split: Any = None,
+        scoring: Any = None,
         n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         device: str | torch.device = "auto",

@@ -338,7 +338,10 @@ class KANNet(NeuralNet):
                 weights = [*weight.unbind(1)]
             members = [*zip(outputs.unbind(1), weights, strict=True)]
         if self.score is not None:
-            found["score"] = sum(self.score(data.y, *each) for each in members) / len(members)
+            scores = [self.score(data.y, *each) for each in members]
+            found["score"] = sum(scores) / len(scores)
+            if len(scores) > 1:
+                found["scores"] = scores
         return found
 
     def _shown(self, batch: Batch, training: bool, prefix: str) -> tuple[Tensor, Tensor]:

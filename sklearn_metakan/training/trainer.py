@@ -302,6 +302,7 @@ class Trainer:
         validation: TensorData | None = None,
         *,
         score: Score | None = None,
+        by_score: bool = False,
         seed: int = 0,
     ) -> Found:
         """A whole run with schedule, early stopping and the best weights.
@@ -312,6 +313,8 @@ class Trainer:
         data, validation : TensorData
         score : callable (target, outputs, weight) -> float, optional
             Of the validation rows, after each epoch.
+        by_score : bool
+            Whether the best weights are those of the highest score, not of the lowest loss.
         seed : int
             For the order of rows.
         """
@@ -323,6 +326,7 @@ class Trainer:
             restore_best=watches,
             expects_convergence=expects,
             time_limit=self.time_limit,
+            by_score=by_score and watches,
         )
         n = len(data.X)
         batch_size = n if given.solver == "lbfgs" else min(given.batch_size, n)

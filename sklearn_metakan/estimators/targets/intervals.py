@@ -46,9 +46,9 @@ class HeldOutErrors(FittedModule):
 
     def __init__(self, members: Tensor, errors: Tensor, group: Tensor, weight: Tensor) -> None:
         super().__init__()
-        self.set_buffers(
-            members=members, errors=errors.double(), group=group, weight=weight / weight.mean()
-        )
+        parts = {"members": members, "errors": errors.double(), "group": group}
+        parts["weight"] = weight / weight.mean()
+        self.set_buffers(**{name: part.numpy() for name, part in parts.items()})
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -80,9 +80,9 @@ class HeldOutErrors(FittedModule):
         level = (1 - alpha / 2) * (n + 1) / n  # the new row counts as one more, beyond all
         share = self.members.double() / self.members.sum(1, keepdim=True)
         f = torch.einsum("nmos,gm->gnos", predictions, share).numpy()
-        found = np.empty(f.shape[1:])
+        found: Array = np.empty(f.shape[1:])
         errors, group, weight = self.errors.numpy(), self.group.numpy(), self.weight.numpy()
-        for output in range(found.shape[1]):
+        for output in range(predictions.shape[2]):
             for side, sign in enumerate((-1, 1)):
                 parts = []
                 for g, of_group in enumerate(f):

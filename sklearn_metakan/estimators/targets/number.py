@@ -254,7 +254,7 @@ class NumberTarget(FittedModule):
         return int(np.abs(np.subtract(_levels(self.quantile), 0.5)).argmin())
 
     def score(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
-        """R2 of the network's outputs for scaled targets; of several quantiles, the middle one's."""
+        """R2 of the network's outputs for scaled targets; of several quantiles, of the middle."""
         linked = self._linked(outputs)[..., self.middle]
         return weighted_r2(target.double(), linked.double(), weight)
 
