@@ -56,6 +56,23 @@ def test_bounds_are_those_of_the_definition(n_members, weighted):
     np.testing.assert_allclose(found[:, 0], expected, rtol=0, atol=1e-12)
 
 
+def test_many_errors_are_represented_by_some():
+    n, rng = 6000, np.random.default_rng(5)
+    y, by_member = rng.normal(size=(n, 2)), rng.normal(size=(n, 3, 2))
+    held_out, weight = rng.random((n, 3)) < 0.3, rng.uniform(0.1, 2, size=n)
+    some = held_out.any(1)
+    ends = torch.from_numpy(by_member)[..., None].expand(-1, -1, -1, 2)
+    parts = y[some], ends[some], torch.from_numpy(held_out[some]), weight[some]
+    few = held_out_errors(*parts)
+    assert 512 <= len(few) <= 520
+    new = torch.from_numpy(rng.normal(size=(5, 3, 2)))[..., None].expand(-1, -1, -1, 2)
+    found = few.bounds(new, 0.2)
+    for output in range(2):
+        one = (by_member[some][..., output], held_out[some], weight[some])
+        all_of_them = jackknife_plus(y[some, output], *one, new[:, :, output, 0].numpy(), 0.2)
+        np.testing.assert_allclose(found[:, output], all_of_them, atol=0.05)
+
+
 @pytest.mark.parametrize("setting", [{"n_estimators": 1}, {}, {"quantile": (0.1, 0.5, 0.9)}])
 @each_regressor
 def test_intervals_hold_the_share_that_was_asked_for(regressor, setting):

@@ -11,6 +11,7 @@ from sklearn_metakan.estimators.inputs.rows import FittedModule
 
 Array = NDArray[np.float64]
 _HALVINGS = 60  # of the range in which a bound is sought
+_MOST = 512  # errors that are kept: of more, evenly spaced ones in order of size
 
 
 class HeldOutErrors(FittedModule):
@@ -19,7 +20,8 @@ class HeldOutErrors(FittedModule):
     Row i, which the members S_i of an ensemble did not train on, has the error
     ``e_i = y_i - f_i(x_i)``, f_i being the mean of those members. The interval of x is from the
     alpha / 2 quantile of ``f_i(x) + e_i`` over all held-out rows to the 1 - alpha / 2 quantile.
-    For a single network that is split conformal prediction. Where f is several quantiles, the
+    For a single network that is split conformal prediction. Of more than 512 errors as many are
+    kept that represent them, so that alpha is at least 0.004. Where f is several quantiles, the
     lowest and the highest of them take its place: conformalised quantile regression.
 
     If rows are exchangeable, a new row lies within in at least 1 - 2 alpha of cases (1 - alpha
@@ -29,8 +31,8 @@ class HeldOutErrors(FittedModule):
     ----------
     members : Tensor of bool, shape (n_groups, n_members)
         The members that did not train on the rows of a group.
-    errors : Tensor of shape (n, n_outputs, 2)
-        Of the lowest and of the highest prediction.
+    errors : Tensor of shape (n, n_outputs, 1 or 2)
+        Of the predictions, or of the lowest and of the highest.
     group : Tensor of int, shape (n,)
     weight : Tensor of shape (n,)
         Of the rows; only their ratios count.
@@ -46,7 +48,7 @@ class HeldOutErrors(FittedModule):
 
     def __init__(self, members: Tensor, errors: Tensor, group: Tensor, weight: Tensor) -> None:
         super().__init__()
-        parts = {"members": members, "errors": errors.double(), "group": group}
+        parts = {"members": members, "errors": errors.double(), "group": group.short()}
         parts["weight"] = weight / weight.mean()
         self.set_buffers(**{name: part.numpy() for name, part in parts.items()})
 
@@ -58,8 +60,8 @@ class HeldOutErrors(FittedModule):
 
         Parameters
         ----------
-        predictions : Tensor of shape (n_rows, n_members, n_outputs, 2)
-            Lowest and highest prediction of each member.
+        predictions : Tensor of shape (n_rows, n_members, n_outputs, 1 or 2)
+            Of each member.
         alpha : float in (0, 1)
 
         Returns
@@ -80,10 +82,10 @@ class HeldOutErrors(FittedModule):
         level = (1 - alpha / 2) * (n + 1) / n  # the new row counts as one more, beyond all
         share = self.members.double() / self.members.sum(1, keepdim=True)
         f = torch.einsum("nmos,gm->gnos", predictions, share).numpy()
-        found: Array = np.empty(f.shape[1:])
+        found: Array = np.empty((*f.shape[1:3], 2))
         errors, group, weight = self.errors.numpy(), self.group.numpy(), self.weight.numpy()
         for output in range(predictions.shape[2]):
-            for side, sign in enumerate((-1, 1)):
+            for side, sign in ((0, -1), (-1, 1)):
                 parts = []
                 for g, of_group in enumerate(f):
                     rows = group == g
@@ -127,8 +129,8 @@ def held_out_errors(
     Parameters
     ----------
     y : ndarray of shape (n, n_outputs)
-    by_member : Tensor of shape (n, n_members, n_outputs, 2)
-        Lowest and highest prediction.
+    by_member : Tensor of shape (n, n_members, n_outputs, 1 or 2)
+        Predictions, or the lowest and the highest.
     held_out : Tensor of bool, shape (n, n_members), optional
         Which members did not train on a row; by default all.
     weight : ndarray of shape (n,), optional
@@ -141,4 +143,23 @@ def held_out_errors(
     predicted = torch.einsum("nmos,nm->nos", by_member, share)
     errors = torch.from_numpy(y)[:, :, None] - predicted
     weights = torch.ones(n, dtype=torch.float64) if weight is None else torch.from_numpy(weight)
+    if n > _MOST:
+        thinned = []
+        for g in range(len(members)):
+            own = group == g
+            errors_g, weights_g = _fewer(errors[own], weights[own], -(-_MOST * int(own.sum()) // n))
+            thinned.append((errors_g, torch.full((len(errors_g),), g), weights_g))
+        errors, group, weights = (torch.cat(parts) for parts in zip(*thinned, strict=True))
     return HeldOutErrors(members, errors, group, weights)
+
+
+def _fewer(errors: Tensor, weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """So many errors of equal weight: for each output those in the middle of as many shares."""
+    ordered, order = errors.sort(0)
+    sums, total = weight[order].cumsum(0), weight.sum()
+    middles = (torch.arange(count) + 0.5) / count * total
+    wanted = middles[:, None].expand(-1, errors[0].numel()).T.contiguous()
+    columns = sums.flatten(1).T.contiguous()
+    rows = torch.searchsorted(columns, wanted).clamp(max=len(errors) - 1).T
+    found = ordered.flatten(1).gather(0, rows).view(count, *errors.shape[1:])
+    return found, (total / count).expand(count)

@@ -201,6 +201,8 @@ class NumberTarget(FittedModule):
         elif kind == "mean":
             scale = np.where(mean > 0, mean, 1.0)
         constant = (y == y[0]).all(0)
+        if kind in ("robust", "standard"):
+            location = np.where(constant, y[0], location)  # a mean is rounded
         self.set_buffers(location=location, scale=scale, constant=constant, level=y[0])
         limits = np.finfo(np.float32)
         fine = limits.eps * np.abs(location) <= _FINE * scale
@@ -269,12 +271,12 @@ class NumberTarget(FittedModule):
         return self._as_target(torch.where(self.constant[:, None], 0.0, spread), outputs)
 
     def _ends(self, outputs: Tensor) -> Tensor:
-        """Each member's prediction, in float64: (n, n_members, n_outputs, 2).
+        """Each member's predictions, in float64: (n, n_members, n_outputs, 1).
 
-        The last axis has the lowest and the highest quantile, or twice the same.
+        With several quantiles the last axis has the lowest and the highest.
         """
         found = self._linked(outputs if outputs.dim() == 3 else outputs[:, None]).double()
-        return self._in_units(found[..., [0, -1]])
+        return self._in_units(found[..., [0, -1]] if self.has_levels else found)
 
     def errors(self, outputs: Tensor, rows: Rows) -> HeldOutErrors:
         """Of held-out rows, from the network's outputs for them."""
