@@ -143,9 +143,8 @@ class KANEstimator(BaseEstimator):
             score = Scoring(self.scoring, fitted.target_) if own else fitted.target_.score
             found = trainer.fit(net, data, held_out, score=score, by_score=own, seed=seeds[2])
             fitted._record(net, found)
-            if validation is not None and fitted.target_.is_numeric:
-                outputs = net.outputs(held_out)
-                fitted._errors = fitted.target_.errors(outputs, validation)
+            if validation is not None:
+                fitted._learn_from(validation, held_out, net.outputs(held_out))
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self
 
@@ -365,6 +364,14 @@ class KANEstimator(BaseEstimator):
         weight = None if given is None else torch.from_numpy(given).to(*place)
         inputs = self.input_scaler_.tensor(rows, *place)
         return TensorData(inputs, self.target_.tensor(rows, *place), weight)
+
+    def _learn_from(self, rows: Rows, data: Any, outputs: Tensor) -> None:
+        """What held-out rows tell: errors of numbers, and how sure to be of labels."""
+        if self.target_.is_numeric:
+            self._errors = self.target_.errors(outputs, rows)
+        else:
+            weight = None if data.weight is None else data.weight.cpu()
+            self.target_.calibrate(data.y.cpu(), outputs, weight)
 
     def _record(self, net: KANNet, found: Found) -> None:
         """What a fit leaves behind."""

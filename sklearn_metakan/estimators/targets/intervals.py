@@ -11,6 +11,7 @@ from sklearn_metakan.estimators.inputs.rows import FittedModule
 
 Array = NDArray[np.float64]
 _HALVINGS = 60  # of the range in which a bound is sought
+_MOST_GROUPS = 256  # of rows that the same members did not train on
 _MOST = 512  # errors that are kept: of more, evenly spaced ones in order of size
 
 
@@ -139,6 +140,9 @@ def held_out_errors(
     if held_out is None:
         held_out = torch.ones(n, n_members, dtype=torch.bool)
     members, group = held_out.unique(dim=0, return_inverse=True)
+    if len(members) > max(_MOST_GROUPS, n_members):  # of each row only the first member then
+        held_out = held_out & (held_out.cumsum(1) == 1)
+        members, group = held_out.unique(dim=0, return_inverse=True)
     share = held_out.to(by_member) / held_out.sum(1, keepdim=True)
     predicted = torch.einsum("nmos,nm->nos", by_member, share)
     errors = torch.from_numpy(y)[:, :, None] - predicted
