@@ -61,7 +61,7 @@ def predict_interval(
     """Intervals that hold the target of a new row in about 1 - alpha of cases, whatever its law.
 
     From the errors of the rows that were held out for early stopping, or of X_val: split conformal
-    prediction; of several members, jackknife+, as each has held-out rows of its own. With
+    prediction, in which a row's error is that of the members that did not train on it. With
     ``loss="quantile"`` and several quantiles, the lowest and highest are widened or narrowed by
     what they missed (conformalised quantile regression), so that intervals follow the noise.
     Rows must be exchangeable: no drift, and new rows like those of ``fit``.

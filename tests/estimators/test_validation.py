@@ -1,7 +1,10 @@
 """Which rows are held out, and what decides on them."""
 
+import pickle
+
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import mean_absolute_error
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneGroupOut, TimeSeriesSplit
 
@@ -176,3 +179,21 @@ def test_images_take_splits_and_metrics():
     options = {"hidden_channels": (2,), "max_iter": 2, "random_state": 0}
     model = MetaKANImageClassifier(**options, validation_split=3, scoring="f1_macro")
     assert len(model.fit(images, labels).validation_scores_) == 2
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("estimator", [KANClassifier, MetaKANClassifier])
+def test_classifiers_are_calibrated_where_rows_are_held_out(estimator, n_members):
+    options = FEW | {"n_estimators": n_members}
+    model = estimator(**options, early_stopping=True).fit(X, LABELS)
+    sharpness = model.target_.sharpness
+    assert sharpness.shape == (n_members,)
+    assert (sharpness != 1).all()
+    probabilities = model.predict_proba(X)
+    with torch.no_grad():
+        np.testing.assert_allclose(model.to_torch()(torch.from_numpy(X)), probabilities)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), probabilities)
+    found = [row["valid_losses"] for row in model.net_.history]
+    assert len(found[0]) == n_members
+    model.partial_fit(X, LABELS)  # other weights: what suited the earlier ones is forgotten
+    assert "sharpness" not in dict(model.target_.named_buffers())

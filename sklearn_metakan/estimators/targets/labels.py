@@ -39,7 +39,7 @@ def best_sharpness(
     labels : Tensor of int, shape (n,)
     weight : Tensor of shape (n,) or (n, n_members), optional
     start : Tensor of shape (n_members,), optional
-        Where to begin; two steps suffice from a good start.
+        Where to begin; four steps suffice from a good start.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def best_sharpness(
     weight = logits.new_ones(n, 1) if weight is None else weight.view(n, -1)
     found = logits.new_ones(members) if start is None else start
     of_label = logits.gather(2, labels[:, None, None].expand(-1, members, 1))[:, :, 0]
-    for _ in range(_STEPS if start is None else 2):
+    for _ in range(_STEPS if start is None else 4):
         p = (logits * found[:, None]).softmax(-1)
         mean = (p * logits).sum(-1)
         variance = (p * logits.square()).sum(-1) - mean.square()

@@ -287,9 +287,10 @@ class NumberTarget(FittedModule):
         self, outputs: Tensor, errors: HeldOutErrors, alpha: float
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Lower and upper ends of prediction intervals, as predictions are shaped."""
-        bounds = torch.from_numpy(errors.bounds(self._ends(outputs), alpha))
+        centre, shifts = self._ends(outputs).mean(1), errors.ends(alpha)
+        bounds = torch.stack([centre[..., 0] + shifts[0], centre[..., -1] + shifts[1]])
         bounds = bounds.to(torch.float64 if self.wide else outputs.dtype)
-        low, high = bounds[:, 0].unbind(-1) if self.is_1d else bounds.unbind(-1)
+        low, high = bounds[..., 0] if self.is_1d else bounds
         return low.numpy(), high.numpy()
 
     def _linked(self, outputs: Tensor) -> Tensor:
