@@ -263,9 +263,10 @@ class KANEstimator(BaseEstimator):
     ) -> tuple[Rows, Rows | None]:
         """Set validation rows aside if early stopping asks for them."""
         n, wanted = len(rows.y), self.early_stopping
-        check_held_out_once(self, groups, validation)
-        groups = check_groups(groups, len(rows.X))
         by_splitter = not (self.validation_split is None and groups is None)
+        if by_splitter:
+            check_held_out_once(self, groups, validation)
+            groups = check_groups(groups, len(rows.X))
         if wanted == "auto":
             wanted = by_splitter or (n > AUTO_EARLY_STOPPING_ROWS and self.solver == "adamw")
         if validation is not None or not wanted:

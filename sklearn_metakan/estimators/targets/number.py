@@ -100,6 +100,7 @@ class NumberTarget(FittedModule):
     arguments: ClassVar[tuple[str, ...]] = ("loss", "quantile", "scale_target")
     validation: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
 
+    n_levels = 1  # quantiles of an output
     location: Tensor
     scale: Tensor
     constant: Tensor
@@ -113,7 +114,6 @@ class NumberTarget(FittedModule):
     ) -> None:
         super().__init__()
         self.loss, self.quantile, self.scaled = loss, quantile, scaled
-        _levels(quantile)  # raises where they are none
         self.link: str | None = None
         self.is_1d, self.n_outputs_, self.n_network_outputs = True, 0, 0
 
@@ -121,13 +121,12 @@ class NumberTarget(FittedModule):
         """The same for training that goes on: loss and quantile may change."""
         target = NumberTarget.__new__(NumberTarget)
         target.__setstate__(self.__getstate__())
-        new = NumberTarget(estimator.loss, estimator.quantile)
-        if (self.has_levels, self._n_levels) != (new.has_levels, new._n_levels):
+        target.loss, target.quantile = estimator.loss, estimator.quantile
+        if (self.has_levels, self.n_levels) != (target.has_levels, target._asked_levels()):
             raise ValueError(
                 "Training that goes on (warm_start, partial_fit) cannot change how many quantiles "
                 "there are; call fit with warm_start=False."
             )
-        target.loss, target.quantile = new.loss, new.quantile
         return target
 
     @property
@@ -135,9 +134,8 @@ class NumberTarget(FittedModule):
         """Whether predictions have an axis of quantiles."""
         return self.loss == "quantile" and np.ndim(self.quantile) > 0
 
-    @property
-    def _n_levels(self) -> int:
-        return np.size(self.quantile) if self.has_levels else 1
+    def _asked_levels(self) -> int:
+        return np.size(self.quantile) if self.loss == "quantile" else 1
 
     @property
     def fitted(self) -> dict[str, Any]:
@@ -167,7 +165,8 @@ class NumberTarget(FittedModule):
             )
         if self.link is None:
             self.link, self.is_1d = link, y.ndim == 1
-            self.n_outputs_, self.n_network_outputs = n_outputs, n_outputs * self._n_levels
+            self.n_levels = self._asked_levels()
+            self.n_outputs_, self.n_network_outputs = n_outputs, n_outputs * self.n_levels
         y = y.reshape(len(y), n_outputs).astype(np.float64)
         if len(y) and (largest := np.abs(y).max()) > _LARGEST:
             raise ValueError(
@@ -295,7 +294,7 @@ class NumberTarget(FittedModule):
 
     def _linked(self, outputs: Tensor) -> Tensor:
         """(..., n_outputs, n_quantiles), or 1 in the place of the last."""
-        return by_level(outputs.exp() if self.link == "log" else outputs, self._n_levels)
+        return by_level(outputs.exp() if self.link == "log" else outputs, self.n_levels)
 
     def _in_units(self, found: Tensor) -> Tensor:
         units = found * self.scale[:, None] + self.location[:, None]
