@@ -135,7 +135,7 @@ class NumberTarget(FittedModule):
         return self.loss == "quantile" and np.ndim(self.quantile) > 0
 
     def _asked_levels(self) -> int:
-        return np.size(self.quantile) if self.loss == "quantile" else 1
+        return len(_levels(self.quantile)) if self.loss == "quantile" else 1
 
     @property
     def fitted(self) -> dict[str, Any]:
