@@ -5,6 +5,7 @@ from sklearn_metakan.estimators.image_classifiers import (
     KANImageClassifier,
     MetaKANImageClassifier,
 )
+from sklearn_metakan.estimators.reading import responses, typical_inputs
 from sklearn_metakan.estimators.regressors import KANRegressor, MetaKANRegressor
 
 __all__ = [
@@ -14,4 +15,6 @@ __all__ = [
     "MetaKANClassifier",
     "MetaKANImageClassifier",
     "MetaKANRegressor",
+    "responses",
+    "typical_inputs",
 ]

@@ -25,7 +25,8 @@ from sklearn_metakan.estimators.inputs.checks import (
 )
 from sklearn_metakan.estimators.inputs.images import ImageInputs
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
-from sklearn_metakan.estimators.inputs.table import N_QUANTILES, TableInputs
+from sklearn_metakan.estimators.inputs.table import TableInputs
+from sklearn_metakan.estimators.reading import typical_inputs
 from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen, refine
@@ -50,7 +51,6 @@ from sklearn_metakan.training import (
 
 AUTO_EARLY_STOPPING_ROWS = 200
 DEFAULT_MEMORY = 64.0  # MiB
-_IMPORTANCE_ROWS = 512
 # Settings of the network that may change as training goes on.
 _CHANGEABLE = {"dropout", "grid_size", "augment"}
 
@@ -490,15 +490,10 @@ class KANEstimator(BaseEstimator):
         if not issubclass(self._inputs_type, TableInputs):
             raise AttributeError(f"{type(self).__name__} has no feature_importances_.")
         check_is_fitted(self)
-        fitted, rng = self._working_copy(), np.random.default_rng(0)
-        inputs, execution = fitted.input_scaler_, fitted.net_.execution_
-        table, samples = inputs.quantiles_, []
-        for _ in range(2):
-            rows = rng.integers(N_QUANTILES, size=(_IMPORTANCE_ROWS, table.shape[1]))
-            drawn = torch.from_numpy(np.take_along_axis(table, rows, axis=0))
-            samples.append(drawn.to(execution.device, execution.dtype))
+        fitted = self._working_copy()
         found = np.zeros(fitted.n_features_in_)
-        found[inputs.kept_] = feature_importances(fitted.module_, *samples).double().cpu().numpy()
+        importances = feature_importances(fitted.module_, *typical_inputs(fitted))
+        found[fitted.input_scaler_.kept_] = importances.double().cpu().numpy()
         return found
 
     def __sklearn_is_fitted__(self) -> bool:
