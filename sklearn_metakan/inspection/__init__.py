@@ -1,6 +1,7 @@
 """Looking into fitted networks: reads, never changes what it looks at."""
 
 from sklearn_metakan.inspection.edges import EdgeDisplay
+from sklearn_metakan.inspection.effects import EffectDisplay
 from sklearn_metakan.inspection.holders import edge_importances
 
-__all__ = ["EdgeDisplay", "edge_importances"]
+__all__ = ["EdgeDisplay", "EffectDisplay", "edge_importances"]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from sklearn_metakan.inspection.axes import one_axes_each
 from sklearn_metakan.inspection.holders import Within, column_number, short
+from sklearn_metakan.inspection.tables import FEW_VALUES
 from sklearn_metakan.nn import KANLinear
 
 if TYPE_CHECKING:
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 
 Edges = Sequence[tuple[int | str, int]]
 MAX_VALUES = 2**23  # edge values held at once
-PLOTS_A_ROW = 4
 _CORNER: dict[str, Any] = {"ha": "right", "va": "top", "color": "gray", "fontsize": "x-small"}
-FEW_VALUES = 10  # of a column that is drawn as points
 
 
 class EdgeDisplay:
@@ -189,7 +188,7 @@ class EdgeDisplay:
         ImportError
             Without matplotlib.
         """
-        axes = _edge_axes(ax, len(self.edges))
+        axes = one_axes_each("EdgeDisplay", ax, len(self.edges), 4, (2.6, 2.1), "edges")
         low, high = np.nanmin(self.values), np.nanmax(self.values)
         margin = 0.05 * (high - low) or 1.0
         for k, (axis, label) in enumerate(zip(axes, self.labels, strict=True)):
@@ -266,30 +265,3 @@ def _checked(
         inputs.append(columns.index(pair[0]))
         outputs.append(int(pair[1]))
     return inputs, outputs
-
-
-def _edge_axes(ax: "Axes | Iterable[Axes] | None", n_edges: int) -> "list[Axes]":
-    check_matplotlib_support("EdgeDisplay")
-    from matplotlib import pyplot as plt
-    from matplotlib.axes import Axes
-    from matplotlib.gridspec import GridSpecFromSubplotSpec
-
-    columns = min(n_edges, PLOTS_A_ROW)
-    rows = -(-n_edges // columns)
-    if ax is None:
-        figure = plt.figure(figsize=(2.6 * columns, 2.1 * rows), layout="constrained")
-        return [figure.add_subplot(rows, columns, k + 1) for k in range(n_edges)]
-    if isinstance(ax, Axes) and n_edges > 1:
-        place = ax.get_subplotspec()
-        if place is None:
-            raise ValueError(
-                f"ax must be part of a grid of subplots to be divided into {n_edges} plots; "
-                "pass one Axes an edge instead."
-            )
-        ax.set_axis_off()
-        inner = GridSpecFromSubplotSpec(rows, columns, subplot_spec=place)
-        return [ax.figure.add_subplot(inner[k]) for k in range(n_edges)]
-    axes = list(np.ravel(np.asarray(ax, dtype=object)))
-    if len(axes) < n_edges:
-        raise ValueError(f"ax must hold one Axes for each of the {n_edges} edges, got {len(axes)}.")
-    return axes[:n_edges]
