@@ -2,6 +2,7 @@
 
 from sklearn_metakan.inspection.edges import EdgeDisplay
 from sklearn_metakan.inspection.effects import EffectDisplay
+from sklearn_metakan.inspection.explanations import Explanation, explain
 from sklearn_metakan.inspection.holders import edge_importances
 
-__all__ = ["EdgeDisplay", "EffectDisplay", "edge_importances"]
+__all__ = ["EdgeDisplay", "EffectDisplay", "Explanation", "edge_importances", "explain"]
