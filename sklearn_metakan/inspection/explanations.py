@@ -139,7 +139,8 @@ class Explanation:
                 f"{bars[k]:+.3g}", (right, k), (4, 0), textcoords="offset points", **place_of
             )
         axis.axvline(base, color="0.6", linewidth=0.8, linestyle=":")
-        axis.margins(x=0.15)
+        axis.use_sticky_edges = False
+        axis.margins(x=0.12)
         axis.set_yticks(place, labels, fontsize="small")
         axis.invert_yaxis()
         axis.tick_params(axis="x", labelsize="x-small")
