@@ -4,5 +4,13 @@ from sklearn_metakan.inspection.edges import EdgeDisplay
 from sklearn_metakan.inspection.effects import EffectDisplay
 from sklearn_metakan.inspection.explanations import Explanation, explain
 from sklearn_metakan.inspection.holders import edge_importances
+from sklearn_metakan.inspection.network import NetworkDisplay
 
-__all__ = ["EdgeDisplay", "EffectDisplay", "Explanation", "edge_importances", "explain"]
+__all__ = [
+    "EdgeDisplay",
+    "EffectDisplay",
+    "Explanation",
+    "NetworkDisplay",
+    "edge_importances",
+    "explain",
+]
