@@ -26,7 +26,7 @@ from sklearn_metakan.estimators.inputs.checks import (
 from sklearn_metakan.estimators.inputs.images import ImageInputs
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
 from sklearn_metakan.estimators.inputs.table import TableInputs
-from sklearn_metakan.estimators.reading import typical_inputs
+from sklearn_metakan.estimators.reading import summary, typical_inputs
 from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen, refine
@@ -459,6 +459,24 @@ class KANEstimator(BaseEstimator):
         check_is_fitted(self)
         fitted = self._working_copy()
         return Predictor(fitted.input_scaler_, fitted.module_, fitted.target_).eval()
+
+    def summary(self) -> str:
+        """The network's layers and trainable numbers, as a text.
+
+        Returns
+        -------
+        str
+            One line a layer: inputs and outputs of a member; of all members edges, functions
+            that an edge combines, and numbers of its own, without those of meta-learners. Then
+            the sum, and what a KAN (coefficients of its own) and an MLP of the same widths would
+            have.
+
+        Raises
+        ------
+        NotFittedError
+        """
+        check_is_fitted(self)
+        return summary(self)
 
     @property
     def module_(self) -> KANNetwork:

@@ -49,3 +49,45 @@ def responses(estimator: Any, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     by_member = [outputs] if outputs.dim() == 2 else outputs.unbind(1)
     found = [respond(each).numpy().reshape(len(each), -1) for each in (outputs, *by_member)]
     return found[0], np.stack(found[1:], axis=1)
+
+
+class Summary(str):
+    """A text that a console or notebook shows as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def summary(estimator: Any) -> Summary:
+    """Layers of a fitted estimator's network and their trainable numbers, as a table."""
+    module = estimator.module_
+    members, shared = module.n_members, {}
+    head = ("layer", "inputs", "outputs", "edges", "functions", "numbers")
+    rows: list[tuple[str, ...]] = [head]
+    n_edges = n_units = as_kan = of_edges = 0
+    for number, layer in enumerate(module.kan_layers()):
+        source, own = layer.source, 0
+        for name, parameter in layer.named_parameters():
+            if ".meta_learner." in name:
+                shared[id(parameter)] = parameter.numel()
+            else:
+                own += parameter.numel()
+        edges = source.in_features * source.out_features
+        outputs = getattr(layer, "out_features", source.out_features)
+        sizes = layer.fan_in, outputs // members, edges, layer.basis.n_functions, own
+        rows.append((str(number), *(f"{size:,}" for size in sizes)))
+        n_edges, n_units = n_edges + edges, n_units + outputs
+        as_kan += edges * layer.basis.n_functions
+        of_edges += own
+    total, of_learners = estimator.n_parameters_, sum(shared.values())
+    others = total - of_edges - of_learners
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
+    each = f"{members} networks of these layers, " if members > 1 else ""
+    learners = f"{of_learners:,} of them the meta-learners', " if of_learners else ""
+    lines += [
+        f"{type(estimator).__name__}: {each}{total:,} trainable numbers, {learners}on {n_edges:,} "
+        "edges.",
+        f"Of the same widths: a KAN {as_kan + others:,}, an MLP {n_edges + n_units + others:,}.",
+    ]
+    return Summary("\n".join(lines))
