@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn_metakan.inspection.holders import column_number
 
 FEW_VALUES = 10  # of a column of numbers that has points, and no curve
+_NUMBERS = ("integer", "floating", "mixed-integer-float", "boolean")
 MOST_LEVELS = 20  # of other columns: the most frequent ones
 
 
@@ -58,10 +59,9 @@ class Table:
         column = self._column(j)
         if pd.api.types.is_numeric_dtype(column.dtype):
             return column.to_numpy(np.float64, na_value=np.nan)
-        try:
-            return column.astype(np.float64).to_numpy()  # numbers among objects
-        except (TypeError, ValueError):
-            return column.astype(object).to_numpy()
+        if pd.api.types.infer_dtype(column) in _NUMBERS:  # among objects
+            return column.astype(np.float64).to_numpy()
+        return column.astype(object).to_numpy()
 
     def _column(self, j: int) -> pd.Series:
         if not self.is_frame:

@@ -263,6 +263,21 @@ def test_float32():
     assert effect.values.dtype == np.float64 and np.isfinite(effect.values).all()
 
 
+def test_numbers_among_objects_are_numbers_and_text_is_text():
+    frame = pd.DataFrame({"a": X["age"].astype(object), "b": np.resize(["1", "nan", "2"], N)})
+    model = make_pipeline(
+        make_column_transformer(
+            (OneHotEncoder(sparse_output=False), ["b"]), remainder="passthrough"
+        ),
+        KANRegressor((), **SHORT),
+    )
+    number, text = EffectDisplay.from_estimator(
+        model.fit(frame, Y), frame, features=["a", "b"]
+    ).effects
+    assert number.points[0].is_number and len(number.values) == 33
+    assert text.points[0].values.tolist() == ["1", "2", "nan"] and text.missing is None
+
+
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
