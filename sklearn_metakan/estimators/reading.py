@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from sklearn_metakan.estimators.inputs.table import N_QUANTILES
@@ -25,6 +25,14 @@ def typical_inputs(estimator: Any) -> tuple[Tensor, Tensor]:
         drawn = torch.from_numpy(np.take_along_axis(table, rows, axis=0))
         samples.append(drawn.to(execution.device, execution.dtype))
     return samples[0], samples[1]
+
+
+def network_inputs(estimator: Any, X: Any) -> Tensor:
+    """Rows as the network of a fitted estimator takes them, (n_samples, n_kept)."""
+    X = validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32])
+    execution = estimator.net_.execution_
+    rows = torch.from_numpy(estimator.input_scaler_.transform(X))
+    return rows.to(execution.device, execution.dtype)
 
 
 def responses(estimator: Any, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:

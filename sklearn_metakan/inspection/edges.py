@@ -192,8 +192,11 @@ class EdgeDisplay:
         low, high = np.nanmin(self.values), np.nanmax(self.values)
         margin = 0.05 * (high - low) or 1.0
         for k, (axis, label) in enumerate(zip(axes, self.labels, strict=True)):
-            few = {"marker": "o", "linestyle": ":"} if np.isnan(self.inputs[:, k]).any() else {}
+            there = ~np.isnan(self.inputs[:, k])
+            few = {} if there.all() else {"marker": "o", "linestyle": ":"}
             axis.plot(self.inputs[:, k], self.values[:, k], **few | line_kw)
+            if few:
+                axis.set_xticks(self.inputs[there, k])
             axis.set_title(label, fontsize="small")
             share = f"{100 * self.importances[k]:.2g} %"
             axis.text(0.97, 0.97, share, transform=axis.transAxes, **_CORNER)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sklearn_metakan.estimators import typical_inputs
+from sklearn_metakan.estimators import network_inputs, typical_inputs
 from sklearn_metakan.nn import KAN, KANLinear
 from sklearn_metakan.nn import edge_importances as importances_in_network
 
@@ -76,8 +76,7 @@ class Within:
 
     def _rows(self, X: ArrayLike) -> Tensor:
         if self.scaler is not None:
-            X = validate_data(self.estimator, X, reset=False, dtype=[np.float64, np.float32])
-            X = self.scaler.transform(X)
+            return network_inputs(self.estimator, X)
         domain = self.layers[0].basis.domain
         return torch.as_tensor(X, dtype=domain.dtype, device=domain.device)
 
