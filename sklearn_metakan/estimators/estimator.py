@@ -25,12 +25,13 @@ from sklearn_metakan.estimators.inputs.checks import (
 )
 from sklearn_metakan.estimators.inputs.images import ImageInputs
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
-from sklearn_metakan.estimators.inputs.table import N_QUANTILES, TableInputs
+from sklearn_metakan.estimators.inputs.table import TableInputs
 from sklearn_metakan.estimators.inputs.validation import (
     check_groups,
     check_held_out_once,
     splits_of,
 )
+from sklearn_metakan.estimators.reading import summary, typical_inputs
 from sklearn_metakan.estimators.targets.intervals import HeldOutErrors
 from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.estimators.targets.number import NumberTarget
@@ -57,7 +58,6 @@ from sklearn_metakan.training import (
 
 AUTO_EARLY_STOPPING_ROWS = 200
 DEFAULT_MEMORY = 64.0  # MiB
-_IMPORTANCE_ROWS = 512
 # Settings of the network that may change as training goes on.
 _CHANGEABLE = {"dropout", "grid_size", "augment"}
 
@@ -491,6 +491,24 @@ class KANEstimator(BaseEstimator):
         fitted = self._working_copy()
         return Predictor(fitted.input_scaler_, fitted.module_, fitted.target_).eval()
 
+    def summary(self) -> str:
+        """The network's layers and trainable numbers, as a text.
+
+        Returns
+        -------
+        str
+            One line a layer: inputs and outputs of a member; of all members edges, functions
+            that an edge combines, and numbers of its own, without those of meta-learners. Then
+            the sum, and what a KAN (coefficients of its own) and an MLP of the same widths would
+            have.
+
+        Raises
+        ------
+        NotFittedError
+        """
+        check_is_fitted(self)
+        return summary(self)
+
     @property
     def module_(self) -> KANNetwork:
         """The plain torch module: scaled inputs in, raw outputs out."""
@@ -521,15 +539,10 @@ class KANEstimator(BaseEstimator):
         if not issubclass(self._inputs_type, TableInputs):
             raise AttributeError(f"{type(self).__name__} has no feature_importances_.")
         check_is_fitted(self)
-        fitted, rng = self._working_copy(), np.random.default_rng(0)
-        inputs, execution = fitted.input_scaler_, fitted.net_.execution_
-        table, samples = inputs.quantiles_, []
-        for _ in range(2):
-            rows = rng.integers(N_QUANTILES, size=(_IMPORTANCE_ROWS, table.shape[1]))
-            drawn = torch.from_numpy(np.take_along_axis(table, rows, axis=0))
-            samples.append(drawn.to(execution.device, execution.dtype))
+        fitted = self._working_copy()
         found = np.zeros(fitted.n_features_in_)
-        found[inputs.kept_] = feature_importances(fitted.module_, *samples).double().cpu().numpy()
+        importances = feature_importances(fitted.module_, *typical_inputs(fitted))
+        found[fitted.input_scaler_.kept_] = importances.double().cpu().numpy()
         return found
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -244,6 +244,11 @@ class LabelTarget(FittedModule):
         logarithms = self(outputs).log()
         return logarithms.diff(dim=1) if self.n_network_outputs == 1 else logarithms
 
+    def by_member(self, outputs: Tensor) -> Tensor:
+        """Logits of each member, (n, n_members, 1) or (n, n_members, k)."""
+        sharpened = self._sharpened(outputs)
+        return sharpened if outputs.dim() == 3 else sharpened[:, None]
+
     def predictions(self, outputs: Tensor) -> NDArray[Any]:
         """The most probable class of each row, what ``predict`` gives."""
         logits = self.logits(outputs)

@@ -269,13 +269,15 @@ class NumberTarget(FittedModule):
         spread = self._linked(outputs).std(1, correction=0) * self.scale[:, None]
         return self._as_target(torch.where(self.constant[:, None], 0.0, spread), outputs)
 
-    def _ends(self, outputs: Tensor) -> Tensor:
-        """Each member's predictions, in float64: (n, n_members, n_outputs, 1).
+    def by_member(self, outputs: Tensor) -> Tensor:
+        """Predictions of each member, in float64: (n, n_members, n_outputs, n_quantiles or 1)."""
+        found = self._linked(outputs if outputs.dim() == 3 else outputs[:, None])
+        return self._in_units(found.double())
 
-        With several quantiles the last axis has the lowest and the highest.
-        """
-        found = self._linked(outputs if outputs.dim() == 3 else outputs[:, None]).double()
-        return self._in_units(found[..., [0, -1]] if self.has_levels else found)
+    def _ends(self, outputs: Tensor) -> Tensor:
+        """Of each member the predictions, or the lowest and the highest quantile."""
+        found = self.by_member(outputs)
+        return found[..., [0, -1]] if self.has_levels else found
 
     def errors(self, outputs: Tensor, rows: Rows) -> HeldOutErrors:
         """Of held-out rows, from the network's outputs for them."""
