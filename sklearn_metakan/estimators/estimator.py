@@ -23,7 +23,7 @@ from sklearn_metakan.estimators.inputs.checks import (
     check_validation_is_used,
     is_stochastic,
 )
-from sklearn_metakan.estimators.inputs.images import ImageInputs
+from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
 from sklearn_metakan.estimators.inputs.table import N_QUANTILES, TableInputs
 from sklearn_metakan.estimators.targets.labels import LabelTarget
@@ -42,6 +42,7 @@ from sklearn_metakan.training import (
     get_params,
     getstate,
     refuse_misspelt,
+    save,
     set_params,
     setstate,
     threads_for,
@@ -75,7 +76,18 @@ class KANEstimator(BaseEstimator):
 
     __new__ = refuse_misspelt
     get_params, set_params = get_params, set_params
-    __getstate__, __setstate__ = getstate, setstate
+    __getstate__, __setstate__, save = getstate, setstate, save
+
+    # In files: classes of objects; parameters that may be functions; where the network is.
+    _stored_types: ClassVar[tuple[type, ...]] = (
+        TableInputs,
+        ImageInputs,
+        Layout,
+        NumberTarget,
+        LabelTarget,
+    )
+    _given_again: ClassVar[tuple[str, ...]] = ("augment",)
+    _of_network: ClassVar[str] = ""
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -513,6 +525,14 @@ class KANEstimator(BaseEstimator):
     def _unpacked_module(self) -> nn.Module:
         """The network as it was made, for numbers from a pickle."""
         return self._make_network(**self._network | {"init": None})
+
+    def _try_out(self) -> None:
+        """Predict one row, of a loaded estimator; parts that contradict each other raise."""
+        row, execution = self.input_scaler_.first_row(), self.net_.execution_
+        with torch.inference_mode():
+            place = execution.device, execution.dtype
+            outputs = self.module_(self.input_scaler_.tensor(Rows(row, None, row, None), *place))
+            self.target_.predictions(outputs.cpu())
 
 
 class Predictor(nn.Module):

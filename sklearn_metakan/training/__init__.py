@@ -28,6 +28,7 @@ from sklearn_metakan.training.parameters import (
     store,
 )
 from sklearn_metakan.training.pickles import getstate, setstate
+from sklearn_metakan.training.saving import restore, save
 from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unchanged
 
 __all__ = [
@@ -61,6 +62,8 @@ __all__ = [
     "is_captured",
     "recording",
     "refuse_misspelt",
+    "restore",
+    "save",
     "set_params",
     "set_values",
     "setstate",

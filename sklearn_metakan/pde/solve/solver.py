@@ -24,7 +24,7 @@ from sklearn_metakan.pde.solve.collocation import Collocation, Steps
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
 from sklearn_metakan.pde.solve.net import REPORT, PDENet, PDEProgress
 from sklearn_metakan.pde.solve.parameters import check_settings
-from sklearn_metakan.pde.solve.problem import Problem, in_order, read_problem
+from sklearn_metakan.pde.solve.problem import STORED, Problem, in_order, read_problem
 from sklearn_metakan.training import (
     LBFGS,
     Defaults,
@@ -40,6 +40,7 @@ from sklearn_metakan.training import (
     get_params,
     getstate,
     refuse_misspelt,
+    save,
     set_params,
     setstate,
 )
@@ -70,7 +71,19 @@ class PDESolver(BaseEstimator):
 
     __new__ = refuse_misspelt
     get_params, set_params = get_params, set_params
-    __getstate__, __setstate__ = getstate, setstate
+    __getstate__, __setstate__, save = getstate, setstate, save
+
+    # In files: classes of objects; parameters that may be functions; where the network is.
+    _stored_types: ClassVar[tuple[type, ...]] = STORED
+    _given_again: ClassVar[tuple[str, ...]] = (
+        "residual",
+        "domain",
+        "boundary",
+        "conditions",
+        "ansatz",
+        "solution",
+    )
+    _of_network: ClassVar[str] = "trial.network."
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any = None, y: ArrayLike | None = None) -> Self:
@@ -446,6 +459,12 @@ class PDESolver(BaseEstimator):
 
     def _unpacked_module(self) -> Physics:
         return self._make_physics(init=None)
+
+    def _try_out(self) -> None:
+        """Evaluate a point, of a loaded solver; parts that contradict each other raise."""
+        self._problem.points_dtype(self._execution.dtype)
+        with torch.no_grad():
+            self.module_(self._points(self._problem.bounds.mean(1)[None]))
 
 
 def _relative_error(points: Tensor, known: Tensor, physics: Physics) -> float:
