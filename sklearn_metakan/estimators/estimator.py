@@ -41,6 +41,7 @@ from sklearn_metakan.training import (
     draw_seeds,
     get_params,
     getstate,
+    open_checkpoints,
     refuse_misspelt,
     save,
     set_params,
@@ -99,6 +100,7 @@ class KANEstimator(BaseEstimator):
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
+        resume: bool = False,
     ) -> Self:
         """Fit to rows of a table, or to images.
 
@@ -112,6 +114,9 @@ class KANEstimator(BaseEstimator):
         X_val, y_val, sample_weight_val : optional
             Validation rows for early stopping, in place of a split of X. A pipeline hands X_val
             on as it is, unless it is told ``Pipeline(..., transform_input=["X_val"])``.
+        resume : bool, default=False
+            Whether to go on from the newest checkpoint in ``checkpoint_dir``, where there is
+            one, to the weights of a fit that was never interrupted: on a CPU to the last bit.
 
         Returns
         -------
@@ -125,12 +130,16 @@ class KANEstimator(BaseEstimator):
         fitted = self._working_copy()
         with torch.inference_mode(False):
             trainer = fitted._trainer()
+            checkpoints = open_checkpoints(self, resume)
             goes_on = fitted.warm_start and fitted.__sklearn_is_fitted__()
             rows = fitted._read(X, y, sample_weight, reset=not goes_on)
             given = None
             if not (X_val is None and y_val is None and sample_weight_val is None):
                 given = fitted._read_validation(X_val, y_val, sample_weight_val)
             seeds = draw_seeds(self.random_state, 3)
+            if checkpoints is not None:
+                known = rows.facts("") | ({} if given is None else given.facts("_val"))
+                seeds = checkpoints.begin(seeds, self, known)
             rows, validation = fitted._split(rows, given, seeds[0])
             if goes_on:
                 net = fitted._made_anew(trainer, rows, seeds[1])
@@ -141,7 +150,9 @@ class KANEstimator(BaseEstimator):
             data = fitted._data(rows, net)
             held_out = None if validation is None else fitted._data(validation, net)
             score = fitted.target_.score
-            found = trainer.fit(net, data, held_out, score=score, seed=seeds[2])
+            found = trainer.fit(
+                net, data, held_out, score=score, seed=seeds[2], checkpoints=checkpoints
+            )
             fitted._record(net, found)
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self

@@ -73,6 +73,13 @@ class Opened:
             raise FileError(f"{self.path} is damaged: the numbers of {name!r} were altered.")
         return array
 
+    def check_all(self) -> None:
+        """Raise a FileError unless all numbers have their checksums."""
+        for name in [*self._left]:
+            entry = self._left[name]
+            self.take(name)
+            self._left[name] = entry
+
     def close(self) -> None:
         """Raise a FileError if arrays are left that the header does not speak of."""
         if self._left:

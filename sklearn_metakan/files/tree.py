@@ -1,8 +1,10 @@
 """What files hold: plain values, arrays, and objects of classes that are known by name."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -234,6 +236,7 @@ _LEAVES: list[tuple[Any, Callable[[Codec, Any, str], Any]]] = [
     (Tensor, Codec._encode_tensor),
     (np.dtype, lambda codec, value, path: {"dtype": _dtype(value.name).name}),
     (torch.dtype, lambda codec, value, path: {"torch": str(value)}),
+    (os.PathLike, lambda codec, value, path: {"path": os.fspath(value)}),
     (torch.device, lambda codec, value, path: {"device": str(value)}),
 ]
 
@@ -260,6 +263,7 @@ _DECODERS: dict[str, Callable[[Codec, Any, Callable[[Any], Any], int], Any]] = {
     "dtype": lambda codec, name, take, depth: _dtype(name),
     "torch": lambda codec, name, take, depth: _TORCH[name],
     "device": lambda codec, name, take, depth: torch.device(name),
+    "path": lambda codec, name, take, depth: Path(name),
     "given": lambda codec, content, take, depth: codec._named(*content),
     "object": lambda codec, content, take, depth: codec._object(
         content[0], codec.decode(content[1], take, depth)

@@ -8,6 +8,7 @@ from sklearn_metakan.training.callbacks import (
     warn_caller,
 )
 from sklearn_metakan.training.capture import CapturedStep, recording
+from sklearn_metakan.training.checkpoints import Checkpoints, open_checkpoints
 from sklearn_metakan.training.execution import Execution, choose_execution, threads_for
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory
 from sklearn_metakan.training.net import KANNet, TensorData, is_captured
@@ -40,6 +41,7 @@ __all__ = [
     "SHARED_CONSTRAINTS",
     "WIDTHS",
     "CapturedStep",
+    "Checkpoints",
     "Defaults",
     "Execution",
     "Found",
@@ -60,6 +62,7 @@ __all__ = [
     "get_params",
     "getstate",
     "is_captured",
+    "open_checkpoints",
     "recording",
     "refuse_misspelt",
     "restore",

@@ -16,7 +16,12 @@ from sklearn_metakan.training.optimisers import AdamW
 
 _FORMAT = 1  # of pickles
 # Parameters that there were not when the first ones of this format were written.
-_YOUNGER = {"n_estimators": 1, "time_limit": None}
+_YOUNGER: dict[str, Any] = {
+    "n_estimators": 1,
+    "time_limit": None,
+    "checkpoint_dir": None,
+    "checkpoint_every": (1, 60.0),
+}
 
 
 def packed_net(net: KANNet) -> dict[str, Any]:
@@ -27,7 +32,7 @@ def packed_net(net: KANNet) -> dict[str, Any]:
         "format": _FORMAT,
         "parameters": parameters,
         "checksum": _checksum(parameters),
-        "history": [{k: v for k, v in row.items() if k != "batches"} for row in net.history],
+        "history": history_rows(net),
         "execution": net.execution_.packed(),
     }
 
@@ -53,12 +58,22 @@ def unpacked_net(packed: dict[str, Any], module: nn.Module, net_type: type = KAN
     net.initialize()
     net.module_.load_state_dict({k: torch.tensor(v) for k, v in packed["parameters"].items()})
     net.module_.eval()
-    for row in packed["history"]:
+    extend_history(net, packed["history"])
+    net.execution_, net.asked_ = execution, {}
+    return net
+
+
+def history_rows(net: KANNet) -> list[dict[str, Any]]:
+    """What was recorded of each epoch, without that of batches."""
+    return [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
+
+
+def extend_history(net: KANNet, rows: list[dict[str, Any]]) -> None:
+    """The inverse."""
+    for row in rows:
         net.history.new_epoch()
         for key, value in row.items():
             net.history.record(key, value)
-    net.execution_, net.asked_ = execution, {}
-    return net
 
 
 def getstate(self: Any) -> dict[str, Any]:

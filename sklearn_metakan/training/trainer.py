@@ -20,6 +20,7 @@ from sklearn_metakan.training.callbacks import (
     check_callbacks,
     own_copies,
 )
+from sklearn_metakan.training.checkpoints import Checkpoints
 from sklearn_metakan.training.execution import Execution, threads_for
 from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, TensorData, check_cuda_graph
 from sklearn_metakan.training.optimisers import LBFGS, AdamW
@@ -303,6 +304,7 @@ class Trainer:
         *,
         score: Score | None = None,
         seed: int = 0,
+        checkpoints: Checkpoints | None = None,
     ) -> Found:
         """A whole run with schedule, early stopping and the best weights.
 
@@ -314,6 +316,7 @@ class Trainer:
             Of the validation rows, after each epoch.
         seed : int
             For the order of rows.
+        checkpoints : Checkpoints, optional
         """
         given, watches = self.parameters, validation is not None
         expects = given.solver == "lbfgs" or given.learning_rate_schedule == "constant"
@@ -334,7 +337,9 @@ class Trainer:
             callbacks.insert(0, LearningRateSchedule(schedule, epochs * batches, self.time_limit))
         net.history.clear()
         net.batch_size, net.shuffle_seed, net.score = int(batch_size), seed, score
-        return self.run(net, data, validation, [*callbacks, monitor], epochs)
+        if checkpoints is not None:
+            checkpoints.check_start(net.module_)
+        return self.run(net, data, validation, [*callbacks, monitor], epochs, None, checkpoints)
 
     def pass_over(self, net: KANNet, data: TensorData, seed: int) -> Found:
         """One epoch at a constant rate."""
@@ -369,8 +374,9 @@ class Trainer:
         callbacks: list[Any],
         epochs: int,
         numbers: int | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Found:
-        """So many epochs; the user's callbacks come first, a Monitor last.
+        """So many epochs; the user's callbacks come first, a Monitor last, then checkpoints.
 
         Parameters
         ----------
@@ -380,7 +386,8 @@ class Trainer:
         """
         given = self.parameters.callbacks
         user, copies = own_copies(given) if given else ([], [])
-        net.callbacks, net.max_epochs = [*user, *callbacks], epochs
+        last = [] if checkpoints is None else [checkpoints]
+        net.callbacks, net.max_epochs = [*user, *callbacks, *last], epochs
         if numbers is None:
             numbers = net.batch_size * net.module_.widest_features
         execution, monitor = net.execution_, callbacks[-1]
