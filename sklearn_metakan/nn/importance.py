@@ -1,10 +1,12 @@
 """How much each input matters to a network's outputs."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from sklearn_metakan.nn.layers import KANLinear
 from sklearn_metakan.nn.network import KAN
 
 _NUMBERS = 2**22  # of the widest tensor, for several inputs at a time
@@ -56,15 +58,15 @@ def _exchanged(network: nn.Module, x: Tensor, other: Tensor) -> Iterator[Tensor]
 
 def _exchanged_in_kan(network: KAN, x: Tensor, other: Tensor) -> Iterator[Tensor]:
     """The same for blocks of inputs, (n, inputs, out)."""
-    first, *later = layers = [*network.kan_layers()]
+    first, *later = layers = cast(list[KANLinear], [*network.kan_layers()])
     sums = first(x)
     widest = max(first.basis.n_functions, *(layer.source.out_features for layer in layers))
     size = max(1, _NUMBERS // (len(x) * widest))
     for start in range(0, x.shape[1], size):
         stop = min(start + size, x.shape[1])
-        change = first.basis.evaluate(other, start, stop) - first.basis.evaluate(x, start, stop)
-        edges = torch.einsum("nic,ico->nio", change, first.source.block(start, stop))
-        h = (sums[:, None] + edges).flatten(0, 1)
+        block = 0, start, stop
+        change = first.edge_functions(other, *block) - first.edge_functions(x, *block)
+        h = (sums[:, None] + change).flatten(0, 1)
         for layer in later:
             h = layer(h)
         h = network.by_member(h)
