@@ -98,8 +98,11 @@ class Levels(nn.Module):
     ) -> None:
         super().__init__()
         kind: dict[str, Any] = {"dtype": dtype or torch.get_default_dtype()}
-        fill, gaps = torch.as_tensor(columns.fill, **kind), torch.as_tensor(columns.gaps, **kind)
-        counts = [torch.as_tensor(each, **kind) for each in columns.levels]
+        # Copies: a buffer is written to when a state is loaded.
+        fill, gaps, *counts = (
+            torch.as_tensor(each, **kind).clone()
+            for each in (columns.fill, columns.gaps, *columns.levels)
+        )
         self.n_numbers, self.n_inputs = len(fill), len(fill) + len(counts)
         self.sizes = [*map(len, counts)]
         own = [j for j, size in enumerate(self.sizes) if size <= direct]
