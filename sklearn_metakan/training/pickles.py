@@ -1,6 +1,5 @@
 """Nets in pickles: arrays, plain lists and names, with a format and a checksum."""
 
-from inspect import signature
 from typing import Any
 from zlib import crc32
 
@@ -14,16 +13,7 @@ from sklearn_metakan.training.execution import Execution, dtype_of
 from sklearn_metakan.training.net import KANNet
 from sklearn_metakan.training.optimisers import AdamW
 
-_FORMAT = 1  # of pickles
-# Parameters that there were not when the first ones of this format were written.
-_YOUNGER: dict[str, Any] = {
-    "n_estimators": 1,
-    "time_limit": None,
-    "validation_split": None,
-    "scoring": None,
-    "checkpoint_dir": None,
-    "checkpoint_every": (1, 60.0),
-}
+_FORMAT = 2  # of pickles
 
 
 def packed_net(net: KANNet) -> dict[str, Any]:
@@ -105,10 +95,7 @@ def set_plain(self: Any, state: dict[str, Any]) -> Any:
     packed = state.pop("_net", None)
     if packed is not None:
         state["_network"] = state["_network"] | {"dtype": dtype_of(state["_network"]["dtype"])}
-    younger = {k: v for k, v in _YOUNGER.items() if k in signature(type(self)).parameters}
-    if "n_estimators" in younger and "_fixed" in state:
-        state["_fixed"] = {"n_estimators": 1} | state["_fixed"]
-    BaseEstimator.__setstate__(self, younger | state)
+    BaseEstimator.__setstate__(self, state)
     return packed
 
 
