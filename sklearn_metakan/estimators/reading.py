@@ -53,10 +53,9 @@ def responses(estimator: Any, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     check_is_fitted(estimator)
     fitted, _, outputs = estimator._outputs(X)
     target = fitted.target_
-    respond = target if target.is_numeric else target.logits
-    by_member = [outputs] if outputs.dim() == 2 else outputs.unbind(1)
-    found = [respond(each).numpy().reshape(len(each), -1) for each in (outputs, *by_member)]
-    return found[0], np.stack(found[1:], axis=1)
+    whole = (target if target.is_numeric else target.logits)(outputs).numpy()
+    members = target.by_member(outputs).numpy()
+    return whole.reshape(len(whole), -1), members.reshape(*members.shape[:2], -1)
 
 
 class Summary(str):
