@@ -54,6 +54,7 @@ class Graph:
 
     def __init__(self, holder: Any, X: ArrayLike | None, member: int) -> None:
         self.within = within = Within(holder, X)
+        self.member = member
         layers = within.member(member)
         importances = [each[member] for each in within.importances()]
         self.layers, rows = [], within.rows
@@ -161,9 +162,13 @@ class Graph:
         kind, location, scale = "number", [0.0] * n_outputs, [1.0] * n_outputs
         if target is not None and target.is_numeric:
             kind = "exponential" if target.link == "log" else "number"
-            location, scale = target.location_.tolist(), target.scale_.tolist()
+            n_levels = max(len(self.within.quantiles), 1)
+            location = np.repeat(target.location_, n_levels).tolist()
+            scale = np.repeat(target.scale_, n_levels).tolist()
         elif target is not None:
-            kind = "classes"
+            kind, sharpness = "classes", target._buffers.get("sharpness")
+            if sharpness is not None:
+                scale = [float(sharpness[self.member])] * n_outputs
         classes = [short(each) for each in getattr(target, "classes_", [])]
         return {"kind": kind, "location": location, "scale": scale, "classes": classes}
 
