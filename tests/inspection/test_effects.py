@@ -279,6 +279,20 @@ def test_float32():
     assert effect.values.dtype == np.float64 and np.isfinite(effect.values).all()
 
 
+@pytest.mark.parametrize("dtype", ["category", object])
+def test_text_of_every_type_with_gaps(dtype):
+    text = np.where(np.arange(N) % 5 == 0, None, np.resize(["a", "b", "c"], N))
+    frame = pd.DataFrame(
+        {"text": pd.Series(text, dtype=dtype), "count": pd.array([1, None, 3] * 100)}
+    )
+    encoder = OneHotEncoder(sparse_output=False)
+    columns = make_column_transformer((encoder, ["text"]), (SimpleImputer(), ["count"]))
+    model = make_pipeline(columns, KANRegressor((), **SHORT)).fit(frame, Y)
+    text, count = EffectDisplay.from_estimator(model, frame, features=["text", "count"]).effects
+    assert text.points[0].values.tolist() == ["a", "b", "c"] and len(text.missing) == 3
+    assert count.points[0].values.tolist() == [1, 3] and len(count.missing) == 3
+
+
 def test_numbers_among_objects_are_numbers_and_text_is_text():
     frame = pd.DataFrame({"a": X["age"].astype(object), "b": np.resize(["1", "nan", "2"], N)})
     model = make_pipeline(
