@@ -160,7 +160,8 @@ class KANNet(NeuralNet):
         super().__init__(*args, **kwargs)
         check_cuda_graph(cuda_graph)
         self.shuffle_seed, self.score, self.penalty = shuffle_seed, score, penalty
-        self.cuda_graph = cuda_graph
+        self.cuda_graph, self.by_score = cuda_graph, False
+        self._sharpness: Tensor | None = None  # of the members in the last epoch
         self.execution_ = Execution(torch.device(self.device), torch.float32, "full")
         self.asked_: dict[str, Any] = {}  # the training parameters it was made for
         self.target_: Any = None  # turns outputs into predictions, for scores of callbacks
@@ -180,6 +181,7 @@ class KANNet(NeuralNet):
     def fit_on(self, data: TensorData, validation: TensorData | None = None) -> "KANNet":
         """Train the initialised module for ``max_epochs`` more epochs."""
         self.training_, self.validation_, self.interrupted_ = data, validation, False
+        self._sharpness = None
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
         self._prepare_callbacks()
         for part in (data, validation):
@@ -326,18 +328,29 @@ class KANNet(NeuralNet):
         return getattr(self.module_, "n_members", 1)
 
     def _of_outputs(self, data: TensorData, outputs: Tensor) -> dict[str, Any]:
-        """The score, and each member's loss where there are several."""
+        """The score, and each member's loss, by which its best weights are known.
+
+        That is the negative of its score, if it is to decide; the refined loss of a target that
+        has one; or else the loss.
+        """
         found: dict[str, Any] = {}
         members, weight = [(outputs, data.weight)], data.weight
         if self._n_members > 1:
-            by_row = self.loss_by_row(outputs, data.y)
-            found["losses"] = losses_of_members(by_row, weight).tolist()
             weights = [weight] * self._n_members
             if weight is not None and weight.dim() > 1:
                 weights = [*weight.unbind(1)]
             members = [*zip(outputs.unbind(1), weights, strict=True)]
         if self.score is not None:
-            found["score"] = sum(self.score(data.y, *each) for each in members) / len(members)
+            scores = [self.score(data.y, *each) for each in members]
+            found["score"] = sum(scores) / len(scores)
+        if self.by_score:
+            found["losses"] = [-score for score in scores]
+        elif hasattr(self.target_, "refine"):
+            self._sharpness, losses = self.target_.refine(data.y, outputs, weight, self._sharpness)
+            found["losses"] = losses.tolist()
+        elif self._n_members > 1:
+            by_row = self.loss_by_row(outputs, data.y)
+            found["losses"] = losses_of_members(by_row, weight).tolist()
         return found
 
     def _shown(self, batch: Batch, training: bool, prefix: str) -> tuple[Tensor, Tensor]:
@@ -381,13 +394,18 @@ class KANNet(NeuralNet):
                 self._set_training(training)
                 yield self.infer(part).to(device)
 
+    def outputs(self, X: Any) -> Tensor:
+        """Raw outputs for scaled inputs, on the CPU."""
+        with self.execution_.active():
+            return torch.cat([*self.forward_iter(X)]).detach()
+
     def predict(self, X: Any) -> NDArray[Any]:
         """Predictions in the user's units, from scaled inputs; for callbacks that score."""
-        return self.target_.predictions(torch.cat([*self.forward_iter(X)]).detach())
+        return self.target_.predictions(self.outputs(X))
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities of the classes, from scaled inputs; for callbacks that score."""
-        return self.target_(torch.cat([*self.forward_iter(X)]).detach()).numpy()
+        return self.target_(self.outputs(X)).numpy()
 
     @property
     def eager_step(self) -> Callable[[Batch], dict[str, Any]]:

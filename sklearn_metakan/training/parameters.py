@@ -103,7 +103,7 @@ _ELSEWHERE = {
     "random_state": "random_seed seed",
     "scale_inputs": "normalize scaler standardize",
     "solver": "opt optim optimizer",
-    "validation_fraction": "val_fraction val_split validation_split",
+    "validation_fraction": "val_fraction val_split",
     "weight_decay": "alpha l2 lamb regularization",
 }
 

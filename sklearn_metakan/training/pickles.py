@@ -15,7 +15,7 @@ from sklearn_metakan.training.net import KANNet
 
 _FORMAT = 1  # of pickles
 # Parameters that there were not when the first ones of this format were written.
-_YOUNGER = {"n_estimators": 1, "time_limit": None}
+_YOUNGER = {"n_estimators": 1, "time_limit": None, "validation_split": None, "scoring": None}
 
 
 def packed_net(net: KANNet) -> dict[str, Any]:

@@ -302,6 +302,7 @@ class Trainer:
         validation: TensorData | None = None,
         *,
         score: Score | None = None,
+        by_score: bool = False,
         seed: int = 0,
     ) -> Found:
         """A whole run with schedule, early stopping and the best weights.
@@ -312,6 +313,8 @@ class Trainer:
         data, validation : TensorData
         score : callable (target, outputs, weight) -> float, optional
             Of the validation rows, after each epoch.
+        by_score : bool
+            Whether the best weights are those of the highest score, not of the lowest loss.
         seed : int
             For the order of rows.
         """
@@ -333,14 +336,15 @@ class Trainer:
             schedule = given.learning_rate_schedule
             callbacks.insert(0, LearningRateSchedule(schedule, epochs * batches, self.time_limit))
         net.history.clear()
-        net.batch_size, net.shuffle_seed, net.score = int(batch_size), seed, score
+        net.batch_size, net.shuffle_seed = int(batch_size), seed
+        net.score, net.by_score = score, by_score
         return self.run(net, data, validation, [*callbacks, monitor], epochs)
 
     def pass_over(self, net: KANNet, data: TensorData, seed: int) -> Found:
         """One epoch at a constant rate."""
         monitor = Monitor(None, self.parameters.tol, restore_best=False, expects_convergence=False)
         net.batch_size = min(int(self.parameters.batch_size), len(data))
-        net.shuffle_seed, net.score = seed + len(net.history), None
+        net.shuffle_seed, net.score, net.by_score = seed + len(net.history), None, False
         callbacks: list[Any] = [Progress()] if self.parameters.verbose else []
         return self.run(net, data, None, [*callbacks, monitor], 1)
 

@@ -54,16 +54,23 @@ class Rows(NamedTuple):
         index = rows if self.index is None else self.index[rows]
         return Rows(self.X, index, self.y[rows], weight, self.unit)
 
-    def held_out_by(self, held_out: Sequence[NDArray[np.intp]]) -> tuple["Rows", "Rows"]:
-        """All rows, of which each member leaves out its own, and those that some member does."""
+    def split_by(
+        self, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
+    ) -> tuple["Rows", "Rows"]:
+        """All rows, with weights of those that each member trains on, and those held out by some.
+
+        ``splits`` has each member's rows of training and of validation.
+        """
         weight = np.ones(len(self)) if self.weight is None else self.weight
-        out = np.zeros((len(self), len(held_out)), dtype=bool)
-        for member, rows in enumerate(held_out):
-            out[rows, member] = True
+        trains = np.zeros((len(self), len(splits)), dtype=bool)
+        out = np.zeros_like(trains)
+        for member, (train, held_out) in enumerate(splits):
+            trains[train, member] = True
+            out[held_out, member] = True
         some = np.flatnonzero(out.any(1))
         of_validation = weight[some, None] * out[some]
         of_validation /= of_validation.mean(0)
-        of_training = weight[:, None] * ~out  # of large tables: one array more, and no other
+        of_training = weight[:, None] * trains  # of large tables: one array more, and no other
         of_training /= of_training.mean(0)
         validation = Rows(*self.take(some)[:5], of_validation)
         return Rows(*self[:5], of_training), validation
