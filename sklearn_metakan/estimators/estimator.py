@@ -21,7 +21,8 @@ from sklearn_metakan.estimators.inputs.checks import (
     check_validation_is_used,
     is_stochastic,
 )
-from sklearn_metakan.estimators.inputs.images import ImageInputs
+from sklearn_metakan.estimators.inputs.columns import ColumnReader
+from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
 from sklearn_metakan.estimators.inputs.table import TableInputs
 from sklearn_metakan.estimators.inputs.validation import (
@@ -29,6 +30,7 @@ from sklearn_metakan.estimators.inputs.validation import (
     check_held_out_once,
     splits_of,
 )
+from sklearn_metakan.estimators.predictor import Predictor
 from sklearn_metakan.estimators.reading import summary, typical_inputs
 from sklearn_metakan.estimators.targets.intervals import HeldOutErrors
 from sklearn_metakan.estimators.targets.labels import LabelTarget
@@ -47,7 +49,9 @@ from sklearn_metakan.training import (
     draw_seeds,
     get_params,
     getstate,
+    open_checkpoints,
     refuse_misspelt,
+    save,
     set_params,
     setstate,
     threads_for,
@@ -81,7 +85,20 @@ class KANEstimator(BaseEstimator):
 
     __new__ = refuse_misspelt
     get_params, set_params = get_params, set_params
-    __getstate__, __setstate__ = getstate, setstate
+    __getstate__, __setstate__, save = getstate, setstate, save
+
+    # In files: classes of objects; parameters that may be functions; where the network is.
+    _stored_types: ClassVar[tuple[type, ...]] = (
+        TableInputs,
+        ImageInputs,
+        ColumnReader,
+        Layout,
+        NumberTarget,
+        LabelTarget,
+        HeldOutErrors,
+    )
+    _given_again: ClassVar[tuple[str, ...]] = ("augment",)
+    _of_network: ClassVar[str] = ""
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -94,6 +111,7 @@ class KANEstimator(BaseEstimator):
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        resume: bool = False,
     ) -> Self:
         """Fit to rows of a table, or to images.
 
@@ -109,6 +127,9 @@ class KANEstimator(BaseEstimator):
             on as it is, unless it is told ``Pipeline(..., transform_input=["X_val"])``.
         groups : array-like of shape (n_samples,), optional
             Rows of one group are held out together, or as ``validation_split`` splits them.
+        resume : bool, default=False
+            Whether to go on from the newest checkpoint in ``checkpoint_dir``, where there is
+            one, to the weights of a fit that was never interrupted: on a CPU to the last bit.
 
         Returns
         -------
@@ -122,12 +143,19 @@ class KANEstimator(BaseEstimator):
         fitted = self._working_copy()
         with torch.inference_mode(False):
             trainer = fitted._trainer()
+            checkpoints = None
+            if resume or self.checkpoint_dir is not None:
+                checkpoints = open_checkpoints(self, resume)
             goes_on = fitted.warm_start and fitted.__sklearn_is_fitted__()
             rows = fitted._read(X, y, sample_weight, reset=not goes_on)
             given = None
             if not (X_val is None and y_val is None and sample_weight_val is None):
                 given = fitted._read_validation(X_val, y_val, sample_weight_val)
             seeds = draw_seeds(self.random_state, 3)
+            if checkpoints is not None:
+                known = rows.facts("") | {"groups": groups}
+                known |= {} if given is None else given.facts("_val")
+                seeds = checkpoints.begin(seeds, self, known)
             rows, validation = fitted._split(rows, given, groups, seeds[0])
             if goes_on:
                 net = fitted._made_anew(trainer, rows, seeds[1])
@@ -139,7 +167,8 @@ class KANEstimator(BaseEstimator):
             held_out = None if validation is None else fitted._data(validation, net)
             own = self.scoring is not None
             score = Scoring(self.scoring, fitted.target_) if own else fitted.target_.score
-            found = trainer.fit(net, data, held_out, score=score, by_score=own, seed=seeds[2])
+            how: dict[str, Any] = {"score": score, "by_score": own, "seed": seeds[2]}
+            found = trainer.fit(net, data, held_out, **how, checkpoints=checkpoints)
             fitted._record(net, found)
             if validation is not None:
                 fitted._learn_from(validation, held_out, net.outputs(held_out))
@@ -552,24 +581,10 @@ class KANEstimator(BaseEstimator):
         """The network as it was made, for numbers from a pickle."""
         return self._make_network(**self._network | {"init": None})
 
-
-class Predictor(nn.Module):
-    """What ``to_torch`` returns: ``target(network(inputs(x)))``, in x's dtype.
-
-    Shape
-    -----
-    What ``fit`` takes -> what ``predict`` or ``predict_proba`` returns. For x of whole
-    numbers, the result has the network's dtype.
-    """
-
-    def __init__(self, inputs: nn.Module, network: KANNetwork, target: nn.Module) -> None:
-        super().__init__()
-        parameter = next(network.parameters())
-        self.inputs = deepcopy(inputs).to(parameter.device)
-        self.network = frozen(deepcopy(network))
-        self.target = deepcopy(target).to(parameter.device)
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = next(self.network.parameters()).dtype
-        outer = x.dtype if x.is_floating_point() else inner
-        return self.target(self.network(self.inputs(x).to(inner)).to(outer))
+    def _try_out(self) -> None:
+        """Predict one row, of a loaded estimator; parts that contradict each other raise."""
+        row, execution = self.input_scaler_.first_row(), self.net_.execution_
+        with torch.inference_mode():
+            place = execution.device, execution.dtype
+            outputs = self.module_(self.input_scaler_.tensor(Rows(row, None, row, None), *place))
+            self.target_.predictions(outputs.cpu())

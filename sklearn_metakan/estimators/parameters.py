@@ -190,6 +190,11 @@ TRAINING = """\
     callbacks : list of skorch callbacks, default=None
         Objects, classes or pairs (name, callback). Each training calls copies of them, which
         are then in ``callbacks_``; what they collect is there, not in the objects given here.
+    checkpoint_dir : str or path-like, default=None
+        A folder for checkpoints of one fit, from which ``fit(..., resume=True)`` goes on after a
+        crash. With the same parameters and data; not together with callbacks.
+    checkpoint_every : (int, float), default=(1, 60.0)
+        Iterations and seconds that must both have passed since the last checkpoint.
     net_params : dict, default=None
         More parameters of the skorch net, also ``set_params(net__optimizer__betas=...)``.
         ``"cuda_graph"``: "auto" (default), True or False, whether training steps on CUDA are

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         callbacks: Sequence[Any] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: tuple[int, float] = (1, 60.0),
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())
@@ -319,6 +322,8 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         callbacks: Sequence[Any] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: tuple[int, float] = (1, 60.0),
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())

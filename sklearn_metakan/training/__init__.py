@@ -8,6 +8,7 @@ from sklearn_metakan.training.callbacks import (
     warn_caller,
 )
 from sklearn_metakan.training.capture import CapturedStep, recording
+from sklearn_metakan.training.checkpoints import Checkpoints, open_checkpoints
 from sklearn_metakan.training.execution import Execution, choose_execution, threads_for
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory
 from sklearn_metakan.training.net import KANNet, TensorData, is_captured
@@ -28,6 +29,7 @@ from sklearn_metakan.training.parameters import (
     store,
 )
 from sklearn_metakan.training.pickles import getstate, setstate
+from sklearn_metakan.training.saving import restore, save
 from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unchanged
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "SHARED_CONSTRAINTS",
     "WIDTHS",
     "CapturedStep",
+    "Checkpoints",
     "Defaults",
     "Execution",
     "Found",
@@ -59,8 +62,11 @@ __all__ = [
     "get_params",
     "getstate",
     "is_captured",
+    "open_checkpoints",
     "recording",
     "refuse_misspelt",
+    "restore",
+    "save",
     "set_params",
     "set_values",
     "setstate",

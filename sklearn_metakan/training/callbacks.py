@@ -315,7 +315,7 @@ class Progress(Callback):
         row = net.history[-1]
         rate = f"{net.optimizer_.param_groups[-1]['lr']:.2g}"
         self.bar_.set_postfix(self._shown(row) | {"lr": rate}, refresh=False)
-        self.bar_.update(self._advance(row))
+        self.bar_.update(self.advance(row))
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         self.bar_.close()
@@ -323,7 +323,8 @@ class Progress(Callback):
     def _total(self, net: Any) -> int:
         return net.max_epochs
 
-    def _advance(self, row: Mapping[str, Any]) -> int:
+    def advance(self, row: Mapping[str, Any]) -> int:
+        """What an epoch adds to the bar."""
         return 1
 
     def _shown(self, row: Mapping[str, Any]) -> dict[str, str]:

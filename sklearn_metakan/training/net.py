@@ -168,6 +168,7 @@ class KANNet(NeuralNet):
         self.captured_: CapturedStep | None = None  # while it trains
         self.replayed_ = False  # whether it was used last time
         self.interrupted_ = False  # whether the user ended the last training
+        self.done_ = 0  # epochs that a checkpoint brings, of those to train
         self.frugal_ = Frugal()
         self.training_: TensorData | None = None  # while it trains
         self.validation_: TensorData | None = None
@@ -190,14 +191,23 @@ class KANNet(NeuralNet):
         remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
         try:
             with advice_when_full("training", remedy + "device='cpu'."):
+                self.done_ = 0
                 self.notify("on_train_begin", X=data, y=None)
-                self.fit_loop(data)
+                self.fit_loop(data, epochs=self.max_epochs - self.done_)
                 self.notify("on_train_end", X=data, y=None)  # a second interrupt comes through
                 return self
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
             self.captured_ = None
+
+    def extra_state(self) -> dict[str, Any]:
+        """What training depends on beside module, optimiser and callbacks, for checkpoints."""
+        return {"sharpness": self._sharpness}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The inverse."""
+        self._sharpness = state["sharpness"]
 
     def _know_features(self, data: Any) -> None:
         """Have what the first layer makes of x, the same in every epoch, made once for a table."""

@@ -20,6 +20,7 @@ from sklearn_metakan.training.callbacks import (
     check_callbacks,
     own_copies,
 )
+from sklearn_metakan.training.checkpoints import Checkpoints
 from sklearn_metakan.training.execution import Execution, threads_for
 from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, TensorData, check_cuda_graph
 from sklearn_metakan.training.optimisers import LBFGS, AdamW
@@ -304,6 +305,7 @@ class Trainer:
         score: Score | None = None,
         by_score: bool = False,
         seed: int = 0,
+        checkpoints: Checkpoints | None = None,
     ) -> Found:
         """A whole run with schedule, early stopping and the best weights.
 
@@ -317,6 +319,7 @@ class Trainer:
             Whether the best weights are those of the highest score, not of the lowest loss.
         seed : int
             For the order of rows.
+        checkpoints : Checkpoints, optional
         """
         given, watches = self.parameters, validation is not None
         expects = given.solver == "lbfgs" or given.learning_rate_schedule == "constant"
@@ -338,7 +341,9 @@ class Trainer:
         net.history.clear()
         net.batch_size, net.shuffle_seed = int(batch_size), seed
         net.score, net.by_score = score, by_score
-        return self.run(net, data, validation, [*callbacks, monitor], epochs)
+        if checkpoints is not None:
+            checkpoints.check_start(net.module_)
+        return self.run(net, data, validation, [*callbacks, monitor], epochs, None, checkpoints)
 
     def pass_over(self, net: KANNet, data: TensorData, seed: int) -> Found:
         """One epoch at a constant rate."""
@@ -373,8 +378,9 @@ class Trainer:
         callbacks: list[Any],
         epochs: int,
         numbers: int | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Found:
-        """So many epochs; the user's callbacks come first, a Monitor last.
+        """So many epochs; the user's callbacks come first, a Monitor last, then checkpoints.
 
         Parameters
         ----------
@@ -384,7 +390,8 @@ class Trainer:
         """
         given = self.parameters.callbacks
         user, copies = own_copies(given) if given else ([], [])
-        net.callbacks, net.max_epochs = [*user, *callbacks], epochs
+        last = [] if checkpoints is None else [checkpoints]
+        net.callbacks, net.max_epochs = [*user, *callbacks, *last], epochs
         if numbers is None:
             numbers = net.batch_size * net.module_.widest_features
         execution, monitor = net.execution_, callbacks[-1]

@@ -42,6 +42,11 @@ class Rows(NamedTuple):
         """Some of the rows of X, by default all that count."""
         return self.X[rows] if self.index is None else self.X[self.index[rows]]
 
+    def facts(self, ending: str) -> dict[str, Any]:
+        """Its arrays by their names in ``fit``."""
+        found = {"X": self.X, "y": self.y, "sample_weight": self.weight, "rows of": self.index}
+        return {f"{name}{ending}": array for name, array in found.items()}
+
     def column(self, j: int) -> NDArray[np.float64]:
         """One column of the rows that count."""
         column = self.X[:, j] if self.index is None else self.X[self.index, j]
