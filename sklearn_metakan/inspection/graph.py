@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_metakan.inspection.holders import Within, short
+from sklearn_metakan.inspection.holders import Within, short, span
 
 Array = NDArray[np.float64]
 N_POINTS = 49  # of a curve
@@ -60,11 +60,8 @@ class Graph:
         self.layers, rows = [], within.rows
         for layer, of_layer in zip(layers, importances, strict=True):
             with torch.no_grad():
-                low, high = layer.basis.domain.T
-                if rows is not None and len(rows):
-                    low, high = rows.amin(0), rows.amax(0)
-                steps = torch.linspace(0, 1, N_POINTS, dtype=low.dtype, device=low.device)
-                values = layer.edge_functions(low + steps[:, None] * (high - low))
+                t = span(layer, rows, N_POINTS)
+                low, high, values = t[0], t[-1], layer.edge_functions(t)
                 rows = None if rows is None else layer(rows)
                 zeros = torch.zeros(layer.out_features)
                 bias = zeros if layer.bias is None else layer.bias
@@ -147,10 +144,13 @@ class Graph:
             low, high = self.layers[0].low[i], self.layers[0].high[i]
             points = values = [low, high]
             start = (low + high) / 2
+        elif (labels := self.within.levels_of(i)) is not None:
+            points = values = [0, len(labels) - 1]
+            low, high, start = 0, len(labels) - 1, 0
         else:
             points, values = scaler.points_[i].tolist(), scaler.values_[i].tolist()
             low, high = scaler.ranges_[:, column].tolist()
-            median = np.median(scaler.quantiles_, axis=0)[None]
+            median = np.nanmedian(scaler.quantiles_, axis=0)[None]
             start = float(scaler.inverse_transform(median)[0, column])
         low, high = (low, high) if low < high else (low - 1, high + 1)
         return {"points": points, "values": values, "low": low, "high": high, "start": start}
