@@ -91,6 +91,7 @@ class KANEstimator(BaseEstimator):
     _stored_types: ClassVar[tuple[type, ...]] = (
         TableInputs,
         ImageInputs,
+        ColumnReader,
         Layout,
         NumberTarget,
         LabelTarget,

@@ -126,8 +126,8 @@ def _changes(layer: KANLinear, x: Tensor, other: Tensor, widest: int) -> Iterato
     size = max(1, _NUMBERS // (len(x) * max(layer.basis.n_functions, widest)))
     for start in range(0, x.shape[1], size):
         stop = min(start + size, x.shape[1])
-        some = 0, start, stop
-        yield layer.edge_functions(other, *some) - layer.edge_functions(x, *some)
+        block = 0, start, stop
+        yield layer.edge_functions(other, *block) - layer.edge_functions(x, *block)
 
 
 @torch.no_grad()

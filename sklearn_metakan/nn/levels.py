@@ -5,8 +5,9 @@ from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -97,37 +98,41 @@ class Levels(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        kind: dict[str, Any] = {"dtype": dtype or torch.get_default_dtype()}
-        # Copies: a buffer is written to when a state is loaded.
+        # Computed as arrays, and copied: a buffer is written to when a state is loaded.
         fill, gaps, *counts = (
-            torch.as_tensor(each, **kind).clone()
+            np.asarray(torch.as_tensor(each).cpu(), dtype=np.float64)
             for each in (columns.fill, columns.gaps, *columns.levels)
         )
         self.n_numbers, self.n_inputs = len(fill), len(fill) + len(counts)
         self.sizes = [*map(len, counts)]
         own = [j for j, size in enumerate(self.sizes) if size <= direct]
         made = [j for j, size in enumerate(self.sizes) if size > direct]
-        empty = torch.empty(0, **kind)
-        gapped = gaps.nonzero().flatten()
-        of_own = [counts[j] for j in own]
-        of_made = [counts[j] for j in made]
-        index = [torch.full((len(counts[j]),), len(fill) + j) for j in own]
-        shares = [gain * _trust(c) * c / c.sum() for c in [*of_own, *of_made]]
-        buffers = {
+        gapped = np.flatnonzero(gaps)
+        of_own, of_made = (_joined([counts[j] for j in which]) for which in (own, made))
+        shares = _joined([counts[j] / counts[j].sum() for j in [*own, *made]])
+        lengths = np.array([self.sizes[j] for j in made], dtype=np.int64)
+        numbers = {
             "fill": fill,
-            "gapped": gapped,
-            # Of each row of the table, but for those of gaps: its input, and its code there.
-            "column": torch.cat([*index, empty]).long(),
-            "level": torch.cat([*(torch.arange(len(each)) for each in of_own), empty]).to(fill),
-            "trust": gain * _trust(torch.cat([gaps[gapped], *of_own])),
-            "generated": torch.tensor(made, dtype=torch.long) + len(fill),
-            "offset": torch.tensor([0, *map(len, of_made)]).cumsum(0)[:-1],
-            "prompt_trust": gain * _trust(torch.cat([*of_made, empty])),
+            # Of each row of the table, but for those of gaps, its code.
+            "level": _joined([np.arange(self.sizes[j]) for j in own]),
+            "trust": gain * _trust(np.append(gaps[gapped], of_own)),
+            "prompt_trust": gain * _trust(of_made),
             # Of each level, its share of the rows times trust; of table, then of prompts.
-            "mean": torch.cat([*shares, empty]),
+            "mean": gain * shares * _trust(np.append(of_own, of_made)),
         }
-        for name, buffer in buffers.items():
-            self.register_buffer(name, buffer)
+        places = {
+            "gapped": gapped,
+            # Of each row of the table, but for those of gaps, its input.
+            "column": len(fill) + np.repeat(own, [self.sizes[j] for j in own]),
+            "generated": len(fill) + np.array(made),
+            "offset": np.cumsum(lengths) - lengths,
+        }
+        dtype = dtype or torch.get_default_dtype()
+        for name, array in numbers.items():
+            self.register_buffer(name, torch.tensor(array, dtype=dtype))
+        for name, array in places.items():
+            self.register_buffer(name, torch.tensor(array, dtype=torch.long))
+        kind: dict[str, Any] = {"dtype": dtype}
         self.register_buffer("unseen", None)
         self.out_features, self.gain = out_features, gain
         self.table = self.prompts = self.edges = None
@@ -246,5 +251,9 @@ def _seen(codes: Tensor, offset: Tensor | int, prompts: Tensor, trust: Tensor) -
     return F.embedding(index, prompts) * (trust[index] * ~codes.isnan())[..., None]
 
 
-def _trust(counts: Tensor) -> Tensor:
+def _trust(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return counts / (counts + SHRINKAGE)
+
+
+def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    return np.concatenate([*arrays, np.empty(0)])

@@ -17,6 +17,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+import sklearn_metakan
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 
 N = 240
@@ -216,13 +217,19 @@ def test_text_where_training_had_numbers_is_an_error():
 
 
 @each_estimator
-def test_pickles_copies_and_the_torch_module_agree(estimator):
+def test_pickles_copies_files_and_the_torch_module_agree(estimator, tmp_path):
     model = estimator(**FEW).fit(FRAME, target_of(estimator))
     table = FRAME.copy()
     table.loc[::4, "city"] = "Lima"
     expected = outputs(model, table)
-    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+    model.save(tmp_path / "model")
+    for other in (
+        pickle.loads(pickle.dumps(model)),
+        copy.deepcopy(model),
+        sklearn_metakan.load(tmp_path / "model"),
+    ):
         np.testing.assert_array_equal(outputs(other, table), expected)
+        assert other.categories_[1].tolist() == ["Oslo", "Paris", "Rome"]
     positions = {city: float(i) for i, city in enumerate(model.categories_[1])}
     city = table["city"].map(positions).fillna(-1.0).mask(table["city"].isna())
     raw = torch.tensor(np.c_[HEIGHT, city, table["member"]].astype(float))

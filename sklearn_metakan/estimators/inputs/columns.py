@@ -1,6 +1,7 @@
 """Columns as they come: any table as numbers, levels of categories by their positions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ _NOT_NAMED = " To have text taken as categories, name such columns in categorica
 _NUMBERS_BEFORE = " In training these columns held numbers."
 
 
+@dataclass
 class ColumnReader:
     """Reads tables as floats: NaN where something is missing, positions in place of categories.
 
@@ -47,14 +49,15 @@ class ColumnReader:
     ----------
     levels : dict of lists
         Of each column of categories, by position, what occurs in it, sorted where it can be.
-        Fixed by the first table.
+    names, categorical : list
+        Of all columns; positions of those of categories. Fixed, as levels are, by the first table.
     """
 
-    def __init__(self, categorical_features: Any = None, of_pixels: bool = False) -> None:
-        self.wanted, self.of_pixels = categorical_features, of_pixels
-        self.levels: dict[int, list[Any]] = {}
-        self.names: list[Any] = []
-        self.categorical: list[int] = []
+    categorical_features: Any = None
+    of_pixels: bool = False
+    levels: dict[int, list[Any]] = field(default_factory=dict)
+    names: list[Any] = field(default_factory=list)
+    categorical: list[int] = field(default_factory=list)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -77,7 +80,11 @@ class ColumnReader:
         """
         if isinstance(X, np.ma.MaskedArray):
             X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
-        chosen = self.wanted not in ("from_dtype", None) if reset else bool(self.categorical)
+        chosen = (
+            self.categorical_features not in ("from_dtype", None)
+            if reset
+            else bool(self.categorical)
+        )
         is_numbers = isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "biuf"
         if is_numbers and not chosen:
             if reset:
@@ -106,7 +113,7 @@ class ColumnReader:
 
     def _categorical(self, table: Table, kinds: dict[Any, tuple[str, str]]) -> list[int]:
         """Positions of the columns that are categories."""
-        names, wanted = [*table.types], self.wanted
+        names, wanted = [*table.types], self.categorical_features
         if wanted is None:
             return []
         if isinstance(wanted, str) and wanted == "from_dtype":

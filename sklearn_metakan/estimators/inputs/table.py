@@ -389,6 +389,21 @@ class TableInputs(FittedModule):
             found.append(quantile_knots(column[~gaps, None], grid_size, weight))
         return np.concatenate(found)
 
+    def code_labels(self, j: int) -> list[str]:
+        """What to call the codes of a column of categories."""
+        place = self.coded.tolist().index(j)
+        first, last = int(self.first_code[place]), int(self.n_levels[place])
+        labels: list[list[str]] = [[] for _ in self.code_counts_[place]]
+        codes = self.codes[first : first + last].tolist()
+        for level, code in zip(self.reader.levels[j], codes, strict=True):
+            if code == code:
+                labels[int(code)].append(str(level))
+        names = []
+        for each in labels:
+            several = f"{len(each)} others" if len(each) > 1 else "missing"
+            names.append(each[0] if len(each) == 1 else several)
+        return names
+
     def has_unknown(self, X: NDArray[Any]) -> bool:
         """Whether a validated X may hold what training did not see."""
         with np.errstate(over="ignore", invalid="ignore"):
@@ -435,7 +450,7 @@ class TableInputs(FittedModule):
 
     def first_row(self) -> Array:
         """A row as in training, (1, n_features)."""
-        return self.ranges_[:1]
+        return np.asarray(np.nan_to_num(self.ranges_[:1]))
 
     def called(self, j: int) -> str:
         """A column's name, or its number, as messages have it."""
