@@ -117,6 +117,15 @@ class TableInputs(FittedModule):
         self.reader, self.min_frequency = ColumnReader(categorical_features), min_frequency
         self.farthest = _FARTHEST[torch.float64]
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "reader" not in state and "ranges_" in state:  # of a file without categories
+            names = range(self.ranges_.shape[1]) if self.names is None else self.names
+            self.reader, self.min_frequency = ColumnReader(names=[*names]), None
+            self.n_numbers, self.code_counts_ = len(self.kept_), []
+            self.gaps_ = np.zeros(self.n_numbers)
+            self._set_codes([])
+
     def as_table(self, X: Any, name: str, reset: bool = False) -> Any:
         """X as scikit-learn validates it; with ``reset``, columns and levels are fixed."""
         return self.reader.read(X, name, reset)
