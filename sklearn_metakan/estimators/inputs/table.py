@@ -104,6 +104,10 @@ class TableInputs(FittedModule):
     codes: Tensor
     first_code: Tensor
     n_levels: Tensor
+    kept_: NDArray[np.intp]
+    n_numbers: int
+    gaps_: Array
+    code_counts_: list[Array]
 
     def __init__(
         self,
@@ -190,7 +194,7 @@ class TableInputs(FittedModule):
                 (np.array([0.0, 1.0]) * units[j], np.array([0.0, 1.0])) if y.any() else (x, y)
                 for j, (x, y) in zip(kept, pieces, strict=True)
             ]
-        self.code_counts_: list[Array] = []
+        self.code_counts_ = []
         codes = self._fit_codes(rows, weight) if self.reader.categorical else {}
         self.kept_ = np.array([*kept, *codes], dtype=np.intp)
         some_weights = weight if some is None else weight[some]
