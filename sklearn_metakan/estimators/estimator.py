@@ -96,7 +96,6 @@ class KANEstimator(BaseEstimator):
         NumberTarget,
         LabelTarget,
         HeldOutErrors,
-        ColumnReader,
     )
     _given_again: ClassVar[tuple[str, ...]] = ("augment",)
     _of_network: ClassVar[str] = ""

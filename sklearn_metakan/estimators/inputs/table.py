@@ -104,6 +104,10 @@ class TableInputs(FittedModule):
     codes: Tensor
     first_code: Tensor
     n_levels: Tensor
+    kept_: NDArray[np.intp]
+    n_numbers: int
+    gaps_: Array
+    code_counts_: list[Array]
 
     def __init__(
         self,
@@ -116,6 +120,15 @@ class TableInputs(FittedModule):
         self.kind, self.strict = kind, extrapolation == "error"
         self.reader, self.min_frequency = ColumnReader(categorical_features), min_frequency
         self.farthest = _FARTHEST[torch.float64]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "reader" not in state and "ranges_" in state:  # of a file without categories
+            names = range(self.ranges_.shape[1]) if self.names is None else self.names
+            self.reader, self.min_frequency = ColumnReader(names=[*names]), None
+            self.n_numbers, self.code_counts_ = len(self.kept_), []
+            self.gaps_ = np.zeros(self.n_numbers)
+            self._set_codes([])
 
     def as_table(self, X: Any, name: str, reset: bool = False) -> Any:
         """X as scikit-learn validates it; with ``reset``, columns and levels are fixed."""
@@ -181,7 +194,7 @@ class TableInputs(FittedModule):
                 (np.array([0.0, 1.0]) * units[j], np.array([0.0, 1.0])) if y.any() else (x, y)
                 for j, (x, y) in zip(kept, pieces, strict=True)
             ]
-        self.code_counts_: list[Array] = []
+        self.code_counts_ = []
         codes = self._fit_codes(rows, weight) if self.reader.categorical else {}
         self.kept_ = np.array([*kept, *codes], dtype=np.intp)
         some_weights = weight if some is None else weight[some]
