@@ -7,8 +7,10 @@ from sklearn_metakan.nn.grids import refine, update_grids
 from sklearn_metakan.nn.importance import feature_importances
 from sklearn_metakan.nn.layers import KANLinear
 from sklearn_metakan.nn.network import KAN, KANNetwork, build_network
+from sklearn_metakan.nn.pruning import edge_effects, without_edges
 from sklearn_metakan.nn.random import Augment, Augmentation, Drawing, Dropout
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
+from sklearn_metakan.nn.sparse import SparseCoefficients
 
 __all__ = [
     "KAN",
@@ -26,12 +28,15 @@ __all__ = [
     "MetaCoefficients",
     "MetaLearner",
     "Norm",
+    "SparseCoefficients",
     "build_conv_network",
     "build_network",
+    "edge_effects",
     "feature_importances",
     "frozen",
     "n_frozen",
     "refine",
     "spread_strides",
     "update_grids",
+    "without_edges",
 ]

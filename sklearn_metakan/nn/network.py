@@ -18,6 +18,7 @@ from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
 from sklearn_metakan.nn.layers import KANLayer, KANLinear
 from sklearn_metakan.nn.random import Dropout, draw_seed
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
+from sklearn_metakan.nn.sparse import Edges, keep_edges
 
 HIDDEN_RANGE = 3.0  # grid of hidden layers, in standard deviations of their inputs
 AnyNetwork = TypeVar("AnyNetwork", bound="KANNetwork")
@@ -95,6 +96,8 @@ class KAN(KANNetwork):
         network; hidden layers then use "linear".
     dropout : float in [0, 1), default=0.0
         Of the inputs of hidden layers.
+    edges : sequence of sequences of (input, output), optional
+        For each layer the edges that there are; the others have no numbers. Of one member.
     bias : bool, default=False
     init : {"variance", "paper", None}, default="variance"
         Starting values: edges drawn so that every layer's outputs have variance one; the
@@ -151,6 +154,7 @@ class KAN(KANNetwork):
         knots: tuple[float, float] | ArrayLike = (-1.0, 1.0),
         extrapolation: Extrapolation = "linear",
         dropout: float = 0.0,
+        edges: Sequence[Edges] | None = None,
         bias: bool = False,
         init: Init | None = "variance",
         backend: str = "auto",
@@ -191,6 +195,8 @@ class KAN(KANNetwork):
         self.widest_features = max(n_in for n_in, _ in sides) * n_functions
         if init is not None:
             initialize(layers, generator, init)
+        if edges is not None:
+            keep_edges(layers, edges)
 
     def with_layers(self, layers: Sequence[KANLayer]) -> nn.Sequential:
         by_member = [nn.Unflatten(1, (self.n_members, -1))] if self.n_members > 1 else []
