@@ -139,7 +139,7 @@ class KANEstimator(BaseEstimator):
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """One pass over these rows, with a constant learning rate.
+        """One pass over these rows, with a constant learning rate; whole or, on Ctrl-C, not at all.
 
         The first call fixes scaling and knots, and which columns vary; give it rows that are
         typical of all. Pickles hold no optimiser: a loaded copy goes on with a fresh one.
@@ -175,8 +175,9 @@ class KANEstimator(BaseEstimator):
                 net = fitted._start(trainer, rows, seeds[0])
             else:
                 fitted._check_same_network(trainer, rows.X.dtype)
-                net = fitted.net_
-                if net.asked_ != trainer.asked():
+                if fitted.net_.asked_ == trainer.asked():
+                    net = fitted.net_.twin()
+                else:
                     net = fitted._made_anew(trainer, rows, seeds[0])
                     net.history.extend(fitted.net_.history)
             found = trainer.pass_over(net, fitted._data(rows, net), seeds[1])

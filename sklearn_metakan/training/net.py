@@ -1,9 +1,10 @@
 """The one skorch net: tensor batches, losses read once an epoch, a clean interrupt."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from inspect import signature
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from sklearn.utils import Tags
 from skorch import NeuralNet
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 from skorch.dataset import Dataset
+from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
@@ -167,6 +169,7 @@ class KANNet(NeuralNet):
         self.captured_: CapturedStep | None = None  # while it trains
         self.replayed_ = False  # whether it was used last time
         self.interrupted_ = False  # whether the user ended the last training
+        self.whole_ = False  # whether an interrupt of the present one comes through
         self.frugal_ = Frugal()
         self.training_: TensorData | None = None  # while it trains
         self.validation_: TensorData | None = None
@@ -177,9 +180,31 @@ class KANNet(NeuralNet):
 
     _default_callbacks: ClassVar[list[tuple[str, Any]]] = []
 
-    def fit_on(self, data: TensorData, validation: TensorData | None = None) -> "KANNet":
-        """Train the initialised module for ``max_epochs`` more epochs."""
+    def twin(self) -> Self:
+        """The same with weights, optimiser and history of its own: who reads this one sees no step.
+
+        Random modules go on with their sequences.
+        """
+        twin, own = object.__new__(type(self)), ("module", "module_", "_of_batches", "_weights_seen")
+        vars(twin).update(vars(self) | deepcopy({name: vars(self)[name] for name in own}))
+        for mine, its in zip(self.module_.modules(), twin.module_.modules(), strict=True):
+            if isinstance(getattr(mine, "generator", None), torch.Generator):
+                its.generator = mine.generator.clone_state()
+        twin.history = History(self.history)
+        twin.initialize_optimizer().optimizer_.load_state_dict(
+            deepcopy(self.optimizer_.state_dict())
+        )
+        return twin
+
+    def fit_on(
+        self, data: TensorData, validation: TensorData | None = None, whole: bool = False
+    ) -> "KANNet":
+        """Train the initialised module for ``max_epochs`` more epochs.
+
+        An interrupt ends training, with the weights so far; if it is ``whole``, it comes through.
+        """
         self.training_, self.validation_, self.interrupted_ = data, validation, False
+        self.whole_ = whole
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
         self._prepare_callbacks()
         for part in (data, validation):
@@ -263,6 +288,8 @@ class KANNet(NeuralNet):
         except KeyboardInterrupt:
             self._drop_unfinished_epoch()
             if not self._stopped_by_callback():
+                if self.whole_:
+                    raise
                 self.interrupted_ = True
                 warn_caller(
                     f"Interrupted after {self._done()}: the estimator is fitted with the weights "

@@ -1,7 +1,6 @@
 """The training run: what the parameters of an estimator mean for optimiser, schedule and end."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from inspect import signature
 from math import nan
@@ -337,12 +336,12 @@ class Trainer:
         return self.run(net, data, validation, [*callbacks, monitor], epochs)
 
     def pass_over(self, net: KANNet, data: TensorData, seed: int) -> Found:
-        """One epoch at a constant rate."""
+        """One epoch at a constant rate, whole or not at all."""
         monitor = Monitor(None, self.parameters.tol, restore_best=False, expects_convergence=False)
         net.batch_size = min(int(self.parameters.batch_size), len(data))
         net.shuffle_seed, net.score = seed + len(net.history), None
         callbacks: list[Any] = [Progress()] if self.parameters.verbose else []
-        return self.run(net, data, None, [*callbacks, monitor], 1)
+        return self.run(net, data, None, [*callbacks, monitor], 1, whole=True)
 
     def _epochs(self, batches: int) -> int:
         """Passes over the data; what ``max_iter="auto"`` means for so many batches a pass."""
@@ -369,6 +368,7 @@ class Trainer:
         callbacks: list[Any],
         epochs: int,
         numbers: int | None = None,
+        whole: bool = False,
     ) -> Found:
         """So many epochs; the user's callbacks come first, a Monitor last.
 
@@ -377,6 +377,8 @@ class Trainer:
         numbers : int, optional
             How many a layer handles in a step, which decides about threads; by default those
             of a batch.
+        whole : bool, default=False
+            Whether an interrupt comes through, in place of ending training early.
         """
         given = self.parameters.callbacks
         user, copies = own_copies(given) if given else ([], [])
@@ -385,10 +387,9 @@ class Trainer:
             numbers = net.batch_size * net.module_.widest_features
         execution, monitor = net.execution_, callbacks[-1]
         try:
-            undone = _as_it_was_on_error(net) if len(net.history) else nullcontext()
-            with undone, execution.active(), threads_for(execution.device, numbers):
+            with execution.active(), threads_for(execution.device, numbers):
                 net.initialize_callbacks()
-                net.fit_on(data, validation)
+                net.fit_on(data, validation, whole)
         finally:
             net.module_.eval()
             net.callbacks, net.callbacks_ = [], []
@@ -400,21 +401,6 @@ class Trainer:
         watched = scores if validation is not None else None
         ended = monitor.broken_, net.interrupted_
         return Found(losses, watched, monitor.best_score_, copies, net.replayed_, *ended)
-
-
-@contextmanager
-def _as_it_was_on_error(net: KANNet) -> Iterator[None]:
-    """Put weights, optimiser and history of a net that others use back if the block raises."""
-    epochs = len(net.history)
-    weights = deepcopy(net.module_.state_dict())
-    optimizer = deepcopy(net.optimizer_.state_dict())
-    try:
-        yield
-    except BaseException:
-        net.module_.load_state_dict(weights)
-        net.optimizer_.load_state_dict(optimizer)
-        del net.history[epochs:]
-        raise
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

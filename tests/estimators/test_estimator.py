@@ -393,25 +393,29 @@ def test_fits_of_one_instance_in_threads_leave_it_whole(estimator):
 
 
 class Waits(Callback):
-    """Halts training after its second epoch until it may go on."""
+    """Halts training after the first batch of an epoch until it may go on."""
 
     reached, may_go_on = threading.Event(), threading.Event()
 
-    def on_epoch_end(self, net, **kwargs):
-        if len(net.history) == 2:
-            Waits.reached.set()
-            Waits.may_go_on.wait(60)
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch and not self.reached.is_set():
+            self.reached.set()
+            self.may_go_on.wait(60)
 
 
 @every
-def test_predictions_during_a_refit_are_those_of_the_earlier_fit(estimator):
+@pytest.mark.parametrize(("call", "epoch"), [("fit", 2), ("partial_fit", 4)])
+def test_predictions_during_a_refit_are_those_of_the_earlier_fit(estimator, call, epoch):
     y = target_of(estimator)
-    model = estimator(**SMALL).fit(X, y)
+    model = estimator(**SMALL | {"batch_size": 10}).fit(X, y)
     expected = outputs(model, X)
     Waits.reached.clear()
     Waits.may_go_on.clear()
-    model.set_params(callbacks=[Waits()], warm_start=True)
-    refit = threading.Thread(target=model.fit, args=(X, y[::-1]))
+    model.set_params(callbacks=[Waits(epoch)], warm_start=True)
+    refit = threading.Thread(target=getattr(model, call), args=(X, y[::-1]))
     refit.start()
     try:
         assert Waits.reached.wait(60)
@@ -420,6 +424,20 @@ def test_predictions_during_a_refit_are_those_of_the_earlier_fit(estimator):
         Waits.may_go_on.set()
         refit.join()
     assert np.abs(outputs(model, X) - expected).max() > 1e-6
+
+
+def test_dropout_goes_on_from_one_partial_fit_to_the_next():
+    """Each draws masks of its own, though each trains a copy of the network."""
+    masks = []
+
+    class Notes(Callback):
+        def on_batch_end(self, net, **kwargs):
+            masks.append(net.module_.dropouts[1].generator.get_state())
+
+    model = KANRegressor(**SMALL, dropout=0.5, callbacks=[Notes()])
+    for _ in range(3):
+        model.partial_fit(X, Y)
+    assert len({mask.numpy().tobytes() for mask in masks}) == 3
 
 
 @every
