@@ -169,7 +169,7 @@ class KANNet(NeuralNet):
         self.captured_: CapturedStep | None = None  # while it trains
         self.replayed_ = False  # whether it was used last time
         self.interrupted_ = False  # whether the user ended the last training
-        self.whole_ = False  # whether an interrupt of the present one comes through
+        self.whole_ = False  # whether an interrupt comes through, or leaves the weights so far
         self.frugal_ = Frugal()
         self.training_: TensorData | None = None  # while it trains
         self.validation_: TensorData | None = None
@@ -185,8 +185,9 @@ class KANNet(NeuralNet):
 
         Random modules go on with their sequences.
         """
-        twin, own = object.__new__(type(self)), ("module", "module_", "_of_batches", "_weights_seen")
-        vars(twin).update(vars(self) | deepcopy({name: vars(self)[name] for name in own}))
+        own = ("module", "module_", "_of_batches", "_weights_seen")
+        twin = object.__new__(type(self))
+        twin.__dict__.update(vars(self) | deepcopy({name: vars(self)[name] for name in own}))
         for mine, its in zip(self.module_.modules(), twin.module_.modules(), strict=True):
             if isinstance(getattr(mine, "generator", None), torch.Generator):
                 its.generator = mine.generator.clone_state()
@@ -196,15 +197,9 @@ class KANNet(NeuralNet):
         )
         return twin
 
-    def fit_on(
-        self, data: TensorData, validation: TensorData | None = None, whole: bool = False
-    ) -> "KANNet":
-        """Train the initialised module for ``max_epochs`` more epochs.
-
-        An interrupt ends training, with the weights so far; if it is ``whole``, it comes through.
-        """
+    def fit_on(self, data: TensorData, validation: TensorData | None = None) -> "KANNet":
+        """Train the initialised module for ``max_epochs`` more epochs."""
         self.training_, self.validation_, self.interrupted_ = data, validation, False
-        self.whole_ = whole
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
         self._prepare_callbacks()
         for part in (data, validation):

@@ -19,7 +19,7 @@ from sklearn_metakan.training.callbacks import (
     check_callbacks,
     own_copies,
 )
-from sklearn_metakan.training.execution import Execution, threads_for
+from sklearn_metakan.training.execution import Execution, one_thread_if_forked, threads_for
 from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, TensorData, check_cuda_graph
 from sklearn_metakan.training.optimisers import LBFGS, AdamW
 from sklearn_metakan.training.parameters import (
@@ -128,6 +128,7 @@ class Trainer:
         network: dict[str, Any] | None = None,
         net_type: type[KANNet] = KANNet,
     ) -> None:
+        one_thread_if_forked()
         given = _plain({**self.fixed, **parameters})
         self.parameters = SimpleNamespace(**given)
         self.defaults, self.widths, self.net_type = defaults, widths, net_type
@@ -382,14 +383,14 @@ class Trainer:
         """
         given = self.parameters.callbacks
         user, copies = own_copies(given) if given else ([], [])
-        net.callbacks, net.max_epochs = [*user, *callbacks], epochs
+        net.callbacks, net.max_epochs, net.whole_ = [*user, *callbacks], epochs, whole
         if numbers is None:
             numbers = net.batch_size * net.module_.widest_features
         execution, monitor = net.execution_, callbacks[-1]
         try:
             with execution.active(), threads_for(execution.device, numbers):
                 net.initialize_callbacks()
-                net.fit_on(data, validation, whole)
+                net.fit_on(data, validation)
         finally:
             net.module_.eval()
             net.callbacks, net.callbacks_ = [], []
