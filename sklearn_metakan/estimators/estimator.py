@@ -127,7 +127,8 @@ class KANEstimator(BaseEstimator):
             if given is not None:
                 fitted._warn_if_beyond(given)
             data = fitted._data(rows, net)
-            held_out = None if validation is None else fitted._data(validation, net)
+            held_out = None if validation is None else fitted._data(validation, net, data)
+            del rows, validation  # of a large table, a tenth of its memory
             score = fitted.target_.score
             found = trainer.fit(net, data, held_out, score=score, seed=seeds[2])
             fitted._record(net, found)
@@ -255,13 +256,13 @@ class KANEstimator(BaseEstimator):
         if n < 2:
             raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
         members = getattr(self, "n_estimators", 1)
-        fraction, splits = self.validation_fraction, []
+        fraction, held_out = self.validation_fraction, []
         for member in range(members):
-            splits.append(self.target_.hold_out(rows.y, fraction, seed + member))
+            train, of_member = self.target_.hold_out(rows.y, fraction, seed + member)
+            held_out.append(of_member)
         if members > 1:
-            return rows.held_out_by([held_out for _, held_out in splits])
-        train, held_out = splits[0]
-        return rows.take(train), rows.take(held_out)
+            return rows.held_out_by(held_out)
+        return rows.take(train), rows.take(of_member)
 
     def _warn_if_beyond(self, validation: Rows) -> None:
         column = self.input_scaler_.beyond(validation)
@@ -336,13 +337,17 @@ class KANEstimator(BaseEstimator):
         options = trainer.options_then_and_now(self._options, self.net_.module_)
         check_unchanged(pairs | options)
 
-    def _data(self, rows: Rows, net: KANNet) -> TensorData:
-        """Rows as tensors on the net's device."""
-        place = net.execution_.device, net.execution_.dtype
-        given = rows.weight if rows.of_members is None else rows.of_members
-        weight = None if given is None else torch.from_numpy(given).to(*place)
-        inputs = self.input_scaler_.tensor(rows, *place)
-        return TensorData(inputs, self.target_.tensor(rows, *place), weight)
+    def _data(self, rows: Rows, net: KANNet, training: TensorData | None = None) -> TensorData:
+        """Rows as tensors on the net's device; those among the training rows share their table."""
+        device, dtype = net.execution_.device, net.execution_.dtype
+        target = self.target_.tensor(rows, device, dtype)
+        weight = None if rows.weight is None else torch.from_numpy(rows.weight).to(device, dtype)
+        counts = None if rows.counts is None else torch.from_numpy(rows.counts).to(device)
+        if training is None or rows.within is None:
+            table, within = self.input_scaler_.tensor(rows, device, dtype), None
+        else:
+            table, within = training.table, torch.from_numpy(rows.within).to(device)
+        return TensorData(table, target, weight, counts, within)
 
     def _record(self, net: KANNet, found: Found) -> None:
         """What a fit leaves behind."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags
 from skorch import NeuralNet
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
-from skorch.dataset import Dataset
 from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor
@@ -23,6 +22,13 @@ from sklearn_metakan.training.callbacks import (
     warn_caller,
 )
 from sklearn_metakan.training.capture import WARM_UP, CapturedStep
+from sklearn_metakan.training.data import (
+    BatchIterator,
+    TensorData,
+    losses_of_members,
+    rows_like,
+    weighted_mean,
+)
 from sklearn_metakan.training.execution import Execution
 from sklearn_metakan.training.memory import Batch, Frugal, advice_when_full, parts
 
@@ -31,100 +37,6 @@ _ROWS_TRIED = 64
 WORTH_CAPTURING = 20  # steps after the warm-up from which on "auto" captures one
 _EACH_BATCH = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 FEATURES_MEMORY = 64.0  # MiB; as many features of a table's rows are kept from epoch to epoch
-
-
-class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
-    """Inputs (n, d), targets (n, ...) and optional weights, on one device.
-
-    Weights are those of rows (n,), or of rows for each member of a network (n, n_members), whose
-    column means are one. Where ``features`` of the rows are known, batches hold them in place of X.
-    """
-
-    def __init__(self, X: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
-        self.X, self.y, self.weight = X, y, weight
-        self.features: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-    @property
-    def inputs(self) -> Tensor:
-        """What the network is given."""
-        return self.X if self.features is None else self.features
-
-    def __getitem__(self, rows: Tensor | slice | int) -> Batch:
-        weight = None if self.weight is None else self.weight[rows]
-        return self.inputs[rows], (self.y[rows], weight)
-
-    def room_for(self, n: int) -> Batch:
-        """Uninitialised tensors for a batch of n rows; for all rows, the table's own."""
-        if n == len(self):
-            return self[slice(0, n)]
-        weight = None if self.weight is None else _like(self.weight, n)
-        return _like(self.inputs, n), (_like(self.y, n), weight)
-
-    def copy_rows(self, rows: Tensor, room: Batch) -> Batch:
-        """``self[rows]``, written into ``room``."""
-        X, (y, weight) = room
-        torch.index_select(self.inputs, 0, rows, out=X)
-        torch.index_select(self.y, 0, rows, out=y)
-        if self.weight is not None:
-            torch.index_select(self.weight, 0, rows, out=weight)
-        return room
-
-
-def _like(table: Tensor, n: int) -> Tensor:
-    return table.new_empty(n, *table.shape[1:])
-
-
-class BatchIterator:
-    """Batches of at most ``batch_size`` rows, shuffled anew on each pass if a generator is given.
-
-    One batch that holds all rows is passed on as it is. Shuffled batches of ``batch_size``
-    rows are written into ``room`` if it is given, one after the other.
-    """
-
-    def __init__(
-        self,
-        data: TensorData,
-        batch_size: int,
-        generator: torch.Generator | None = None,
-        room: Batch | None = None,
-    ) -> None:
-        self.data, self.batch_size, self.generator = data, batch_size, generator
-        self.room = room
-
-    def __len__(self) -> int:
-        return -(-len(self.data) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        n = len(self.data.X)
-        if self.batch_size >= n or self.generator is None:
-            for start in range(0, n, self.batch_size):
-                yield self.data[slice(start, start + self.batch_size)]
-            return
-        order = torch.randperm(n, generator=self.generator).to(self.data.X.device)
-        for rows in order.split(self.batch_size):
-            if self.room is not None and len(rows) == self.batch_size:
-                yield self.data.copy_rows(rows, self.room)
-            else:
-                yield self.data[rows]
-
-
-def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean over rows (first axis, others averaged); weights have mean one over the table."""
-    if weight is None:
-        return losses.mean()
-    if losses.dim() > 1:
-        losses = losses.flatten(1).mean(1)
-    return (losses * weight).mean()
-
-
-def losses_of_members(losses: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean over rows of each member's losses (n, n_members): (n_members,)."""
-    if weight is not None:
-        losses = losses * (weight if weight.dim() > 1 else weight[:, None])
-    return losses.mean(0)
 
 
 class KANNet(NeuralNet):
@@ -226,7 +138,7 @@ class KANNet(NeuralNet):
             return
         first = module.layers[0]
         numbers = first.in_features * first.basis.n_functions * len(data)
-        if numbers * data.X.element_size() <= FEATURES_MEMORY * 2**20:
+        if numbers * data.table.element_size() <= FEATURES_MEMORY * 2**20:
             with torch.no_grad():
                 data.features = module.features(data.X)
 
@@ -253,7 +165,7 @@ class KANNet(NeuralNet):
 
     def _captured(self, data: Any) -> CapturedStep | None:
         """What is to capture the steps on these data, if they are captured."""
-        n = len(data.X)
+        n = len(data)
         rows = min(self.batch_size, n)
         if not is_captured(self, n // rows):
             return None
@@ -269,7 +181,7 @@ class KANNet(NeuralNet):
         return X, self.validation_
 
     def get_iterator(self, dataset: TensorData, training: bool = False) -> BatchIterator:
-        batch_size = min(self.batch_size, len(dataset.X))
+        batch_size = min(self.batch_size, len(dataset))
         if not training:
             return BatchIterator(dataset, batch_size)
         room = None if self.captured_ is None else self.captured_.batch
@@ -317,22 +229,28 @@ class KANNet(NeuralNet):
     ) -> None:
         if iterator is None:
             return
-        data, outputs = iterator.data, []
+        data, done = iterator.data, 0
+        outputs: Tensor | None = None
         total = torch.zeros((), dtype=torch.float64, device=self.device)
+        losses = total.expand(self._n_members).clone()
         self._weights_seen[training] = []
         for batch in iterator:
             self.history.new_batch()  # skorch's Checkpoint asks for it
             self._tell("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             total.add_(step["loss"].detach(), alpha=len(batch[0]))
-            if not training:
-                outputs.append(step["y_pred"])
+            if not training:  # of many batches: one tensor, and no rubble between their features
+                losses += step["losses"] * len(batch[0])
+                found = step["y_pred"]
+                outputs = rows_like(found, len(data)) if outputs is None else outputs
+                outputs[done : done + len(found)], done = found, done + len(found)
             shown = self._shown(batch, training, prefix) if self._scoring else batch
             self._tell("on_batch_end", batch=shown, training=training, **step)
-        found: dict[str, Any] = {"loss": float(total) / len(data) / self._n_members}
-        if not training:
-            found |= self._of_outputs(data, torch.cat(outputs))
-        for name, value in found.items():  # all or, after an interrupt, none
+        results: dict[str, Any] = {"loss": float(total) / len(data) / self._n_members}
+        if outputs is not None:
+            results |= {"losses": (losses / len(data)).tolist()} if self._n_members > 1 else {}
+            results |= {} if self.score is None else {"score": self._scored(data, outputs)}
+        for name, value in results.items():  # all or, after an interrupt, none
             self.history.record(f"{prefix}_{name}", value)
         best = f"{prefix}_loss_best"
         if best in self._best_of:
@@ -348,20 +266,13 @@ class KANNet(NeuralNet):
     def _n_members(self) -> int:
         return getattr(self.module_, "n_members", 1)
 
-    def _of_outputs(self, data: TensorData, outputs: Tensor) -> dict[str, Any]:
-        """The score, and each member's loss where there are several."""
-        found: dict[str, Any] = {}
-        members, weight = [(outputs, data.weight)], data.weight
-        if self._n_members > 1:
-            by_row = self.loss_by_row(outputs, data.y)
-            found["losses"] = losses_of_members(by_row, weight).tolist()
-            weights = [weight] * self._n_members
-            if weight is not None and weight.dim() > 1:
-                weights = [*weight.unbind(1)]
-            members = [*zip(outputs.unbind(1), weights, strict=True)]
-        if self.score is not None:
-            found["score"] = sum(self.score(data.y, *each) for each in members) / len(members)
-        return found
+    def _scored(self, data: TensorData, outputs: Tensor) -> float:
+        """The score of all rows, of several members the mean of theirs."""
+        assert self.score is not None
+        if self._n_members == 1:
+            return self.score(data.y, outputs, data.weight)
+        pairs = zip(outputs.unbind(1), data.weights_of_members(), strict=True)
+        return sum(self.score(data.y, *pair) for pair in pairs) / self._n_members
 
     def _shown(self, batch: Batch, training: bool, prefix: str) -> tuple[Tensor, Tensor]:
         """A batch as callbacks that score want it, without weights, which are kept for them."""
@@ -461,7 +372,8 @@ class KANNet(NeuralNet):
         self._set_training(False)
         X, y = batch
         y_pred = self._outputs(X)
-        return {"loss": self.get_loss(y_pred, y) * share, "y_pred": y_pred}
+        losses = self.losses(y_pred, y) * share
+        return {"loss": losses.sum(), "losses": losses, "y_pred": y_pred}
 
     def _outputs(self, inputs: Tensor) -> Tensor:
         """Of the training data's rows, in their batches."""
@@ -492,10 +404,8 @@ class KANNet(NeuralNet):
             if rows >= len(batch[0]):
                 return step(batch, 1.0)
             steps = [step(part, share) for part, share in parts(batch, rows)]
-            return {
-                "loss": sum(each["loss"].detach() for each in steps),
-                "y_pred": torch.cat([each["y_pred"].detach() for each in steps]),
-            }
+            sums = {k: sum(each[k].detach() for each in steps) for k in steps[0] if k != "y_pred"}
+            return sums | {"y_pred": torch.cat([each["y_pred"].detach() for each in steps])}
 
         return self.frugal_.run(self.module_, len(batch[0]), compute, free)
 
@@ -518,6 +428,12 @@ class KANNet(NeuralNet):
         by_row = self.criterion_(outputs.flatten(0, 1), of_all)
         return (by_row.flatten(1).mean(1) if by_row.dim() > 1 else by_row).view(n, members)
 
+    def losses(self, outputs: Tensor, y_true: tuple[Tensor, Tensor | None]) -> Tensor:
+        """The loss of a batch, of several members each one's (n_members,)."""
+        target, weight = y_true
+        by_row = self.loss_by_row(outputs, target)
+        return (weighted_mean if self._n_members == 1 else losses_of_members)(by_row, weight)
+
     def get_loss(
         self,
         y_pred: Tensor,
@@ -525,12 +441,9 @@ class KANNet(NeuralNet):
         X: Any = None,
         training: bool = False,
     ) -> Tensor:
-        target, weight = y_true
-        losses = self.loss_by_row(y_pred, target)
-        if self._n_members == 1:
-            loss = weighted_mean(losses, weight)
-        else:  # a sum: each learns as if it were alone
-            loss = losses_of_members(losses, weight).sum()
+        loss = self.losses(y_pred, y_true)
+        if self._n_members > 1:
+            loss = loss.sum()  # each learns as if it were alone
         if training and self.penalty:
             squares = sum(parameter.pow(2).sum() for parameter in self.module_.parameters())
             loss = loss + 0.5 * self.penalty * squares

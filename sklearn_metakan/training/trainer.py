@@ -19,8 +19,9 @@ from sklearn_metakan.training.callbacks import (
     check_callbacks,
     own_copies,
 )
+from sklearn_metakan.training.data import TensorData
 from sklearn_metakan.training.execution import Execution, one_thread_if_forked, threads_for
-from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, TensorData, check_cuda_graph
+from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, check_cuda_graph
 from sklearn_metakan.training.optimisers import LBFGS, AdamW
 from sklearn_metakan.training.parameters import (
     check_net_params,
@@ -324,7 +325,7 @@ class Trainer:
             expects_convergence=expects,
             time_limit=self.time_limit,
         )
-        n = len(data.X)
+        n = len(data)
         batch_size = n if given.solver == "lbfgs" else min(given.batch_size, n)
         batches = -(-n // batch_size)
         epochs = self._epochs(batches)

@@ -1,6 +1,5 @@
 """Device and precision; the global switches stay where they are."""
 
-import os
 import pickle
 import subprocess
 import sys

@@ -24,8 +24,10 @@ class Rows(NamedTuple):
         Their weights; None: one each.
     unit : float
         What the weights were divided by.
-    of_members : ndarray of shape (n, n_members) or None
-        Weights of the rows for each member of a network, in place of ``weight``.
+    counts : bool ndarray of shape (n, n_members) or None
+        Which rows count for which member of a network; None: all for all.
+    within : ndarray of shape (n,) or None
+        Which of the training rows these are, if they are among them.
     """
 
     X: NDArray[Any]
@@ -33,7 +35,8 @@ class Rows(NamedTuple):
     y: NDArray[Any]
     weight: NDArray[np.float64] | None
     unit: float = 1.0
-    of_members: NDArray[np.float64] | None = None
+    counts: NDArray[np.bool_] | None = None
+    within: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -56,17 +59,11 @@ class Rows(NamedTuple):
 
     def held_out_by(self, held_out: Sequence[NDArray[np.intp]]) -> tuple["Rows", "Rows"]:
         """All rows, of which each member leaves out its own, and those that some member does."""
-        weight = np.ones(len(self)) if self.weight is None else self.weight
         out = np.zeros((len(self), len(held_out)), dtype=bool)
         for member, rows in enumerate(held_out):
             out[rows, member] = True
         some = np.flatnonzero(out.any(1))
-        of_validation = weight[some, None] * out[some]
-        of_validation /= of_validation.mean(0)
-        of_training = weight[:, None] * ~out  # of large tables: one array more, and no other
-        of_training /= of_training.mean(0)
-        validation = Rows(*self.take(some)[:5], of_validation)
-        return Rows(*self[:5], of_training), validation
+        return Rows(*self[:5], ~out), Rows(*self.take(some)[:5], out[some], some)
 
 
 def rows_that_count(

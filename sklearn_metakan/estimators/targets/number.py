@@ -1,6 +1,6 @@
 """Numbers to predict: losses, scaling, and predictions made of a network's outputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,6 +16,8 @@ from sklearn_metakan.estimators.inputs.table import mean_and_spread, weighted_qu
 
 _NORMAL_MIDDLE = 1.349  # quartile to quartile, in standard deviations of a normal distribution
 _LARGEST = 1e307  # beyond it, predictions a little larger would overflow
+_ROWS = 2**16  # that are scored at a time
+_FARTHEST = 1e-30  # least scale beside the range; its root where losses are squared
 _FINE = 1e-3  # share of a target's spread that rounding may be
 
 
@@ -43,12 +45,18 @@ LOSSES: dict[str, tuple[Callable[..., nn.Module], Literal["standard", "robust", 
 
 
 def weighted_r2(target: Tensor, prediction: Tensor, weight: Tensor | None) -> float:
-    """R2 averaged over outputs; 0 where the target is constant."""
-    weight = torch.ones(len(target)).to(target) if weight is None else weight
-    weight = (weight / weight.sum())[:, None]
-    target, prediction = target.reshape(len(target), -1), prediction.reshape(len(target), -1)
-    total = (weight * (target - (weight * target).sum(0)) ** 2).sum(0)
-    residual = (weight * (target - prediction) ** 2).sum(0)
+    """R2 averaged over outputs, in float64, some rows at a time; 0 where the target is constant."""
+    n = len(target)
+    weights = (torch.ones(n).to(target) if weight is None else weight).split(_ROWS)
+    rows = [*zip(target.view(n, -1).split(_ROWS), prediction.view(n, -1).split(_ROWS), strict=True)]
+
+    def mean(values: Iterable[Tensor]) -> Tensor:
+        sums = [w.double() @ each for w, each in zip(weights, values, strict=True)]
+        return torch.stack(sums).sum(0) / torch.stack([w.double().sum() for w in weights]).sum()
+
+    middle = mean(y.double() for y, _ in rows)
+    total = mean((y.double() - middle) ** 2 for y, _ in rows)
+    residual = mean((y.double() - f.double()) ** 2 for y, f in rows)
     scores = torch.where(total > 0, 1 - residual / total, torch.zeros_like(total))
     return float(scores.mean())
 
@@ -161,7 +169,12 @@ class NumberTarget(FittedModule):
             scale = np.where(spread > 1e-12 * np.abs(mean), spread, alone)
         elif kind == "mean":
             scale = np.where(mean > 0, mean, 1.0)
+        if kind is not None:  # whatever weights say, the loss of every row can be held
+            reach = y.max(0) / 2 - y.min(0) / 2
+            scale = np.maximum(scale, reach * (_FARTHEST if kind == "robust" else _FARTHEST**0.5))
         constant = (y == y[0]).all(0)
+        if kind in ("robust", "standard"):
+            location = np.where(constant, y[0], location)  # the mean of equal numbers is rounded
         self.set_buffers(location=location, scale=scale, constant=constant, level=y[0])
         limits = np.finfo(np.float32)
         fine = limits.eps * np.abs(location) <= _FINE * scale
@@ -188,7 +201,7 @@ class NumberTarget(FittedModule):
 
     def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Targets of the loss (n, n_outputs)."""
-        return ((torch.from_numpy(rows.y) - self.location) / self.scale).to(device, dtype)
+        return (torch.from_numpy(rows.y) - self.location).div_(self.scale).to(device, dtype)
 
     def criterion(self) -> nn.Module:
         """The loss by row."""
@@ -209,7 +222,7 @@ class NumberTarget(FittedModule):
 
     def score(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
         """R2 of the network's outputs for scaled targets."""
-        return weighted_r2(target.double(), self._linked(outputs).double(), weight)
+        return weighted_r2(target, self._linked(outputs), weight)
 
     def forward(self, outputs: Tensor) -> Tensor:
         found = self._linked(outputs)
