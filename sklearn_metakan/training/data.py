@@ -1,6 +1,7 @@
 """Rows as tensors, in batches, and what their losses come to."""
 
 from collections.abc import Iterator
+from itertools import repeat
 
 import torch
 from skorch.dataset import Dataset
@@ -57,11 +58,11 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         """Weights of all rows."""
         return self._weight_of(slice(None))
 
-    def weights_of_members(self) -> Iterator[Tensor | None]:
+    def weights_of_members(self, n_members: int) -> Iterator[Tensor | None]:
         """Weights of all rows for each member."""
         if self._counts is None:
-            while True:
-                yield self._weight
+            yield from repeat(self._weight, n_members)
+            return
         for counts, share in zip(self._counts.unbind(1), self._share, strict=True):
             yield counts * share if self._weight is None else counts * share * self._weight
 

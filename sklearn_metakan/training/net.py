@@ -254,8 +254,8 @@ class KANNet(NeuralNet):
             self.history.record(f"{prefix}_{name}", value)
         best = f"{prefix}_loss_best"
         if best in self._best_of:
-            losses = [row[f"{prefix}_loss"] for row in self.history]
-            self.history.record(best, losses[-1] <= min(losses))
+            so_far = [row[f"{prefix}_loss"] for row in self.history]
+            self.history.record(best, so_far[-1] <= min(so_far))
 
     def _tell(self, hook: str, **facts: Any) -> None:
         """``notify`` for those that want to hear about every batch, which are few or none."""
@@ -271,7 +271,8 @@ class KANNet(NeuralNet):
         assert self.score is not None
         if self._n_members == 1:
             return self.score(data.y, outputs, data.weight)
-        pairs = zip(outputs.unbind(1), data.weights_of_members(), strict=True)
+        weights = data.weights_of_members(self._n_members)
+        pairs = zip(outputs.unbind(1), weights, strict=True)
         return sum(self.score(data.y, *pair) for pair in pairs) / self._n_members
 
     def _shown(self, batch: Batch, training: bool, prefix: str) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
@@ -463,3 +464,36 @@ def test_predictions_while_fits_of_other_widths_come_and_go(estimator):
     done.set()
     reader.join()
     assert not errors
+
+
+# Found by generated cases.
+
+
+@every
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scaling", ["auto", "standard", "quantile"])
+def test_a_weight_beside_which_others_are_nothing(estimator, dtype, scaling):
+    table, weight = np.array([[0.5], [-0.5], [0.1]], dtype), [1.0, 1e-300, 1e-300]
+    y = np.array([1e299, -1e299, 0.0]) if estimator in REGRESSORS else [0, 1, 1]
+    model = estimator(**SMALL, scale_inputs=scaling)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "Training stopped at max_iter")
+        model.fit(table, y, weight)
+    assert np.isfinite(model.loss_)
+    assert np.isfinite(outputs(model, table)).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES[:4])
+@pytest.mark.parametrize("level", [0.1, -7.3, 1e307])
+def test_a_constant_target_has_no_error_to_learn_from(loss, level):
+    model = KANRegressor(**SMALL, loss=loss).fit(X, np.full(30, level))
+    assert model.target_scaler_.location_ == level
+    assert np.isfinite(model.loss_)
+
+
+def test_a_time_limit_within_the_first_iteration_is_told():
+    with pytest.warns(ConvergenceWarning, match=r"time_limit=1e-09 ended .* Raise time_limit"):
+        model = KANRegressor(**SMALL, time_limit=1e-9).fit(X, Y)
+    assert model.n_iter_ == 0
+    assert np.isfinite(model.predict(X)).all()
