@@ -8,6 +8,7 @@ from sklearn_metakan.estimators import (
     MetaKANImageClassifier,
     MetaKANRegressor,
 )
+from sklearn_metakan.loading import load
 
 __version__ = "0.1.0.dev0"
 
@@ -18,4 +19,5 @@ __all__ = [
     "MetaKANClassifier",
     "MetaKANImageClassifier",
     "MetaKANRegressor",
+    "load",
 ]

@@ -40,7 +40,7 @@ N_FOLDS = 5
 MIN_ROWS = 2 * N_FOLDS  # R2 needs two rows in each fold
 MAX_CLASSES = 10  # an integer target with at most so many values is a class label
 MAX_CATEGORIES = 20  # one-hot columns a categorical column may become
-MAX_EDGES = 12
+MAX_EFFECTS = 9
 
 
 @dataclass
@@ -312,23 +312,22 @@ def count_parameters(pipeline: Pipeline) -> int | None:
 def draw(
     results: Sequence[Result], X: pd.DataFrame, y: NDArray[Any], classify: bool, path: Path
 ) -> None:
-    """One picture: edge functions on the left, predictions and loss curves on the right."""
+    """One picture: effects of columns on the left, predictions and loss curves on the right."""
     from matplotlib import pyplot as plt
 
-    from sklearn_metakan.inspection import EdgeDisplay
+    from sklearn_metakan.inspection import EffectDisplay
 
     meta_kan = results[0]
     figure = plt.figure(figsize=(15, 7.5), layout="constrained")
     halves: Any = figure.subfigures(1, 2, width_ratios=[5, 3])
     left, right = halves
-    left.suptitle(f"{meta_kan.name}, first member: the edge functions that matter most")
-    inputs = meta_kan.pipeline[:-1].transform(X)
-    edges = EdgeDisplay.from_estimator(
-        meta_kan.pipeline[-1], inputs, max_edges=MAX_EDGES, ax=left.subplots()
+    left.suptitle(f"{meta_kan.name}: what the columns that matter most do to the prediction")
+    target = None
+    if classify and (counts := pd.Series(y).value_counts()).size > 2:
+        target = counts.index[0]
+    EffectDisplay.from_estimator(
+        meta_kan.pipeline, X, target=target, max_features=MAX_EFFECTS, ax=left.subplots()
     )
-    for axes, label in zip(edges.axes_, edges.labels, strict=True):
-        name, _, target = label.rpartition(" → ")
-        axes.set_title(f"{as_label(name)} → {target}", fontsize="small")
     top, bottom = right.subplots(2, 1)
     draw_predictions(meta_kan, y, classify, top)
     draw_losses(results, bottom)

@@ -5,6 +5,7 @@ from sklearn_metakan.estimators.image_classifiers import (
     KANImageClassifier,
     MetaKANImageClassifier,
 )
+from sklearn_metakan.estimators.reading import network_inputs, responses, typical_inputs
 from sklearn_metakan.estimators.regressors import KANRegressor, MetaKANRegressor
 
 __all__ = [
@@ -14,4 +15,7 @@ __all__ = [
     "MetaKANClassifier",
     "MetaKANImageClassifier",
     "MetaKANRegressor",
+    "network_inputs",
+    "responses",
+    "typical_inputs",
 ]

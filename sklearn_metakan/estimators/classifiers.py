@@ -1,6 +1,7 @@
 """KANs for classification of tables, and the methods of all classifiers."""
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,8 @@ class KANClassifier(ClassifierMixin, KANEstimator):
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
+        validation_split: Any = None,
+        scoring: Any = None,
         n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         device: str | torch.device = "auto",
@@ -168,6 +171,8 @@ class KANClassifier(ClassifierMixin, KANEstimator):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         callbacks: Sequence[Any] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: tuple[int, float] = (1, 60.0),
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())
@@ -257,6 +262,8 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
+        validation_split: Any = None,
+        scoring: Any = None,
         n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         device: str | torch.device = "auto",
@@ -265,6 +272,8 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         callbacks: Sequence[Any] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: tuple[int, float] = (1, 60.0),
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())

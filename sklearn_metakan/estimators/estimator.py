@@ -23,11 +23,20 @@ from sklearn_metakan.estimators.inputs.checks import (
     check_validation_is_used,
     is_stochastic,
 )
-from sklearn_metakan.estimators.inputs.images import ImageInputs
+from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
-from sklearn_metakan.estimators.inputs.table import N_QUANTILES, TableInputs
+from sklearn_metakan.estimators.inputs.table import TableInputs
+from sklearn_metakan.estimators.inputs.validation import (
+    check_groups,
+    check_held_out_once,
+    splits_of,
+)
+from sklearn_metakan.estimators.predictor import Predictor
+from sklearn_metakan.estimators.reading import summary, typical_inputs
+from sklearn_metakan.estimators.targets.intervals import HeldOutErrors
 from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.estimators.targets.number import NumberTarget
+from sklearn_metakan.estimators.targets.scoring import Scoring
 from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen, refine
 from sklearn_metakan.training import (
     Defaults,
@@ -41,7 +50,9 @@ from sklearn_metakan.training import (
     draw_seeds,
     get_params,
     getstate,
+    open_checkpoints,
     refuse_misspelt,
+    save,
     set_params,
     setstate,
     threads_for,
@@ -50,7 +61,6 @@ from sklearn_metakan.training import (
 
 AUTO_EARLY_STOPPING_ROWS = 200
 DEFAULT_MEMORY = 64.0  # MiB
-_IMPORTANCE_ROWS = 512
 # Settings of the network that may change as training goes on.
 _CHANGEABLE = {"dropout", "grid_size", "augment"}
 
@@ -72,10 +82,23 @@ class KANEstimator(BaseEstimator):
     target_: Any  # of _target_type
     net_: KANNet
     net_params: dict[str, Any] | None
+    _errors: HeldOutErrors | None = None  # of a regressor
 
     __new__ = refuse_misspelt
     get_params, set_params = get_params, set_params
-    __getstate__, __setstate__ = getstate, setstate
+    __getstate__, __setstate__, save = getstate, setstate, save
+
+    # In files: classes of objects; parameters that may be functions; where the network is.
+    _stored_types: ClassVar[tuple[type, ...]] = (
+        TableInputs,
+        ImageInputs,
+        Layout,
+        NumberTarget,
+        LabelTarget,
+        HeldOutErrors,
+    )
+    _given_again: ClassVar[tuple[str, ...]] = ("augment",)
+    _of_network: ClassVar[str] = ""
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -87,6 +110,8 @@ class KANEstimator(BaseEstimator):
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        resume: bool = False,
     ) -> Self:
         """Fit to rows of a table, or to images.
 
@@ -100,6 +125,11 @@ class KANEstimator(BaseEstimator):
         X_val, y_val, sample_weight_val : optional
             Validation rows for early stopping, in place of a split of X. A pipeline hands X_val
             on as it is, unless it is told ``Pipeline(..., transform_input=["X_val"])``.
+        groups : array-like of shape (n_samples,), optional
+            Rows of one group are held out together, or as ``validation_split`` splits them.
+        resume : bool, default=False
+            Whether to go on from the newest checkpoint in ``checkpoint_dir``, where there is
+            one, to the weights of a fit that was never interrupted: on a CPU to the last bit.
 
         Returns
         -------
@@ -113,13 +143,20 @@ class KANEstimator(BaseEstimator):
         fitted = self._working_copy()
         with torch.inference_mode(False):
             trainer = fitted._trainer()
+            checkpoints = None
+            if resume or self.checkpoint_dir is not None:
+                checkpoints = open_checkpoints(self, resume)
             goes_on = fitted.warm_start and fitted.__sklearn_is_fitted__()
             rows = fitted._read(X, y, sample_weight, reset=not goes_on)
             given = None
             if not (X_val is None and y_val is None and sample_weight_val is None):
                 given = fitted._read_validation(X_val, y_val, sample_weight_val)
             seeds = draw_seeds(self.random_state, 3)
-            rows, validation = fitted._split(rows, given, seeds[0])
+            if checkpoints is not None:
+                known = rows.facts("") | {"groups": groups}
+                known |= {} if given is None else given.facts("_val")
+                seeds = checkpoints.begin(seeds, self, known)
+            rows, validation = fitted._split(rows, given, groups, seeds[0])
             if goes_on:
                 net = fitted._made_anew(trainer, rows, seeds[1])
             else:
@@ -128,10 +165,14 @@ class KANEstimator(BaseEstimator):
                 fitted._warn_if_beyond(given)
             data = fitted._data(rows, net)
             held_out = None if validation is None else fitted._data(validation, net, data)
-            del rows, validation  # of a large table, a tenth of its memory
-            score = fitted.target_.score
-            found = trainer.fit(net, data, held_out, score=score, seed=seeds[2])
+            del rows  # of a large table, a tenth of its memory
+            own = self.scoring is not None
+            score = Scoring(self.scoring, fitted.target_) if own else fitted.target_.score
+            how: dict[str, Any] = {"score": score, "by_score": own, "seed": seeds[2]}
+            found = trainer.fit(net, data, held_out, **how, checkpoints=checkpoints)
             fitted._record(net, found)
+            if validation is not None:
+                fitted._learn_from(validation, held_out, net.outputs(held_out))
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self
 
@@ -246,23 +287,32 @@ class KANEstimator(BaseEstimator):
         finally:
             self._weight_unit = unit
 
-    def _split(self, rows: Rows, validation: Rows | None, seed: int) -> tuple[Rows, Rows | None]:
+    def _split(
+        self, rows: Rows, validation: Rows | None, groups: Any, seed: int
+    ) -> tuple[Rows, Rows | None]:
         """Set validation rows aside if early stopping asks for them."""
         n, wanted = len(rows.y), self.early_stopping
+        by_splitter = not (self.validation_split is None and groups is None)
+        if by_splitter:
+            check_held_out_once(self, groups, validation)
+            groups = check_groups(groups, len(rows.X))
         if wanted == "auto":
-            wanted = n > AUTO_EARLY_STOPPING_ROWS and self.solver == "adamw"
+            wanted = by_splitter or (n > AUTO_EARLY_STOPPING_ROWS and self.solver == "adamw")
         if validation is not None or not wanted:
             return rows, validation
         if n < 2:
             raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
-        members = getattr(self, "n_estimators", 1)
-        fraction, held_out = self.validation_fraction, []
-        for member in range(members):
-            train, of_member = self.target_.hold_out(rows.y, fraction, seed + member)
-            held_out.append(of_member)
+        members, fraction = getattr(self, "n_estimators", 1), self.validation_fraction
+        if by_splitter:
+            how = self.validation_split, groups
+            splits = splits_of(*how, rows, fraction, members, seed)
+        else:
+            hold_out = self.target_.hold_out
+            splits = [hold_out(rows.y, fraction, seed + member) for member in range(members)]
         if members > 1:
-            return rows.held_out_by(held_out)
-        return rows.take(train), rows.take(of_member)
+            return rows.split_by(splits)
+        train, held_out = splits[0]
+        return rows.take(train), rows.take(held_out)
 
     def _warn_if_beyond(self, validation: Rows) -> None:
         column = self.input_scaler_.beyond(validation)
@@ -349,9 +399,17 @@ class KANEstimator(BaseEstimator):
             table, within = training.table, torch.from_numpy(rows.within).to(device)
         return TensorData(table, target, weight, counts, within)
 
+    def _learn_from(self, rows: Rows, data: Any, outputs: Tensor) -> None:
+        """What held-out rows tell: errors of numbers, and how sure to be of labels."""
+        if self.target_.is_numeric:
+            self._errors = self.target_.errors(outputs, rows)
+        else:
+            weight = None if data.weight is None else data.weight.cpu()
+            self.target_.calibrate(data.y.cpu(), outputs, weight)
+
     def _record(self, net: KANNet, found: Found) -> None:
         """What a fit leaves behind."""
-        self.net_ = net
+        self.net_, self._errors = net, None
         self.__dict__ |= {**self.input_scaler_.fitted, **self.target_.fitted}
         self.loss_curve_, self.n_iter_ = found.loss_curve, len(found.loss_curve)
         self.loss_, self.best_loss_ = found.loss, found.best_loss
@@ -466,6 +524,24 @@ class KANEstimator(BaseEstimator):
         fitted = self._working_copy()
         return Predictor(fitted.input_scaler_, fitted.module_, fitted.target_).eval()
 
+    def summary(self) -> str:
+        """The network's layers and trainable numbers, as a text.
+
+        Returns
+        -------
+        str
+            One line a layer: inputs and outputs of a member; of all members edges, functions
+            that an edge combines, and numbers of its own, without those of meta-learners. Then
+            the sum, and what a KAN (coefficients of its own) and an MLP of the same widths would
+            have.
+
+        Raises
+        ------
+        NotFittedError
+        """
+        check_is_fitted(self)
+        return summary(self)
+
     @property
     def module_(self) -> KANNetwork:
         """The plain torch module: scaled inputs in, raw outputs out."""
@@ -496,15 +572,10 @@ class KANEstimator(BaseEstimator):
         if not issubclass(self._inputs_type, TableInputs):
             raise AttributeError(f"{type(self).__name__} has no feature_importances_.")
         check_is_fitted(self)
-        fitted, rng = self._working_copy(), np.random.default_rng(0)
-        inputs, execution = fitted.input_scaler_, fitted.net_.execution_
-        table, samples = inputs.quantiles_, []
-        for _ in range(2):
-            rows = rng.integers(N_QUANTILES, size=(_IMPORTANCE_ROWS, table.shape[1]))
-            drawn = torch.from_numpy(np.take_along_axis(table, rows, axis=0))
-            samples.append(drawn.to(execution.device, execution.dtype))
+        fitted = self._working_copy()
         found = np.zeros(fitted.n_features_in_)
-        found[inputs.kept_] = feature_importances(fitted.module_, *samples).double().cpu().numpy()
+        importances = feature_importances(fitted.module_, *typical_inputs(fitted))
+        found[fitted.input_scaler_.kept_] = importances.double().cpu().numpy()
         return found
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -520,24 +591,10 @@ class KANEstimator(BaseEstimator):
         """The network as it was made, for numbers from a pickle."""
         return self._make_network(**self._network | {"init": None})
 
-
-class Predictor(nn.Module):
-    """What ``to_torch`` returns: ``target(network(inputs(x)))``, in x's dtype.
-
-    Shape
-    -----
-    What ``fit`` takes -> what ``predict`` or ``predict_proba`` returns. For x of whole
-    numbers, the result has the network's dtype.
-    """
-
-    def __init__(self, inputs: nn.Module, network: KANNetwork, target: nn.Module) -> None:
-        super().__init__()
-        parameter = next(network.parameters())
-        self.inputs = deepcopy(inputs).to(parameter.device)
-        self.network = frozen(deepcopy(network))
-        self.target = deepcopy(target).to(parameter.device)
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = next(self.network.parameters()).dtype
-        outer = x.dtype if x.is_floating_point() else inner
-        return self.target(self.network(self.inputs(x).to(inner)).to(outer))
+    def _try_out(self) -> None:
+        """Predict one row, of a loaded estimator; parts that contradict each other raise."""
+        row, execution = self.input_scaler_.first_row(), self.net_.execution_
+        with torch.inference_mode():
+            place = execution.device, execution.dtype
+            outputs = self.module_(self.input_scaler_.tensor(Rows(row, None, row, None), *place))
+            self.target_.predictions(outputs.cpu())

@@ -1,6 +1,7 @@
 """KANs for classification of images."""
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,8 @@ class KANImageClassifier(ClassifierMixin, KANEstimator):
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
+        validation_split: Any = None,
+        scoring: Any = None,
         n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         device: str | torch.device = "auto",
@@ -107,6 +110,8 @@ class KANImageClassifier(ClassifierMixin, KANEstimator):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         callbacks: Sequence[Any] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: tuple[int, float] = (1, 60.0),
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())
@@ -198,6 +203,8 @@ class MetaKANImageClassifier(ClassifierMixin, KANEstimator):
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
+        validation_split: Any = None,
+        scoring: Any = None,
         n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         device: str | torch.device = "auto",
@@ -206,6 +213,8 @@ class MetaKANImageClassifier(ClassifierMixin, KANEstimator):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         callbacks: Sequence[Any] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: tuple[int, float] = (1, 60.0),
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())

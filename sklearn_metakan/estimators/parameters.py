@@ -31,6 +31,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "tol": [NOT_NEGATIVE],
     "early_stopping": ["boolean", StrOptions({"auto"})],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "validation_split": ["cv_object"],
+    "scoring": [str, callable, None],
     "n_iter_no_change": [StrOptions({"auto"}), COUNT],
     "scale_inputs": [StrOptions({"auto", "minmax", "standard", "quantile"}), None],
     "hidden_layer_sizes": WIDTHS,
@@ -43,7 +45,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "image_shape": ["array-like", None],
     "channels_last": ["boolean"],
     "loss": [StrOptions({"squared_error", "absolute_error", "huber", "quantile", "poisson"})],
-    "quantile": [Interval(Real, 0, 1, closed="neither")],
+    "quantile": [Interval(Real, 0, 1, closed="neither"), "array-like"],
     "scale_target": ["boolean"],
     "class_weight": [dict, StrOptions({"balanced"}), None],
 }
@@ -149,6 +151,13 @@ TRAINING = """\
         weights. "auto": with "adamw" and more than 200 rows, or if X_val is given.
     validation_fraction : float in (0, 1), default=0.1
         Share of rows held out.
+    validation_split : int, splitter, iterable of (train, held out) rows or None, default=None
+        Which rows are held out, as scikit-learn's ``cv``: a number of folds, a splitter such as
+        GroupKFold, or pairs of row numbers. Members take the last splits, one each. None: at
+        random, or with ``fit(..., groups=)`` whole groups.
+    scoring : str, callable or None, default=None
+        A metric of scikit-learn by name, or ``scorer(estimator, X, y)``, of which the highest on
+        the held-out rows decides, in place of the lowest loss.
     n_iter_no_change : int or "auto", default="auto"
         Iterations without improvement before stopping. "auto" is 20, but lets "cosine" and
         "onecycle", whose best weights come late, run to their end.
@@ -174,6 +183,11 @@ TRAINING = """\
     callbacks : list of skorch callbacks, default=None
         Objects, classes or pairs (name, callback). Each training calls copies of them, which
         are then in ``callbacks_``; what they collect is there, not in the objects given here.
+    checkpoint_dir : str or path-like, default=None
+        A folder for checkpoints of one fit, from which ``fit(..., resume=True)`` goes on after a
+        crash. With the same parameters and data; not together with callbacks.
+    checkpoint_every : (int, float), default=(1, 60.0)
+        Iterations and seconds that must both have passed since the last checkpoint.
     net_params : dict, default=None
         More parameters of the skorch net, also ``set_params(net__optimizer__betas=...)``.
         ``"cuda_graph"``: "auto" (default), True or False, whether training steps on CUDA are

@@ -1,12 +1,16 @@
 """KANs for regression of tables."""
 
 from collections.abc import Sequence
+from numbers import Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import check_scalar
 
 from sklearn_metakan.estimators.estimator import KANEstimator
 from sklearn_metakan.estimators.inputs.table import TableInputs
@@ -52,6 +56,65 @@ def predict(self: KANEstimator, X: ArrayLike, return_std: bool = False) -> Any:
     return found
 
 
+def predict_interval(
+    self: KANEstimator, X: ArrayLike, alpha: float = 0.1
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Intervals that hold the target of a new row in about 1 - alpha of cases, whatever its law.
+
+    From the errors of the rows that were held out for early stopping, or of X_val: split conformal
+    prediction, in which a row's error is that of the members that did not train on it. With
+    ``loss="quantile"`` and several quantiles, the lowest and highest are widened or narrowed by
+    what they missed (conformalised quantile regression), so that intervals follow the noise.
+    Rows must be exchangeable: no drift, and new rows like those of ``fit``.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    alpha : float in (0, 1), default=0.1
+        Share of cases outside, half of them on each side.
+
+    Returns
+    -------
+    lower, upper : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+
+    Raises
+    ------
+    ValueError
+        For invalid X or alpha, where the last training held no rows out (``early_stopping=False``,
+        ``partial_fit``), and where those are too few for alpha.
+    """
+    alpha = check_scalar(alpha, "alpha", Real, min_val=0, max_val=1, include_boundaries="neither")
+    fitted, X, outputs = self._outputs(X)
+    if fitted._errors is None:
+        raise ValueError(
+            "predict_interval needs errors of held-out rows, and the last training had none. Call "
+            "fit with early_stopping=True, or pass X_val and y_val."
+        )
+    found = fitted.target_.intervals(outputs, fitted._errors, alpha)
+    for each in found:
+        fitted._check_held(X, np.isfinite(each))
+    return found
+
+
+def score(self: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    """R2 of the predictions; of several quantiles, of the one nearest to 0.5.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    sample_weight : array-like of shape (n_samples,), optional
+
+    Returns
+    -------
+    float
+    """
+    predictions, target = self.predict(X), self.target_
+    if target.has_levels:
+        predictions = predictions[..., target.middle]
+    return float(r2_score(y, predictions, sample_weight=sample_weight))
+
+
 @document
 class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     """Regression with a Kolmogorov-Arnold network.
@@ -66,8 +129,10 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
         default="squared_error". "huber" is quadratic up to one unit of the scaled target;
         "poisson" models log(y) and needs y >= 0.
-    quantile : float in (0, 1), default=0.5
-        The level for loss="quantile".
+    quantile : float in (0, 1) or sequence of float, default=0.5
+        The level for loss="quantile". Several, in rising order, are learned together and never
+        cross: ``predict`` then gives an axis more, (..., n_quantiles), and ``score`` is that of the
+        one nearest to 0.5.
     scale_target : bool, default=True
         Whether the target is scaled inside: to mean 0 and deviation 1; for
         "absolute_error", "huber" and "quantile" by median and quartiles, which outliers
@@ -101,7 +166,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
 
     _inputs_type, _target_type = TableInputs, NumberTarget
     _make_network = staticmethod(build_network)
-    predict = predict
+    predict, predict_interval, score = predict, predict_interval, score
     _defaults = Defaults(
         learning_rate=0.02, weight_decay=0.03, betas=(0.9, 0.95), steps=6000, passes=(20, 200)
     )
@@ -123,7 +188,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         dropout: float = 0.0,
         scale_inputs: str | None = "auto",
         loss: str = "squared_error",
-        quantile: float = 0.5,
+        quantile: float | Sequence[float] = 0.5,
         scale_target: bool = True,
         solver: str = "adamw",
         learning_rate_schedule: str = "onecycle",
@@ -131,6 +196,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
+        validation_split: Any = None,
+        scoring: Any = None,
         n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         device: str | torch.device = "auto",
@@ -139,6 +206,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         callbacks: Sequence[Any] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: tuple[int, float] = (1, 60.0),
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())
@@ -159,8 +228,10 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
         default="squared_error". "huber" is quadratic up to one unit of the scaled target;
         "poisson" models log(y) and needs y >= 0.
-    quantile : float in (0, 1), default=0.5
-        The level for loss="quantile".
+    quantile : float in (0, 1) or sequence of float, default=0.5
+        The level for loss="quantile". Several, in rising order, are learned together and never
+        cross: ``predict`` then gives an axis more, (..., n_quantiles), and ``score`` is that of the
+        one nearest to 0.5.
     scale_target : bool, default=True
         Whether the target is scaled inside: to mean 0 and deviation 1; for
         "absolute_error", "huber" and "quantile" by median and quartiles, which outliers
@@ -195,7 +266,7 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
 
     _inputs_type, _target_type = TableInputs, NumberTarget
     _make_network = staticmethod(build_network)
-    predict = predict
+    predict, predict_interval, score = predict, predict_interval, score
     _defaults = Defaults(
         learning_rate=0.01,
         prompt_learning_rate=0.1,
@@ -222,7 +293,7 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         dropout: float = 0.0,
         scale_inputs: str | None = "auto",
         loss: str = "squared_error",
-        quantile: float = 0.5,
+        quantile: float | Sequence[float] = 0.5,
         scale_target: bool = True,
         prompt_dim: int = 3,
         meta_hidden_dim: int = 0,
@@ -237,6 +308,8 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
+        validation_split: Any = None,
+        scoring: Any = None,
         n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         device: str | torch.device = "auto",
@@ -245,6 +318,8 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         callbacks: Sequence[Any] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: tuple[int, float] = (1, 60.0),
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())

@@ -1,5 +1,16 @@
 """Looking into fitted networks: reads, never changes what it looks at."""
 
 from sklearn_metakan.inspection.edges import EdgeDisplay
+from sklearn_metakan.inspection.effects import EffectDisplay
+from sklearn_metakan.inspection.explanations import Explanation, explain
+from sklearn_metakan.inspection.holders import edge_importances
+from sklearn_metakan.inspection.network import NetworkDisplay
 
-__all__ = ["EdgeDisplay"]
+__all__ = [
+    "EdgeDisplay",
+    "EffectDisplay",
+    "Explanation",
+    "NetworkDisplay",
+    "edge_importances",
+    "explain",
+]

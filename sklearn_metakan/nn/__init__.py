@@ -4,7 +4,7 @@ from sklearn_metakan.nn.conv import KANConv1d, KANConv2d, KANConv3d
 from sklearn_metakan.nn.conv_network import ConvKAN, Norm, build_conv_network, spread_strides
 from sklearn_metakan.nn.frozen import frozen, n_frozen
 from sklearn_metakan.nn.grids import refine, update_grids
-from sklearn_metakan.nn.importance import feature_importances
+from sklearn_metakan.nn.importance import edge_importances, feature_importances
 from sklearn_metakan.nn.layers import KANLinear
 from sklearn_metakan.nn.network import KAN, KANNetwork, build_network
 from sklearn_metakan.nn.random import Augment, Augmentation, Drawing, Dropout
@@ -28,6 +28,7 @@ __all__ = [
     "Norm",
     "build_conv_network",
     "build_network",
+    "edge_importances",
     "feature_importances",
     "frozen",
     "n_frozen",

@@ -1,10 +1,12 @@
-"""How much each input matters to a network's outputs."""
+"""How much each input, and each edge, matters to a network's outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from sklearn_metakan.nn.layers import KANLinear
 from sklearn_metakan.nn.network import KAN
 
 _NUMBERS = 2**22  # of the widest tensor, for several inputs at a time
@@ -32,40 +34,128 @@ def feature_importances(network: nn.Module, x: Tensor, other: Tensor) -> Tensor:
 
     Source: Jansen, "Analysis of variance designs for model output" (1999).
     """
+    if isinstance(network, KAN):
+        return _shares(_totals(_linear(network), network.n_members, x, other))
     was_training = network.training
     network.eval()
-    outputs = network(x)
-    if isinstance(network, KAN):
-        outputs = outputs.mean(1) if network.n_members > 1 else outputs
-        exchanged = _exchanged_in_kan(network, x, other)
-    else:
-        exchanged = _exchanged(network, x, other)
-    changes = [(outputs[:, None] - each).pow(2).mean(0).sum(1) / 2 for each in exchanged]
-    network.train(was_training)
-    importances = torch.cat(changes)
-    return importances / importances.sum().clamp_min(torch.finfo(importances.dtype).tiny)
-
-
-def _exchanged(network: nn.Module, x: Tensor, other: Tensor) -> Iterator[Tensor]:
-    """f with x_i exchanged, (n, 1, out) for each input."""
+    outputs, changes = network(x), []
     for i in range(x.shape[1]):
         exchanged = x.clone()
         exchanged[:, i] = other[:, i]
-        yield network(exchanged)[:, None]
+        changes.append((outputs - network(exchanged)).pow(2).mean(0).sum() / 2)
+    network.train(was_training)
+    return _shares(torch.stack(changes))
 
 
-def _exchanged_in_kan(network: KAN, x: Tensor, other: Tensor) -> Iterator[Tensor]:
-    """The same for blocks of inputs, (n, inputs, out)."""
-    first, *later = layers = [*network.kan_layers()]
-    sums = first(x)
-    widest = max(first.basis.n_functions, *(layer.source.out_features for layer in layers))
-    size = max(1, _NUMBERS // (len(x) * widest))
-    for start in range(0, x.shape[1], size):
-        stop = min(start + size, x.shape[1])
-        change = first.basis.evaluate(other, start, stop) - first.basis.evaluate(x, start, stop)
-        edges = torch.einsum("nic,ico->nio", change, first.source.block(start, stop))
-        h = (sums[:, None] + edges).flatten(0, 1)
+def edge_importances(network: KAN | KANLinear, x: Tensor, other: Tensor) -> list[Tensor]:
+    """Shares of the outputs' spread that each edge passes on through all later layers.
+
+    An input of a layer has the share ``T_i`` that ``feature_importances`` gives it in the network
+    from that layer on, and its edges have parts of it: ``T_i V_oi / sum_o V_oi``, where
+    ``V_oi = E[(phi_oi(x_i') - phi_oi(x_i))^2 (df/dy_o)^2] / 2`` is the spread of the outputs, to
+    first order, if the edge alone is exchanged. Edges of one input often cancel one another, so
+    that V alone would rank inputs that do not matter.
+
+    Parameters
+    ----------
+    network : KAN or KANLinear
+    x, other : Tensor of shape (n, in_features)
+        As for ``feature_importances``.
+
+    Returns
+    -------
+    list of Tensor of shape (n_members, in_features, out_features), one a layer
+        Those of a layer sum to one over members, inputs and outputs. Those of the first
+        sum over members and outputs to ``feature_importances``.
+    """
+    members: list[KAN | KANLinear] = [network]
+    if isinstance(network, KAN) and network.n_members > 1:
+        members = [*map(network.member, range(network.n_members))]
+    by_member: list[list[tuple[Tensor, Tensor]]] = []
+    for layers in map(_linear, members):
+        reached, exchanged = _reaching(layers, x), _reaching(layers, other)
+        squares = _squared_slopes(layers, x)
+        with torch.no_grad():
+            by_member.append(
+                [
+                    (_totals(layers[k:], 1, reached[k], exchanged[k]), _alone(*each))
+                    for k, each in enumerate(zip(layers, reached, exchanged, squares, strict=True))
+                ]
+            )
+    found = []
+    for k, of_layer in enumerate(zip(*by_member, strict=True)):
+        totals, alone = (torch.stack(each) for each in zip(*of_layer, strict=True))
+        whole = alone.sum(2, keepdim=True)
+        if k == 0 and len(members) > 1:  # an input of the network is that of all its members
+            totals, whole = feature_importances(network, x, other), whole.sum(0)
+        found.append(_shares(totals[..., None] * alone / whole.clamp_min(_tiny(whole))))
+    return found
+
+
+def _linear(network: KAN | KANLinear) -> list[KANLinear]:
+    layers = network.kan_layers() if isinstance(network, KAN) else [network]
+    return cast(list[KANLinear], [*layers])
+
+
+def _totals(layers: Sequence[KANLinear], n_members: int, x: Tensor, other: Tensor) -> Tensor:
+    """T_i (in,) of these layers, one after the other, whose outputs are the members' mean."""
+    first, *later = layers
+
+    def outputs(h: Tensor) -> Tensor:
         for layer in later:
             h = layer(h)
-        h = network.by_member(h)
-        yield (h.mean(1) if h.dim() == 3 else h).unflatten(0, (len(x), -1))
+        return h.unflatten(1, (n_members, -1)).mean(1)
+
+    sums, found = first(x), []
+    before = outputs(sums)
+    widest = max(layer.source.out_features for layer in layers)
+    for changes in _changes(first, x, other, widest):
+        after = outputs((sums[:, None] + changes).flatten(0, 1)).unflatten(0, (len(x), -1))
+        found.append((before[:, None] - after).pow(2).mean(0).sum(1) / 2)
+    return torch.cat(found)
+
+
+def _alone(layer: KANLinear, x: Tensor, other: Tensor, squares: Tensor) -> Tensor:
+    """V_oi (in, out) of a layer."""
+    changes = _changes(layer, x, other, layer.out_features)
+    return torch.cat([(each.square() * squares[:, None]).mean(0) / 2 for each in changes])
+
+
+def _changes(layer: KANLinear, x: Tensor, other: Tensor, widest: int) -> Iterator[Tensor]:
+    """``phi_oi(other_i) - phi_oi(x_i)`` for blocks of inputs, (n, inputs, out)."""
+    size = max(1, _NUMBERS // (len(x) * max(layer.basis.n_functions, widest)))
+    for start in range(0, x.shape[1], size):
+        stop = min(start + size, x.shape[1])
+        change = layer.basis.evaluate(other, start, stop) - layer.basis.evaluate(x, start, stop)
+        yield torch.einsum("nic,ico->nio", change, layer.source.block(start, stop))
+
+
+@torch.no_grad()
+def _reaching(layers: Sequence[KANLinear], x: Tensor) -> list[Tensor]:
+    """What reaches each layer."""
+    found = [x]
+    for layer in layers[:-1]:
+        found.append(layer(found[-1]))
+    return found
+
+
+@torch.enable_grad()
+def _squared_slopes(layers: Sequence[KANLinear], x: Tensor) -> list[Tensor]:
+    """``sum_f (df/dy_o)^2`` over the network's outputs f, (n, out) for each layer's outputs y."""
+    h, outputs = x.detach(), []
+    for layer in layers:
+        h = layer(h)
+        outputs.append(h if h.requires_grad else h.requires_grad_())
+    squares = [torch.zeros_like(each) for each in outputs]
+    for output in range(h.shape[1]):
+        slopes = torch.autograd.grad(h[:, output].sum(), outputs, retain_graph=True)
+        squares = [a + b.square() for a, b in zip(squares, slopes, strict=True)]
+    return [each.detach() for each in squares]
+
+
+def _shares(spreads: Tensor) -> Tensor:
+    return spreads / spreads.sum().clamp_min(_tiny(spreads))
+
+
+def _tiny(x: Tensor) -> float:
+    return torch.finfo(x.dtype).tiny

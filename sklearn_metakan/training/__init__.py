@@ -8,6 +8,7 @@ from sklearn_metakan.training.callbacks import (
     warn_caller,
 )
 from sklearn_metakan.training.capture import CapturedStep, recording
+from sklearn_metakan.training.checkpoints import Checkpoints, open_checkpoints
 from sklearn_metakan.training.data import TensorData
 from sklearn_metakan.training.execution import Execution, choose_execution, threads_for
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory
@@ -29,6 +30,7 @@ from sklearn_metakan.training.parameters import (
     store,
 )
 from sklearn_metakan.training.pickles import getstate, setstate
+from sklearn_metakan.training.saving import restore, save
 from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unchanged
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "SHARED_CONSTRAINTS",
     "WIDTHS",
     "CapturedStep",
+    "Checkpoints",
     "Defaults",
     "Execution",
     "Found",
@@ -60,8 +63,11 @@ __all__ = [
     "get_params",
     "getstate",
     "is_captured",
+    "open_checkpoints",
     "recording",
     "refuse_misspelt",
+    "restore",
+    "save",
     "set_params",
     "set_values",
     "setstate",

@@ -149,7 +149,8 @@ class StopTraining(Exception):
 class Monitor(Callback):
     """Keeps the best weights and decides when to stop.
 
-    The watched loss is that of the validation rows if there are any, else of training.
+    The watched loss is that of the validation rows if there are any, else of training. What of it
+    is each member's own, is recorded as "valid_losses".
     It has improved if it fell below the best so far by more than ``tol`` times that best.
     A training loss belongs to the weights that its iteration started from; those at the end
     of it may be broken already. The last ones are therefore tried on a few rows, unless those
@@ -202,6 +203,8 @@ class Monitor(Callback):
     def on_epoch_end(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
         row = net.history[-1]
         watched = row.get("valid_loss", row["train_loss"])
+        if "valid_losses" in row and isfinite(watched):
+            watched = sum(row["valid_losses"]) / len(row["valid_losses"])
         if not (isfinite(watched) and isfinite(row["train_loss"])):
             self._put_best_back(net, f"The loss was not finite in iteration {len(net.history)}")
             raise StopTraining
@@ -230,8 +233,8 @@ class Monitor(Callback):
 
     def _keep_members(self, net: Any, row: Mapping[str, Any]) -> bool:
         """Keep those members that are at their best; whether each has a best of its own."""
-        losses = row.get("valid_losses")
-        if losses is None or net.module_.member_slices(0) is None:
+        losses = row.get("valid_losses", [])
+        if len(losses) < 2 or net.module_.member_slices(0) is None:
             return False
         self.best_of_ = self.best_of_ or [inf] * len(losses)
         now = net.module_.state_dict()
@@ -317,7 +320,7 @@ class Progress(Callback):
         row = net.history[-1]
         rate = f"{net.optimizer_.param_groups[-1]['lr']:.2g}"
         self.bar_.set_postfix(self._shown(row) | {"lr": rate}, refresh=False)
-        self.bar_.update(self._advance(row))
+        self.bar_.update(self.advance(row))
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         self.bar_.close()
@@ -325,7 +328,8 @@ class Progress(Callback):
     def _total(self, net: Any) -> int:
         return net.max_epochs
 
-    def _advance(self, row: Mapping[str, Any]) -> int:
+    def advance(self, row: Mapping[str, Any]) -> int:
+        """What an epoch adds to the bar."""
         return 1
 
     def _shown(self, row: Mapping[str, Any]) -> dict[str, str]:

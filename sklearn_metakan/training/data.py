@@ -1,6 +1,6 @@
 """Rows as tensors, in batches, and what their losses come to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 
 import torch
@@ -67,11 +67,12 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
             yield counts * share if self._weight is None else counts * share * self._weight
 
     def __getitem__(self, rows: Tensor | slice | int) -> Batch:
-        return self._inputs_of(rows), (self.y[rows], self._weight_of(rows))
+        known = self.features
+        inputs = self.inputs_of(rows) if known is None else known[rows]
+        return inputs, (self.y[rows], self._weight_of(rows))
 
-    def _inputs_of(self, rows: Tensor | slice | int) -> Tensor:
-        if self.features is not None:
-            return self.features[rows]
+    def inputs_of(self, rows: Tensor | slice | int) -> Tensor:
+        """Inputs of some rows."""
         return self.table[rows if self.within is None else self.within[rows]]
 
     def _weight_of(self, rows: Tensor | slice | int) -> Tensor | None:
@@ -104,6 +105,19 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
 
 def rows_like(table: Tensor, n: int) -> Tensor:
     return table.new_empty(n, *table.shape[1:])
+
+
+def joined(parts: Iterable[Tensor], n: int) -> Tensor:
+    """Parts of n rows as one tensor, which each is copied to at once.
+
+    Kept until the last is there, they would lie between the memory that was freed after each.
+    """
+    found, done = torch.empty(0), 0
+    for part in parts:
+        found = found if done else rows_like(part, n)
+        found[done : done + len(part)] = part
+        done += len(part)
+    return found
 
 
 class BatchIterator:

@@ -45,6 +45,11 @@ def choose_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
+def dtype_of(name: str) -> torch.dtype:
+    """The dtype of a network that is called so; a KeyError for others."""
+    return {str(dtype): dtype for dtype in (torch.float64, torch.float32)}[name]
+
+
 @dataclass(frozen=True)
 class Execution:
     """A device, the parameters' dtype, and how matrix products are rounded."""
@@ -65,7 +70,7 @@ class Execution:
             with suppress(ValueError):
                 device = choose_device(name)
                 break
-        return cls(device, getattr(torch, names["dtype"].removeprefix("torch.")), names["products"])
+        return cls(device, dtype_of(names["dtype"]), names["products"])
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -25,6 +25,7 @@ from sklearn_metakan.training.capture import WARM_UP, CapturedStep
 from sklearn_metakan.training.data import (
     BatchIterator,
     TensorData,
+    joined,
     losses_of_members,
     rows_like,
     weighted_mean,
@@ -74,7 +75,8 @@ class KANNet(NeuralNet):
         super().__init__(*args, **kwargs)
         check_cuda_graph(cuda_graph)
         self.shuffle_seed, self.score, self.penalty = shuffle_seed, score, penalty
-        self.cuda_graph = cuda_graph
+        self.cuda_graph, self.by_score = cuda_graph, False
+        self._sharpness: Tensor | None = None  # of the members in the last epoch
         self.execution_ = Execution(torch.device(self.device), torch.float32, "full")
         self.asked_: dict[str, Any] = {}  # the training parameters it was made for
         self.target_: Any = None  # turns outputs into predictions, for scores of callbacks
@@ -82,6 +84,7 @@ class KANNet(NeuralNet):
         self.replayed_ = False  # whether it was used last time
         self.interrupted_ = False  # whether the user ended the last training
         self.whole_ = False  # whether an interrupt comes through, or leaves the weights so far
+        self.done_ = 0  # epochs that a checkpoint brings, of those to train
         self.frugal_ = Frugal()
         self.training_: TensorData | None = None  # while it trains
         self.validation_: TensorData | None = None
@@ -112,6 +115,7 @@ class KANNet(NeuralNet):
     def fit_on(self, data: TensorData, validation: TensorData | None = None) -> "KANNet":
         """Train the initialised module for ``max_epochs`` more epochs."""
         self.training_, self.validation_, self.interrupted_ = data, validation, False
+        self._sharpness = None
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
         self._prepare_callbacks()
         for part in (data, validation):
@@ -120,14 +124,23 @@ class KANNet(NeuralNet):
         remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
         try:
             with advice_when_full("training", remedy + "device='cpu'."):
+                self.done_ = 0
                 self.notify("on_train_begin", X=data, y=None)
-                self.fit_loop(data)
+                self.fit_loop(data, epochs=self.max_epochs - self.done_)
                 self.notify("on_train_end", X=data, y=None)  # a second interrupt comes through
                 return self
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
             self.captured_ = None
+
+    def extra_state(self) -> dict[str, Any]:
+        """What training depends on beside module, optimiser and callbacks, for checkpoints."""
+        return {"sharpness": self._sharpness}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The inverse."""
+        self._sharpness = state["sharpness"]
 
     def _know_features(self, data: Any) -> None:
         """Have what the first layer makes of x, the same in every epoch, made once for a table."""
@@ -248,8 +261,7 @@ class KANNet(NeuralNet):
             self._tell("on_batch_end", batch=shown, training=training, **step)
         results: dict[str, Any] = {"loss": float(total) / len(data) / self._n_members}
         if outputs is not None:
-            results |= {"losses": (losses / len(data)).tolist()} if self._n_members > 1 else {}
-            results |= {} if self.score is None else {"score": self._scored(data, outputs)}
+            results |= self._of_outputs(data, outputs, losses / len(data))
         for name, value in results.items():  # all or, after an interrupt, none
             self.history.record(f"{prefix}_{name}", value)
         best = f"{prefix}_loss_best"
@@ -266,14 +278,27 @@ class KANNet(NeuralNet):
     def _n_members(self) -> int:
         return getattr(self.module_, "n_members", 1)
 
-    def _scored(self, data: TensorData, outputs: Tensor) -> float:
-        """The score of all rows, of several members the mean of theirs."""
-        assert self.score is not None
-        if self._n_members == 1:
-            return self.score(data.y, outputs, data.weight)
-        weights = data.weights_of_members(self._n_members)
-        pairs = zip(outputs.unbind(1), weights, strict=True)
-        return sum(self.score(data.y, *pair) for pair in pairs) / self._n_members
+    def _of_outputs(self, data: TensorData, outputs: Tensor, losses: Tensor) -> dict[str, Any]:
+        """The score, and each member's loss, by which its best weights are known.
+
+        That is the negative of its score, if it is to decide; the refined loss of a target that
+        has one; or else the loss.
+        """
+        found: dict[str, Any] = {}
+        if self.score is not None:
+            of_members = [outputs] if self._n_members == 1 else outputs.unbind(1)
+            pairs = zip(of_members, data.weights_of_members(self._n_members), strict=True)
+            scores = [self.score(data.y, *pair) for pair in pairs]
+            found["score"] = sum(scores) / len(scores)
+        if self.by_score:
+            found["losses"] = [-score for score in scores]
+        elif hasattr(self.target_, "refine"):
+            refined = self.target_.refine(data.y, outputs, data.weight, self._sharpness)
+            self._sharpness, losses = refined
+            found["losses"] = losses.tolist()
+        elif self._n_members > 1:
+            found["losses"] = losses.tolist()
+        return found
 
     def _shown(self, batch: Batch, training: bool, prefix: str) -> tuple[Tensor, Tensor]:
         """A batch as callbacks that score want it, without weights, which are kept for them."""
@@ -310,19 +335,25 @@ class KANNet(NeuralNet):
         self, X: Any, training: bool = False, device: str | torch.device = "cpu"
     ) -> Iterator[Tensor]:
         """Raw outputs for batches of scaled inputs, a tensor or ``TensorData``."""
-        inputs = X.X if isinstance(X, TensorData) else X
-        for part in inputs.split(self.batch_size):
+        for start in range(0, len(X), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            part = X.inputs_of(rows) if isinstance(X, TensorData) else X[rows]
             with torch.set_grad_enabled(training):
                 self._set_training(training)
                 yield self.infer(part).to(device)
 
+    def outputs(self, X: Any) -> Tensor:
+        """Raw outputs for scaled inputs, on the CPU."""
+        with self.execution_.active():
+            return joined(self.forward_iter(X), len(X)).detach()
+
     def predict(self, X: Any) -> NDArray[Any]:
         """Predictions in the user's units, from scaled inputs; for callbacks that score."""
-        return self.target_.predictions(torch.cat([*self.forward_iter(X)]).detach())
+        return self.target_.predictions(self.outputs(X))
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities of the classes, from scaled inputs; for callbacks that score."""
-        return self.target_(torch.cat([*self.forward_iter(X)]).detach()).numpy()
+        return self.target_(self.outputs(X)).numpy()
 
     @property
     def eager_step(self) -> Callable[[Batch], dict[str, Any]]:

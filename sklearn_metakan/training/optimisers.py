@@ -52,6 +52,14 @@ class LBFGS(torch.optim.LBFGS):
         self._seen: tuple[Tensor, Tensor] | None = None  # where, and the loss there
         self.n_evaluations = 0
 
+    def extra_state(self) -> dict[str, Any]:
+        """What ``state_dict`` lacks; where it was evaluated last, it will be once more."""
+        return {"n_evaluations": self.n_evaluations - (self._seen is not None)}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The inverse."""
+        self._seen, self.n_evaluations = None, state["n_evaluations"]
+
     def _gather_flat_grad(self) -> Tensor:
         gradient: Tensor = super()._gather_flat_grad()
         return gradient * self._units

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatch
 from inspect import signature
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, get_args
 
 import numpy as np
@@ -39,6 +40,8 @@ SHARED_CONSTRAINTS: dict[str, list[Any]] = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
     "callbacks": [list, tuple, None],
+    "checkpoint_dir": [str, PathLike, None],
+    "checkpoint_every": [list, tuple],
     "net_params": [dict, None],
 }
 
@@ -103,7 +106,7 @@ _ELSEWHERE = {
     "random_state": "random_seed seed",
     "scale_inputs": "normalize scaler standardize",
     "solver": "opt optim optimizer",
-    "validation_fraction": "val_fraction val_split validation_split",
+    "validation_fraction": "val_fraction val_split",
     "weight_decay": "alpha l2 lamb regularization",
 }
 

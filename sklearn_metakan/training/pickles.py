@@ -14,12 +14,20 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from sklearn_metakan.training.callbacks import warn_caller
-from sklearn_metakan.training.execution import Execution
+from sklearn_metakan.training.execution import Execution, dtype_of
 from sklearn_metakan.training.net import KANNet
+from sklearn_metakan.training.optimisers import AdamW
 
 _FORMAT = 1  # of pickles
 # Parameters that there were not when the first ones of this format were written.
-_YOUNGER = {"n_estimators": 1, "time_limit": None}
+_YOUNGER: dict[str, Any] = {
+    "n_estimators": 1,
+    "time_limit": None,
+    "validation_split": None,
+    "scoring": None,
+    "checkpoint_dir": None,
+    "checkpoint_every": (1, 60.0),
+}
 
 
 def packed_net(net: KANNet) -> dict[str, Any]:
@@ -30,7 +38,7 @@ def packed_net(net: KANNet) -> dict[str, Any]:
         "format": _FORMAT,
         "parameters": parameters,
         "checksum": _checksum(parameters),
-        "history": [{k: v for k, v in row.items() if k != "batches"} for row in net.history],
+        "history": history_rows(net),
         "execution": net.execution_.packed(),
     }
 
@@ -51,16 +59,27 @@ def unpacked_net(packed: dict[str, Any], module: nn.Module, net_type: type = KAN
     if _checksum(packed["parameters"]) != packed["checksum"]:
         raise ValueError("The pickle is damaged: its numbers have another checksum.")
     execution = Execution.unpacked(packed["execution"])
-    net = net_type(module, criterion=nn.MSELoss, device=execution.device, verbose=0)
+    made_with = {"criterion": nn.MSELoss, "optimizer": AdamW, "device": execution.device}
+    net = net_type(module, **made_with, verbose=0)
     net.initialize()
     net.module_.load_state_dict({k: torch.tensor(v) for k, v in packed["parameters"].items()})
     net.module_.eval()
-    for row in packed["history"]:
+    extend_history(net, packed["history"])
+    net.execution_, net.asked_ = execution, {}
+    return net
+
+
+def history_rows(net: KANNet) -> list[dict[str, Any]]:
+    """What was recorded of each epoch, without that of batches."""
+    return [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
+
+
+def extend_history(net: KANNet, rows: list[dict[str, Any]]) -> None:
+    """The inverse."""
+    for row in rows:
         net.history.new_epoch()
         for key, value in row.items():
             net.history.record(key, value)
-    net.execution_, net.asked_ = execution, {}
-    return net
 
 
 def getstate(self: Any) -> dict[str, Any]:
@@ -79,19 +98,24 @@ def setstate(self: Any, state: dict[str, Any]) -> None:
 
     The net is good for predictions; training again makes a new one first (see Trainer.asked).
     """
+    packed = set_plain(self, state)
+    if packed is not None:
+        self.net_ = unpacked_net(packed, self._unpacked_module(), self._net_type)
+
+
+def set_plain(self: Any, state: dict[str, Any]) -> Any:
+    """Set all but the net, which is returned as it was packed, or None."""
     state = dict(state)
     given = state.pop("_by_value", {})
     state |= given.held if isinstance(given, _ByValue) else given
     packed = state.pop("_net", None)
     if packed is not None:
-        dtype = getattr(torch, state["_network"]["dtype"].removeprefix("torch."))
-        state["_network"] = state["_network"] | {"dtype": dtype}
+        state["_network"] = state["_network"] | {"dtype": dtype_of(state["_network"]["dtype"])}
     younger = {k: v for k, v in _YOUNGER.items() if k in signature(type(self)).parameters}
     if "n_estimators" in younger and "_fixed" in state:
         state["_fixed"] = {"n_estimators": 1} | state["_fixed"]
     BaseEstimator.__setstate__(self, younger | state)
-    if packed is not None:
-        self.net_ = unpacked_net(packed, self._unpacked_module(), self._net_type)
+    return packed
 
 
 class _ByValue:

@@ -19,6 +19,7 @@ from sklearn_metakan.training.callbacks import (
     check_callbacks,
     own_copies,
 )
+from sklearn_metakan.training.checkpoints import Checkpoints
 from sklearn_metakan.training.data import TensorData
 from sklearn_metakan.training.execution import Execution, one_thread_if_forked, threads_for
 from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, check_cuda_graph
@@ -303,7 +304,9 @@ class Trainer:
         validation: TensorData | None = None,
         *,
         score: Score | None = None,
+        by_score: bool = False,
         seed: int = 0,
+        checkpoints: Checkpoints | None = None,
     ) -> Found:
         """A whole run with schedule, early stopping and the best weights.
 
@@ -313,8 +316,11 @@ class Trainer:
         data, validation : TensorData
         score : callable (target, outputs, weight) -> float, optional
             Of the validation rows, after each epoch.
+        by_score : bool
+            Whether the best weights are those of the highest score, not of the lowest loss.
         seed : int
             For the order of rows.
+        checkpoints : Checkpoints, optional
         """
         given, watches = self.parameters, validation is not None
         expects = given.solver == "lbfgs" or given.learning_rate_schedule == "constant"
@@ -334,14 +340,17 @@ class Trainer:
             schedule = given.learning_rate_schedule
             callbacks.insert(0, LearningRateSchedule(schedule, epochs * batches, self.time_limit))
         net.history.clear()
-        net.batch_size, net.shuffle_seed, net.score = int(batch_size), seed, score
-        return self.run(net, data, validation, [*callbacks, monitor], epochs)
+        net.batch_size, net.shuffle_seed = int(batch_size), seed
+        net.score, net.by_score = score, by_score
+        if checkpoints is not None:
+            checkpoints.check_start(net.module_)
+        return self.run(net, data, validation, [*callbacks, monitor], epochs, None, checkpoints)
 
     def pass_over(self, net: KANNet, data: TensorData, seed: int) -> Found:
         """One epoch at a constant rate, whole or not at all."""
         monitor = Monitor(None, self.parameters.tol, restore_best=False, expects_convergence=False)
         net.batch_size = min(int(self.parameters.batch_size), len(data))
-        net.shuffle_seed, net.score = seed + len(net.history), None
+        net.shuffle_seed, net.score, net.by_score = seed + len(net.history), None, False
         callbacks: list[Any] = [Progress()] if self.parameters.verbose else []
         return self.run(net, data, None, [*callbacks, monitor], 1, whole=True)
 
@@ -370,9 +379,10 @@ class Trainer:
         callbacks: list[Any],
         epochs: int,
         numbers: int | None = None,
+        checkpoints: Checkpoints | None = None,
         whole: bool = False,
     ) -> Found:
-        """So many epochs; the user's callbacks come first, a Monitor last.
+        """So many epochs; the user's callbacks come first, a Monitor last, then checkpoints.
 
         Parameters
         ----------
@@ -384,7 +394,9 @@ class Trainer:
         """
         given = self.parameters.callbacks
         user, copies = own_copies(given) if given else ([], [])
-        net.callbacks, net.max_epochs, net.whole_ = [*user, *callbacks], epochs, whole
+        last = [] if checkpoints is None else [checkpoints]
+        net.callbacks, net.max_epochs = [*user, *callbacks, *last], epochs
+        net.whole_ = whole
         if numbers is None:
             numbers = net.batch_size * net.module_.widest_features
         execution, monitor = net.execution_, callbacks[-1]

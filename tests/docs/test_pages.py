@@ -66,11 +66,19 @@ def test_other_output_is_noticed(printed, stated):
         assert_prints([printed], [stated])
 
 
-def test_the_figure_can_be_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["draw_kan.py", "--out", str(tmp_path / "kan.png")])
-    runpy.run_path(str(DOCS / "explanation" / "draw_kan.py"), run_name="__main__")
+@pytest.mark.parametrize(
+    ("script", "out", "pictures"),
+    [
+        ("explanation/draw_kan.py", "kan.png", ["kan.png"]),
+        ("guide/draw_inspection.py", ".", ["effects.png", "explanation.png", "network.png"]),
+    ],
+)
+def test_figures_can_be_drawn(script, out, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [script, "--out", str(tmp_path / out)])
+    runpy.run_path(str(DOCS / script), run_name="__main__")
     plt.close("all")
-    assert (tmp_path / "kan.png").stat().st_size > 10_000
+    assert {path.name for path in tmp_path.iterdir()} == {*pictures}
+    assert min((tmp_path / name).stat().st_size for name in pictures) > 10_000
 
 
 def test_every_page_of_the_guide_has_code():

@@ -1,10 +1,12 @@
-"""feature_importances gives the total Sobol indices known for simple functions."""
+"""Inputs have the total Sobol indices known for simple functions, and edges their parts."""
+
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
-from sklearn_metakan.nn import KAN, MetaLearner, feature_importances
+from sklearn_metakan.nn import KAN, KANLinear, MetaLearner, edge_importances, feature_importances
 
 N = 20_000
 MONTE_CARLO = 5 / N**0.5  # five standard deviations of a mean of numbers of order one
@@ -75,7 +77,7 @@ def test_a_kan_has_those_of_its_function(sizes, basis, generated, monkeypatch):
     calls = []
     network.layers[0].register_forward_hook(lambda *_: calls.append(1))
     got = feature_importances(network, x, other)
-    assert len(calls) == 2  # however many inputs
+    assert len(calls) == 1  # however many inputs
     torch.testing.assert_close(got, feature_importances(Function(network.eval()), x, other))
 
 
@@ -100,3 +102,86 @@ def test_samples_stay_as_they_are():
     before = x.clone(), other.clone()
     feature_importances(Function(lambda x: x), x, other)
     assert torch.equal(x, before[0]) and torch.equal(other, before[1])
+
+
+# --- edges ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("sizes", [[5, 2], [5, 4, 3, 2]])
+def test_edges_of_an_input_sum_to_its_importance(sizes, n_members):
+    network = KAN(sizes, n_members=n_members, dropout=0.5, dtype=torch.float64)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    x, other = samples(5, n=100)
+    found = edge_importances(network, x, other)
+    shapes = pairwise(sizes)
+    assert [each.shape for each in found] == [(n_members, *shape) for shape in shapes]
+    for each in found:
+        assert (each >= 0).all() and each.sum().item() == pytest.approx(1)
+    expected = feature_importances(network, x, other)
+    torch.testing.assert_close(found[0].sum((0, 2)), expected)
+    assert network.training and not any(each.requires_grad for each in found)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_edges_of_an_additive_network_have_the_variance_of_their_functions():
+    layer = KANLinear(3, 2, dtype=torch.float64)
+    x, other = samples(3, n=2000)
+    (found,) = edge_importances(layer, x, other)
+    phi = layer.edge_functions(torch.cat([x, other])).detach()
+    variance = phi.var(0)
+    expected = variance.sum(1) / variance.sum()
+    torch.testing.assert_close(found[0].sum(1), expected, atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        found[0] / found[0].sum(1, keepdim=True),
+        variance / variance.sum(1, keepdim=True),
+        atol=0.05,
+        rtol=0,
+    )
+
+
+def exchanged_one_by_one(network, x, other):
+    """The outputs' spread as each edge alone is exchanged, by the whole network for each."""
+    found, outputs = [], network(x)
+    for k, layer in enumerate(network.layers):
+        change = layer.edge_functions(other) - layer.edge_functions(x)
+        spread = torch.zeros(change.shape[1:], dtype=x.dtype)
+        for i, o in torch.cartesian_prod(*map(torch.arange, spread.shape)).tolist():
+            h = layer(x)
+            h[:, o] += change[:, i, o]
+            for later in network.layers[k + 1 :]:
+                h = later(h)
+            spread[i, o] = (outputs - h).pow(2).mean(0).sum() / 2
+        found.append(spread)
+        x, other = layer(x), layer(other)
+    return found
+
+
+def test_parts_of_an_input_are_as_what_each_edge_alone_passes_on():
+    """To first order, against the exact exchange."""
+    torch.manual_seed(0)
+    network = KAN([3, 12, 8, 1], dtype=torch.float64)
+    x, other = samples(3, n=300)
+    with torch.no_grad():
+        exact = exchanged_one_by_one(network, x, other)
+    for found, spread in zip(edge_importances(network, x, other), exact, strict=True):
+        for of_input, alone in zip(found[0], spread, strict=True):
+            both = torch.stack([of_input, alone]).log()
+            assert len(alone) == 1 or torch.corrcoef(both)[0, 1] > 0.95
+
+
+def test_edges_that_cancel_one_another_are_not_important():
+    """x_1 reaches the output by two units, whose sum it leaves alone: y = x_0 + (x_1 - x_1)."""
+    network = KAN([2, 2, 1], degree=1, grid_size=8, dtype=torch.float64)
+    with torch.no_grad():
+        for layer in network.layers:
+            layer.source.weight.zero_()
+            identity = layer.basis.breaks[0][1:-1]
+            layer.source.weight[:, 1:] = identity[:, None]
+        network.layers[0].source.weight[1, :, 1] *= -1
+        network.layers[0].source.weight[0, :, 1] = 0
+    x, other = samples(2, n=500)
+    torch.testing.assert_close(network(x), x[:, :1])
+    first, last = edge_importances(network, x, other)
+    torch.testing.assert_close(first[0], first.new_tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert last.shape == (1, 2, 1)

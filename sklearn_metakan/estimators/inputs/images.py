@@ -320,6 +320,13 @@ class ImageInputs(FittedModule):
         images = images.to(device)
         return images.to(dtype) if images.is_floating_point() else images
 
+    def first_row(self) -> NDArray[Any]:
+        """An image as in training, all of each channel's smallest number, (1, pixels)."""
+        darkest = self.ranges_[0].astype(self.dtype)[:, None, None]
+        image = np.broadcast_to(darkest, self.layout.image_shape)
+        last = self.layout.channels_last and len(self.layout.shape) == 3
+        return (image.transpose(1, 2, 0) if last else image).reshape(1, -1)
+
     def beyond(self, rows: Rows) -> None:
         """Images of validation are not looked at."""
 

@@ -45,6 +45,11 @@ class Rows(NamedTuple):
         """Some of the rows of X, by default all that count."""
         return self.X[rows] if self.index is None else self.X[self.index[rows]]
 
+    def facts(self, ending: str) -> dict[str, Any]:
+        """Its arrays by their names in ``fit``."""
+        found = {"X": self.X, "y": self.y, "sample_weight": self.weight, "rows of": self.index}
+        return {f"{name}{ending}": array for name, array in found.items()}
+
     def column(self, j: int) -> NDArray[np.float64]:
         """One column of the rows that count."""
         column = self.X[:, j] if self.index is None else self.X[self.index, j]
@@ -57,13 +62,20 @@ class Rows(NamedTuple):
         index = rows if self.index is None else self.index[rows]
         return Rows(self.X, index, self.y[rows], weight, self.unit)
 
-    def held_out_by(self, held_out: Sequence[NDArray[np.intp]]) -> tuple["Rows", "Rows"]:
-        """All rows, of which each member leaves out its own, and those that some member does."""
-        out = np.zeros((len(self), len(held_out)), dtype=bool)
-        for member, rows in enumerate(held_out):
-            out[rows, member] = True
+    def split_by(
+        self, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
+    ) -> tuple["Rows", "Rows"]:
+        """All rows, with which of them each member trains on, and those held out by some.
+
+        ``splits`` has each member's rows of training and of validation.
+        """
+        trains = np.zeros((len(self), len(splits)), dtype=bool)
+        out = np.zeros_like(trains)
+        for member, (train, held_out) in enumerate(splits):
+            trains[train, member] = True
+            out[held_out, member] = True
         some = np.flatnonzero(out.any(1))
-        return Rows(*self[:5], ~out), Rows(*self.take(some)[:5], out[some], some)
+        return Rows(*self[:5], trains), Rows(*self.take(some)[:5], out[some], some)
 
 
 def rows_that_count(

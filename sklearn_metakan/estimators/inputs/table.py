@@ -265,6 +265,10 @@ class TableInputs(FittedModule):
                 return int(j)
         return None
 
+    def first_row(self) -> Array:
+        """A row as in training, (1, n_features)."""
+        return self.ranges_[:1]
+
     def called(self, j: int) -> str:
         """A column's name, or its number, as messages have it."""
         return f"column {j if self.names is None else repr(self.names[j])}"

@@ -13,6 +13,10 @@ from sklearn_metakan.estimators.inputs.checks import check_classes, class_factor
 from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
 from sklearn_metakan.estimators.targets.number import split
 
+_STEPS = 20  # of Newton's method
+_SHARPEST = 16.0
+_SPREAD = 0.5  # of the factors, as far as is known before
+
 
 def weighted_accuracy(target: Tensor, label: Tensor, weight: Tensor | None) -> float:
     """Share of the weight whose label is right."""
@@ -20,12 +24,58 @@ def weighted_accuracy(target: Tensor, label: Tensor, weight: Tensor | None) -> f
     return float(hit.mean() if weight is None else (hit * weight).sum() / weight.sum())
 
 
+def best_sharpness(
+    logits: Tensor, labels: Tensor, weight: Tensor | None, start: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Factors on logits that suit held-out rows best, and the loss with them: refinement.
+
+    Minimises ``sum_i w_i CE(s z_i, y_i) + (s - 1)^2 / (2 0.5^2)`` over s in [1/16, 16], which is
+    convex, by Newton steps. 1 / s is the temperature; the second term keeps it near one where
+    rows are few.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_members, n_classes)
+    labels : Tensor of int, shape (n,)
+    weight : Tensor of shape (n,) or (n, n_members), optional
+    start : Tensor of shape (n_members,), optional
+        Where to begin; four steps suffice from a good start.
+
+    Returns
+    -------
+    sharpness, loss : Tensor of shape (n_members,)
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks" (2017); Berta et al.,
+    "Rethinking Early Stopping: Refine, Then Calibrate" (2025).
+    """
+    n, members = logits.shape[:2]
+    weight = logits.new_ones(n, 1) if weight is None else weight.view(n, -1)
+    found = logits.new_ones(members) if start is None else start
+    of_label = logits.gather(2, labels[:, None, None].expand(-1, members, 1))[:, :, 0]
+    for _ in range(_STEPS if start is None else 4):
+        p = (logits * found[:, None]).softmax(-1)
+        mean = (p * logits).sum(-1)
+        variance = (p * logits.square()).sum(-1) - mean.square()
+        slope = (weight * (mean - of_label)).sum(0) + (found - 1) / _SPREAD**2
+        curvature = (weight * variance).sum(0) + 1 / _SPREAD**2
+        step = (slope / curvature).clamp(-1, 1)
+        found = (found - step).clamp(1 / _SHARPEST, _SHARPEST)
+    scaled = logits * found[:, None]
+    losses = scaled.logsumexp(-1) - of_label * found
+    return found, (weight * losses).mean(0)
+
+
 class LabelTarget(FittedModule):
     """Probabilities of classes from logits: one logit for two classes, else one each.
+
+    With held-out rows, the logits of each member are multiplied by the factor that suits those rows
+    best (temperature scaling).
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+    sharpness : Tensor of shape (n_members,), a buffer
+        The factors, where there are some.
 
     Shape
     -----
@@ -45,8 +95,10 @@ class LabelTarget(FittedModule):
         self.n_network_outputs = 0
 
     def follow(self, estimator: Any) -> "LabelTarget":
-        """The same for training that goes on."""
-        return self
+        """The same for training that goes on, not yet calibrated."""
+        target = LabelTarget()
+        target.classes_, target.n_network_outputs = self.classes_, self.n_network_outputs
+        return target
 
     @property
     def fitted(self) -> dict[str, Any]:
@@ -151,6 +203,24 @@ class LabelTarget(FittedModule):
         train, valid = split(others, fraction, seed, y[others] if enough else None)
         return np.concatenate([alone, train]), valid
 
+    def refine(
+        self, target: Tensor, outputs: Tensor, weight: Tensor | None, start: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The best factors on the logits of held-out rows, and the losses with them, by member."""
+        labels = target[:, 0].long() if self.n_network_outputs == 1 else target
+        return best_sharpness(self._by_class(outputs).double(), labels, weight, start)
+
+    def calibrate(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> None:
+        """Have the logits multiplied from now on by what suits these held-out rows."""
+        self.set_buffers(sharpness=self.refine(target, outputs, weight)[0].float().numpy())
+
+    def _by_class(self, outputs: Tensor) -> Tensor:
+        """Logits of every class, (n, n_members, n_classes)."""
+        outputs = outputs if outputs.dim() == 3 else outputs[:, None]
+        if outputs.shape[-1] == 1:
+            outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=-1)
+        return outputs
+
     def score(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
         """Accuracy of the network's logits."""
         if self.n_network_outputs == 1:
@@ -158,17 +228,26 @@ class LabelTarget(FittedModule):
         return weighted_accuracy(target, outputs.argmax(1), weight)
 
     def forward(self, outputs: Tensor) -> Tensor:
-        if outputs.shape[-1] == 1:
-            outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=-1)
-        probabilities = outputs.softmax(-1).clamp(min=torch.finfo(outputs.dtype).tiny)
-        return probabilities.mean(1) if outputs.dim() == 3 else probabilities
+        probabilities = self._by_class(self._sharpened(outputs)).softmax(-1)
+        return probabilities.clamp(min=torch.finfo(outputs.dtype).tiny).mean(1)
+
+    def _sharpened(self, outputs: Tensor) -> Tensor:
+        sharpness = self._buffers.get("sharpness")
+        if sharpness is None:
+            return outputs
+        return outputs * sharpness.to(outputs.dtype).view(*[-1, 1][-(outputs.dim() - 1) :])
 
     def logits(self, outputs: Tensor) -> Tensor:
         """Logits (n, 1) or (n, k): of several members those of their mean probabilities."""
         if outputs.dim() == 2:
-            return outputs
+            return self._sharpened(outputs)
         logarithms = self(outputs).log()
         return logarithms.diff(dim=1) if self.n_network_outputs == 1 else logarithms
+
+    def by_member(self, outputs: Tensor) -> Tensor:
+        """Logits of each member, (n, n_members, 1) or (n, n_members, k)."""
+        sharpened = self._sharpened(outputs)
+        return sharpened if outputs.dim() == 3 else sharpened[:, None]
 
     def predictions(self, outputs: Tensor) -> NDArray[Any]:
         """The most probable class of each row, what ``predict`` gives."""

@@ -1,6 +1,6 @@
 """Numbers to predict: losses, scaling, and predictions made of a network's outputs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
 from sklearn_metakan.estimators.inputs.table import mean_and_spread, weighted_quantiles
+from sklearn_metakan.estimators.targets.intervals import HeldOutErrors, held_out_errors
 
 _NORMAL_MIDDLE = 1.349  # quartile to quartile, in standard deviations of a normal distribution
 _LARGEST = 1e307  # beyond it, predictions a little larger would overflow
@@ -22,15 +23,32 @@ _FINE = 1e-3  # share of a target's spread that rounding may be
 
 
 class PinballLoss(nn.Module):
-    """``max(q (y - f), (q - 1) (y - f))``: its minimiser is the q-th quantile, 0 < q < 1."""
+    """``max(q (y - f), (q - 1) (y - f))``: its minimiser is the q-th quantile, 0 < q < 1.
 
-    def __init__(self, quantile: float) -> None:
+    Of several quantiles in rising order, an output has as many numbers, which are sorted, so that
+    they never cross.
+
+    Shape
+    -----
+    Outputs (n, n_outputs * n_quantiles), target (n, n_outputs) -> (n, n_outputs, n_quantiles).
+    """
+
+    quantiles: Tensor
+
+    def __init__(self, quantiles: Sequence[float]) -> None:
         super().__init__()
-        self.quantile = quantile
+        self.register_buffer("quantiles", torch.tensor(quantiles, dtype=torch.float64))
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
-        error = target - outputs
-        return torch.maximum(self.quantile * error, (self.quantile - 1) * error)
+        error = target[..., None] - by_level(outputs, len(self.quantiles))
+        quantiles = self.quantiles.to(error.dtype)
+        return torch.maximum(quantiles * error, (quantiles - 1) * error)
+
+
+def by_level(outputs: Tensor, n_levels: int) -> Tensor:
+    """(..., n_outputs * n_levels) -> (..., n_outputs, n_levels), rising along the last axis."""
+    split = outputs.unflatten(-1, (-1, n_levels))
+    return split if n_levels == 1 else split.sort(-1)[0]
 
 
 # By row; and how the target is scaled for each: by mean and standard deviation; by median and
@@ -48,7 +66,11 @@ def weighted_r2(target: Tensor, prediction: Tensor, weight: Tensor | None) -> fl
     """R2 averaged over outputs, in float64, some rows at a time; 0 where the target is constant."""
     n = len(target)
     weights = (torch.ones(n).to(target) if weight is None else weight).split(_ROWS)
-    rows = [*zip(target.view(n, -1).split(_ROWS), prediction.view(n, -1).split(_ROWS), strict=True)]
+    rows = [
+        *zip(
+            target.reshape(n, -1).split(_ROWS), prediction.reshape(n, -1).split(_ROWS), strict=True
+        )
+    ]
 
     def mean(values: Iterable[Tensor]) -> Tensor:
         sums = [w.double() @ each for w, each in zip(weights, values, strict=True)]
@@ -69,7 +91,8 @@ class NumberTarget(FittedModule):
     Parameters
     ----------
     loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
-    quantile : float
+    quantile : float or sequence of float
+        Of "quantile"; several are predicted side by side.
     scaled : bool
         Whether location and scale follow the target; else they are 0 and 1.
 
@@ -81,20 +104,25 @@ class NumberTarget(FittedModule):
     Shape
     -----
     Outputs (n, n_outputs) or (n, n_members, n_outputs) -> predictions (n, n_outputs), or (n,) for a
-    target that came as one column; of several members the mean.
+    target that came as one column; of several members the mean. With several quantiles outputs
+    have n_outputs * n_quantiles columns, and predictions one axis more, n_quantiles.
     """
 
     is_numeric: ClassVar[bool] = True
     arguments: ClassVar[tuple[str, ...]] = ("loss", "quantile", "scale_target")
     validation: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
 
+    n_levels = 1  # quantiles of an output
     location: Tensor
     scale: Tensor
     constant: Tensor
     level: Tensor
 
     def __init__(
-        self, loss: str = "squared_error", quantile: float = 0.5, scaled: bool = True
+        self,
+        loss: str = "squared_error",
+        quantile: float | Sequence[float] = 0.5,
+        scaled: bool = True,
     ) -> None:
         super().__init__()
         self.loss, self.quantile, self.scaled = loss, quantile, scaled
@@ -106,7 +134,20 @@ class NumberTarget(FittedModule):
         target = NumberTarget.__new__(NumberTarget)
         target.__setstate__(self.__getstate__())
         target.loss, target.quantile = estimator.loss, estimator.quantile
+        if (self.has_levels, self.n_levels) != (target.has_levels, target._asked_levels()):
+            raise ValueError(
+                "Training that goes on (warm_start, partial_fit) cannot change how many quantiles "
+                "there are; call fit with warm_start=False."
+            )
         return target
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether predictions have an axis of quantiles."""
+        return self.loss == "quantile" and np.ndim(self.quantile) > 0
+
+    def _asked_levels(self) -> int:
+        return len(_levels(self.quantile)) if self.loss == "quantile" else 1
 
     @property
     def fitted(self) -> dict[str, Any]:
@@ -136,7 +177,8 @@ class NumberTarget(FittedModule):
             )
         if self.link is None:
             self.link, self.is_1d = link, y.ndim == 1
-            self.n_outputs_ = self.n_network_outputs = n_outputs
+            self.n_levels = self._asked_levels()
+            self.n_outputs_, self.n_network_outputs = n_outputs, n_outputs * self.n_levels
         y = y.reshape(len(y), n_outputs).astype(np.float64)
         if len(y) and (largest := np.abs(y).max()) > _LARGEST:
             raise ValueError(
@@ -174,7 +216,7 @@ class NumberTarget(FittedModule):
             scale = np.maximum(scale, reach * (_FARTHEST if kind == "robust" else _FARTHEST**0.5))
         constant = (y == y[0]).all(0)
         if kind in ("robust", "standard"):
-            location = np.where(constant, y[0], location)  # the mean of equal numbers is rounded
+            location = np.where(constant, y[0], location)  # a mean is rounded
         self.set_buffers(location=location, scale=scale, constant=constant, level=y[0])
         limits = np.finfo(np.float32)
         fine = limits.eps * np.abs(location) <= _FINE * scale
@@ -205,7 +247,7 @@ class NumberTarget(FittedModule):
 
     def criterion(self) -> nn.Module:
         """The loss by row."""
-        arguments = {"quantile": self.quantile} if self.loss == "quantile" else {}
+        arguments = {"quantiles": _levels(self.quantile)} if self.loss == "quantile" else {}
         return LOSSES[self.loss][0](**arguments)
 
     def weights(
@@ -220,26 +262,64 @@ class NumberTarget(FittedModule):
         """Training and validation rows; at least one of each."""
         return split(np.arange(len(y)), fraction, seed)
 
+    @property
+    def middle(self) -> int:
+        """The position of the quantile nearest to the median, which is scored."""
+        if not self.has_levels:
+            return 0
+        return int(np.abs(np.subtract(_levels(self.quantile), 0.5)).argmin())
+
     def score(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
-        """R2 of the network's outputs for scaled targets."""
-        return weighted_r2(target, self._linked(outputs), weight)
+        """R2 of the network's outputs for scaled targets; of several quantiles, of the middle."""
+        linked = self._linked(outputs)[..., self.middle]
+        return weighted_r2(target, linked, weight)
 
     def forward(self, outputs: Tensor) -> Tensor:
         found = self._linked(outputs)
         found = found.mean(1) if outputs.dim() == 3 else found  # before units: exact where they are
-        y = torch.where(self.constant, self.level, found * self.scale + self.location)
-        return self._as_target(y, outputs)
+        return self._as_target(self._in_units(found), outputs)
 
     def deviations(self, outputs: Tensor) -> Tensor:
         """Standard deviation of the members' predictions, for outputs (n, n_members, n_outputs)."""
-        spread = self._linked(outputs).std(1, correction=0) * self.scale
-        return self._as_target(torch.where(self.constant, 0.0, spread), outputs)
+        spread = self._linked(outputs).std(1, correction=0) * self.scale[:, None]
+        return self._as_target(torch.where(self.constant[:, None], 0.0, spread), outputs)
+
+    def by_member(self, outputs: Tensor) -> Tensor:
+        """Predictions of each member, in float64: (n, n_members, n_outputs, n_quantiles or 1)."""
+        found = self._linked(outputs if outputs.dim() == 3 else outputs[:, None])
+        return self._in_units(found.double())
+
+    def _ends(self, outputs: Tensor) -> Tensor:
+        """Of each member the predictions, or the lowest and the highest quantile."""
+        found = self.by_member(outputs)
+        return found[..., [0, -1]] if self.has_levels else found
+
+    def errors(self, outputs: Tensor, rows: Rows) -> HeldOutErrors:
+        """Of held-out rows, from the network's outputs for them."""
+        held_out = None if rows.counts is None else torch.from_numpy(rows.counts)
+        return held_out_errors(rows.y, self._ends(outputs), held_out, rows.weight)
+
+    def intervals(
+        self, outputs: Tensor, errors: HeldOutErrors, alpha: float
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Lower and upper ends of prediction intervals, as predictions are shaped."""
+        centre, shifts = self._ends(outputs).mean(1), errors.ends(alpha)
+        bounds = torch.stack([centre[..., 0] + shifts[0], centre[..., -1] + shifts[1]])
+        bounds = bounds.to(torch.float64 if self.wide else outputs.dtype)
+        low, high = bounds[..., 0] if self.is_1d else bounds
+        return low.numpy(), high.numpy()
 
     def _linked(self, outputs: Tensor) -> Tensor:
-        return outputs.exp() if self.link == "log" else outputs
+        """(..., n_outputs, n_quantiles), or 1 in the place of the last."""
+        return by_level(outputs.exp() if self.link == "log" else outputs, self.n_levels)
+
+    def _in_units(self, found: Tensor) -> Tensor:
+        units = found * self.scale[:, None] + self.location[:, None]
+        return torch.where(self.constant[:, None], self.level[:, None], units)
 
     def _as_target(self, y: Tensor, outputs: Tensor) -> Tensor:
         y = y.to(torch.float64 if self.wide else outputs.dtype)
+        y = y if self.has_levels else y[..., 0]
         return y[:, 0] if self.is_1d else y
 
     def predictions(self, outputs: Tensor) -> NDArray[Any]:
@@ -250,6 +330,17 @@ class NumberTarget(FittedModule):
         """From targets of the loss back to the user's, (n,) or (n, n_outputs)."""
         y = self.inverse_transform(target.astype(np.float64))
         return y[:, 0] if self.is_1d else y
+
+
+def _levels(quantile: float | Sequence[float]) -> tuple[float, ...]:
+    """One quantile or several; raises a ValueError unless they rise within (0, 1)."""
+    levels = tuple(np.asarray(quantile, dtype=np.float64).ravel().tolist())
+    ends = np.r_[0.0, levels, 1.0]
+    if not len(levels) or np.ndim(quantile) > 1 or not (np.diff(ends) > 0).all():
+        raise ValueError(
+            f"quantile must be a number in (0, 1), or several that rise, got {quantile!r}."
+        )
+    return levels
 
 
 def split(

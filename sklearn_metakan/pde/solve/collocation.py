@@ -1,6 +1,7 @@
 """Where equation and conditions are asked: points of each term, drawn anew as training goes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -127,6 +128,23 @@ class Steps:
         self.collocation, self.residual_size = collocation, residual_size
         self.left, self.every, self.done = list(counts), every, 0
         self.points: Batch | None = None
+
+    def extra_state(self) -> dict[str, Any]:
+        """What the points to come depend on, for checkpoints."""
+        drawn = self.collocation.generator.get_state()
+        return {"left": self.left, "done": self.done, "points": self.points, "drawn": drawn}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The inverse."""
+        generator, points = self.collocation.generator, state["points"]
+        generator.set_state(state["drawn"])
+        self.left, self.done, self.points = state["left"], state["done"], None
+        device = generator.device
+        if points is not None:
+            self.points = {
+                name: [(x.to(device), None if n is None else n.to(device)) for x, n in sets]
+                for name, sets in points.items()
+            }
 
     def __len__(self) -> int:
         return self.left[0] if self.left else 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from inspect import signature
+from os import PathLike
 from typing import Any, TypeVar
 
 import numpy as np
@@ -95,6 +96,11 @@ TRAINING = """\
         1 shows a progress bar with every loss.
     callbacks : list of skorch callbacks, default=None
         An epoch is a run of 100 steps.
+    checkpoint_dir : str or path-like, default=None
+        A folder for checkpoints of one fit, from which ``fit(..., resume=True)`` goes on after a
+        crash. With the same parameters and data; not together with callbacks.
+    checkpoint_every : (int, float), default=(1, 60.0)
+        Runs of 100 steps and seconds that must both have passed since the last checkpoint.
     net_params : dict, default=None
         More parameters of the skorch net."""
 
@@ -210,6 +216,8 @@ class KANPDESolver(PDESolver):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         callbacks: Sequence[Any] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: tuple[int, float] = (1, 60.0),
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())
@@ -302,6 +310,8 @@ class MetaKANPDESolver(PDESolver):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         callbacks: Sequence[Any] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: tuple[int, float] = (1, 60.0),
         net_params: dict[str, Any] | None = None,
     ) -> None:
         store(self, locals())

@@ -53,6 +53,14 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr})
         self.damping = damping
 
+    def extra_state(self) -> dict[str, Any]:
+        """What ``state_dict`` lacks, for checkpoints."""
+        return {"damping": self.damping}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The inverse."""
+        self.damping = state["damping"]
+
     @property
     def trained(self) -> list[nn.Parameter]:
         return [p for group in self.param_groups for p in group["params"] if p.requires_grad]

@@ -95,6 +95,13 @@ class PDENet(KANNet):
             self._factors = self._stuck = None
         return self
 
+    def extra_state(self) -> dict[str, Any]:
+        return {"weights": self.weights_, "lowered": self._lowered, "stuck": self._stuck}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.weights_, self._lowered = state["weights"], state["lowered"]
+        self._stuck = state["stuck"]
+
     def _captured(self, data: Any) -> CapturedPhysics | None:
         if self._of_squares or not is_captured(self, len(data)):
             return None
@@ -232,7 +239,7 @@ class PDEProgress(Progress):
     def _total(self, net: Any) -> int:
         return net.planned_steps_
 
-    def _advance(self, row: Mapping[str, Any]) -> int:
+    def advance(self, row: Mapping[str, Any]) -> int:
         return row["steps"]
 
     def _shown(self, row: Mapping[str, Any]) -> dict[str, str]:

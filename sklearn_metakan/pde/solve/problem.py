@@ -7,10 +7,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_metakan.pde.domains.adapters import Points, Sampler, as_domain
-from sklearn_metakan.pde.domains.domain import Domain, points_inside
-from sklearn_metakan.pde.domains.shapes import SpaceTime
-from sklearn_metakan.pde.physics.conditions import BaseCondition
+from sklearn_metakan.pde.domains.adapters import DeepXDEGeometry, Points, Sampler, as_domain
+from sklearn_metakan.pde.domains.domain import (
+    Difference,
+    Domain,
+    Intersection,
+    Union,
+    points_inside,
+)
+from sklearn_metakan.pde.domains.shapes import Ball, Box, Interval, SpaceTime, Sphere
+from sklearn_metakan.pde.physics.conditions import (
+    BaseCondition,
+    Condition,
+    Dirichlet,
+    Initial,
+    Neumann,
+    Periodic,
+    Robin,
+)
 
 _SEEN = 4096  # points that stand for the law of a domain, and for bounds that are not known
 _MOST, _NEARLY_ALL = 0.99, 0.9
@@ -89,6 +103,15 @@ class Problem:
             )
         t0, t1 = map(float, self.bounds[-1])
         return float(epsilon), t0, t1 if t1 > t0 else t0 + 1.0
+
+
+# Whose objects files of solvers may hold, unless there is a function inside.
+STORED: tuple[type, ...] = (
+    Problem,
+    *(Ball, Box, Interval, SpaceTime, Sphere, Union, Intersection, Difference),
+    *(Points, Sampler, DeepXDEGeometry),
+    *(Condition, Dirichlet, Initial, Neumann, Periodic, Robin),
+)
 
 
 def read_problem(solver: Any, X: Any, y: Any, conditions: dict[str, BaseCondition]) -> Problem:

@@ -24,9 +24,10 @@ from sklearn_metakan.pde.solve.collocation import Collocation, Steps
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
 from sklearn_metakan.pde.solve.net import REPORT, PDENet, PDEProgress
 from sklearn_metakan.pde.solve.parameters import check_settings
-from sklearn_metakan.pde.solve.problem import Problem, in_order, read_problem
+from sklearn_metakan.pde.solve.problem import STORED, Problem, in_order, read_problem
 from sklearn_metakan.training import (
     LBFGS,
+    Checkpoints,
     Defaults,
     Execution,
     LearningRateSchedule,
@@ -39,7 +40,9 @@ from sklearn_metakan.training import (
     draw_seeds,
     get_params,
     getstate,
+    open_checkpoints,
     refuse_misspelt,
+    save,
     set_params,
     setstate,
 )
@@ -70,10 +73,22 @@ class PDESolver(BaseEstimator):
 
     __new__ = refuse_misspelt
     get_params, set_params = get_params, set_params
-    __getstate__, __setstate__ = getstate, setstate
+    __getstate__, __setstate__, save = getstate, setstate, save
+
+    # In files: classes of objects; parameters that may be functions; where the network is.
+    _stored_types: ClassVar[tuple[type, ...]] = STORED
+    _given_again: ClassVar[tuple[str, ...]] = (
+        "residual",
+        "domain",
+        "boundary",
+        "conditions",
+        "ansatz",
+        "solution",
+    )
+    _of_network: ClassVar[str] = "trial.network."
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any = None, y: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any = None, y: ArrayLike | None = None, *, resume: bool = False) -> Self:
         """Solve the equation.
 
         Parameters
@@ -83,6 +98,9 @@ class PDESolver(BaseEstimator):
             observations (n, d).
         y : array-like of shape (n,) or (n, n_outputs), optional
             Observed values of the solution at X, assimilated by one more loss, "data".
+        resume : bool, default=False
+            Whether to go on from the newest checkpoint in ``checkpoint_dir``, where there is
+            one, to the weights of a fit that was never interrupted: on a CPU to the last bit.
 
         Returns
         -------
@@ -98,9 +116,13 @@ class PDESolver(BaseEstimator):
         fitted.__dict__ = self.__dict__.copy()
         with torch.inference_mode(False):
             trainer = fitted._trainer()
+            checkpoints = open_checkpoints(self, resume)
             conditions = check_conditions(self.conditions, self.ansatz is not None or y is not None)
             problem = read_problem(self, X, y, conditions)
             seeds = draw_seeds(self.random_state, 2)
+            if checkpoints is not None:
+                facts = {"X": problem.bounds, "observations": problem.observed, "y": problem.values}
+                seeds = checkpoints.begin(seeds, self, facts)
             physics, execution = fitted._start(trainer, problem, conditions, seeds[0])
             fitted.net_ = fitted._net(trainer, physics, execution)
             counts = {place: getattr(self, f"n_{place}") for place in Condition.places}
@@ -109,7 +131,9 @@ class PDESolver(BaseEstimator):
             check_physics(physics, batch, self.loss_weights)
             if self.lm_iter:
                 check_least_squares(physics, batch)
-            fitted._solve(trainer, collocation)
+            if checkpoints is not None:
+                checkpoints.check_start(physics)
+            fitted._solve(trainer, collocation, checkpoints)
             fitted._record()
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self
@@ -199,18 +223,21 @@ class PDESolver(BaseEstimator):
             dtype=self._points_dtype,
         )
 
-    def _solve(self, trainer: Trainer, collocation: Collocation) -> None:
+    def _solve(
+        self, trainer: Trainer, collocation: Collocation, checkpoints: Checkpoints | None
+    ) -> None:
         """AdamW, L-BFGS on points that stay, Levenberg-Marquardt: one after the other."""
         steps = STEPS if self.max_iter == "auto" else self.max_iter
         rate = 1.0 if self.learning_rate == "auto" else self.learning_rate
         lbfgs, lm = {"optimizer": LBFGS, "lr": rate}, {"optimizer": LevenbergMarquardt, "lr": 1.0}
         truth, width = self._truth(), self._physics.trial.network.widest_features
-        for optimizer, count, every, report in (
+        phases: list[tuple[Any, int, int | None, int]] = [
             (None, steps, self.resample_every, REPORT),
             (lbfgs, self.lbfgs_iter, None, REPORT),
             (lm, self.lm_iter, self.resample_every, LM_REPORT),
-        ):
-            if not count:
+        ]
+        for phase, (optimizer, count, every, report) in enumerate(phases):
+            if not count or (checkpoints is not None and not checkpoints.reaches(phase)):
                 continue
             callbacks: list[Any] = [PDEProgress()] if self.verbose else []
             if optimizer is None:
@@ -225,7 +252,13 @@ class PDESolver(BaseEstimator):
             data = Steps(collocation, self._residual_size, counts, every)
             self.net_.planned_steps_, self.net_.truth = count, truth
             found = trainer.run(
-                self.net_, data, None, [*callbacks, monitor], len(counts), self.n_interior * width
+                self.net_,
+                data,
+                None,
+                [*callbacks, monitor],
+                len(counts),
+                self.n_interior * width,
+                checkpoints,
             )
             self.net_.truth = None
             self.cuda_graph_, self.callbacks_ = found.replayed, found.callbacks
@@ -446,6 +479,12 @@ class PDESolver(BaseEstimator):
 
     def _unpacked_module(self) -> Physics:
         return self._make_physics(init=None)
+
+    def _try_out(self) -> None:
+        """Evaluate a point, of a loaded solver; parts that contradict each other raise."""
+        self._problem.points_dtype(self._execution.dtype)
+        with torch.no_grad():
+            self.module_(self._points(self._problem.bounds.mean(1)[None]))
 
 
 def _relative_error(points: Tensor, known: Tensor, physics: Physics) -> float:

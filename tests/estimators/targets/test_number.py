@@ -62,7 +62,7 @@ def test_pinball_loss_is_least_at_the_quantile(level):
     target = torch.from_numpy(RNG.exponential(size=1001))
     candidates = torch.linspace(0, 6, 2001, dtype=torch.float64)
     pinball = NumberTarget("quantile", level).criterion()
-    losses = torch.stack([pinball(c, target).mean() for c in candidates])
+    losses = torch.stack([pinball(c[None, None], target[:, None]).mean() for c in candidates])
     best = candidates[losses.argmin()].item()
     assert (target.numpy() <= best).mean() == pytest.approx(level, abs=0.005)
 

@@ -1,0 +1,121 @@
+"""What a fitted model answers to rows as its owner hands them over, member by member."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_metakan.estimators import responses
+from sklearn_metakan.inspection.holders import Within
+from sklearn_metakan.inspection.tables import Table
+
+_CHUNK = 2**15  # rows that are answered at a time
+
+
+class Answers:
+    """Answers of an estimator, or of what holds one, in the units in which it gives them.
+
+    Parameters
+    ----------
+    holder : fitted estimator
+        Or a Pipeline, a search, a TransformedTargetRegressor around one. The columns are those of
+        the outermost, before any step.
+
+    Attributes
+    ----------
+    n_outputs, n_members : int
+    outputs : list
+        Labels of the outputs: classes, or numbers; of two classes, the second alone.
+    is_additive : bool
+        Whether an answer is known to be a sum of functions of one column each.
+
+    Raises
+    ------
+    TypeError
+        For what is no KAN of tables and holds none.
+    NotFittedError
+    """
+
+    def __init__(self, holder: Any) -> None:
+        self._steps: list[Any] = []
+        self._targets: list[Any] = []
+        inner = holder
+        while True:
+            if isinstance(inner, Pipeline):
+                check_is_fitted(inner)
+                if len(inner) > 1:
+                    self._steps.append(inner[:-1])
+                inner = inner[-1]
+            elif hasattr(inner, "best_estimator_"):
+                inner = inner.best_estimator_
+            elif hasattr(inner, "regressor_"):
+                self._targets.append(inner.transformer_)
+                inner = inner.regressor_
+            else:
+                break
+        within = Within(inner)
+        if within.scaler is None:
+            raise TypeError(
+                "estimator must be a fitted KAN or MetaKAN estimator, or hold one, got "
+                f"{type(inner).__name__}."
+            )
+        self.estimator, self.n_members = inner, within.n_members
+        self.classes = getattr(inner, "classes_", None)
+        if self.classes is None:
+            self.outputs: list[Any] = [*range(inner.n_outputs_)]
+        else:
+            self.outputs = [*self.classes.tolist()][-1 if len(self.classes) == 2 else 0 :]
+        self.n_outputs = len(self.outputs)
+        is_sum = len(within.layers) == 1 and getattr(inner, "loss", None) != "poisson"
+        mean_of_sums = self.classes is None or self.n_members == 1
+        self.is_additive = is_sum and mean_of_sums and not self._steps and not self._targets
+
+    def of(self, table: Table, index: NDArray[np.intp]) -> NDArray[np.float64]:
+        """For rows that ``table.compose(index)`` gives, (n, 1 + n_members, n_outputs).
+
+        The first is what the whole says, the others are its members.
+        """
+        found = np.empty((len(index), 1 + self.n_members, self.n_outputs))
+        for start in range(0, len(index), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            found[chunk] = self._answers(table.compose(index[chunk]))
+        return found
+
+    def _answers(self, X: Any) -> NDArray[np.float64]:
+        for step in self._steps:
+            X = step.transform(X)
+        whole, members = responses(self.estimator, X)
+        found = np.concatenate([whole[:, None], members], axis=1).astype(np.float64)
+        for transformer in reversed(self._targets):
+            shape = found.shape
+            found = transformer.inverse_transform(found.reshape(-1, shape[2])).reshape(shape)
+        return found
+
+    def output(self, target: Any) -> tuple[int, float, str]:
+        """Position and sign of an output that is given by its label, and what it is.
+
+        Raises
+        ------
+        ValueError
+            For a target that there is not, and without one where there are several.
+        """
+        if self.classes is not None:
+            known = self.classes.tolist()
+            if target is None and len(known) == 2:
+                target = known[1]
+            if target not in known:
+                raise ValueError(f"target must be one of the classes {known}, got {target!r}.")
+            what = f"log-odds of {target}" if len(known) == 2 else f"score of {target}"
+            if len(known) == 2:
+                return 0, 1.0 if known.index(target) else -1.0, what
+            return known.index(target), 1.0, what
+        if target is None and self.n_outputs == 1:
+            target = 0
+        if target not in self.outputs:
+            raise ValueError(
+                f"target must be the number of one of the {self.n_outputs} outputs, below "
+                f"{self.n_outputs}; got {target!r}."
+            )
+        return int(target), 1.0, "prediction" if self.n_outputs == 1 else f"output {target}"
