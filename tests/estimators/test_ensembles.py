@@ -83,8 +83,8 @@ def test_each_member_holds_rows_of_its_own_out():
     seen = {}
 
     class Watching(KANRegressor):
-        def _data(self, rows, net):
-            data = super()._data(rows, net)
+        def _data(self, *given):
+            data = super()._data(*given)
             seen[len(seen)] = data
             return data
 
