@@ -39,6 +39,8 @@ PLACES = {
     "joblib": ("training/", "estimators/"),
     "matplotlib": ("inspection/", "pde/plot/", "demo"),
     "pyarrow": ("estimators/inputs/",),
+    "onnx": ("estimators/",),
+    "onnxscript": ("estimators/",),
     "pandas": ("datasets/", "estimators/", "inspection/", "pde/", "demo"),
     "safetensors": ("files/",),
     "skorch": ("training/",),
