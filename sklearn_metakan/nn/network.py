@@ -99,6 +99,9 @@ class KAN(KANNetwork):
     init : {"variance", "paper", None}, default="variance"
         Starting values: edges drawn so that every layer's outputs have variance one; the
         recipe of the paper's code; all zero (to load a state into).
+    init_order : int, optional
+        The highest derivative that will be taken, for "variance": it then starts about as large
+        as the function, as those of splines do not by themselves.
     backend : {"auto", "reference", "blocked", "triton"}, default="auto"
     working_memory : float, optional
         How the layers compute, and how many MiB each may take for a block; see ``edge_sum``.
@@ -153,6 +156,7 @@ class KAN(KANNetwork):
         dropout: float = 0.0,
         bias: bool = False,
         init: Init | None = "variance",
+        init_order: int | None = None,
         backend: str = "auto",
         working_memory: float | None = None,
         generator: torch.Generator | None = None,
@@ -190,7 +194,7 @@ class KAN(KANNetwork):
         n_functions = layers[0].basis.n_functions
         self.widest_features = max(n_in for n_in, _ in sides) * n_functions
         if init is not None:
-            initialize(layers, generator, init)
+            initialize(layers, generator, init, init_order)
 
     def with_layers(self, layers: Sequence[KANLayer]) -> nn.Sequential:
         by_member = [nn.Unflatten(1, (self.n_members, -1))] if self.n_members > 1 else []

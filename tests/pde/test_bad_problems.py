@@ -89,7 +89,8 @@ RESIDUALS = {
 
 @pytest.mark.parametrize(("residual", "message"), RESIDUALS.values(), ids=RESIDUALS)
 def test_residuals(residual, message):
-    solver = KANPDESolver(residual, domain=DISC, conditions=[Dirichlet()], n_interior=30)
+    settings = {"conditions": [Dirichlet()], "n_interior": 30, "degree": 3}
+    solver = KANPDESolver(residual, domain=DISC, **settings)
     with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         solver.fit()
     assert not hasattr(solver, "net_")

@@ -11,7 +11,15 @@ from sklearn_metakan.pde.derivatives.channels import Channels, Index, bell, plac
 from sklearn_metakan.pde.derivatives.edge_jet import combined, edge_jet, weights_of
 from sklearn_metakan.pde.derivatives.per_sample import PerSample
 
-_ELEMENTWISE = (nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.Softplus)
+
+class Sine(nn.Module):
+    """``sin x``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sin()
+
+
+_ELEMENTWISE = (nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.Softplus, Sine)
 
 
 def modules_in_order(network: nn.Module) -> list[nn.Module] | None:

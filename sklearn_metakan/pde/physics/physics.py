@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from sklearn_metakan.pde.physics.conditions import BaseCondition, PointSet
 from sklearn_metakan.pde.physics.field import Field, Request
-from sklearn_metakan.pde.physics.trial import TrialFunction
+from sklearn_metakan.pde.physics.trial import TrialFunction, order_of
 
 EQUATION, DATA = "residual", "data"
 CHUNKS = 32  # of time, for causal weights
@@ -149,6 +150,11 @@ class Physics(nn.Module):
         self.requests[name] = frozenset().union(*(field.request for field in fields))
         return found
 
+    @property
+    def order(self) -> int:
+        """The highest derivative that any term asks for."""
+        return max(map(order_of, self.requests.values()), default=0)
+
     def _request(self, name: str) -> Request:
         return self.requests.get(name, frozenset())
 
@@ -202,3 +208,10 @@ def named_residuals(found: Any) -> dict[str, Tensor]:
     if isinstance(found, tuple | list):
         return {f"{EQUATION}_{j}": each for j, each in enumerate(found)}
     return {EQUATION: found}
+
+
+def with_parts(module: Any, **parts: nn.Module) -> Any:
+    """A copy of a module that shares everything but these parts of it."""
+    changed = copy(module)
+    changed._modules = {**module._modules, **parts}
+    return changed

@@ -48,9 +48,11 @@ PROBLEM = """\
         "rad", where the residual is large.
     resample_every : int or None, default=<resample_every>
         Steps of AdamW between new points; None: the same points for all.
-    loss_weights : dict, "balanced" or None, default=None
-        Factors of the losses by name ("residual", "dirichlet", ...; see ``loss_terms_``).
-        "balanced" gives all gradients the same norm.
+    loss_weights : dict, "auto", "balanced" or None, default="auto"
+        Factors of the losses by name ("residual", "dirichlet", ...; see ``loss_terms_``), 1 for
+        those not named; None: 1 for all. "auto" makes all as large as that of the equation where
+        a smooth function of the solution's size stands in its place. "balanced" gives all
+        gradients the same norm.
     causal : float, default=None
         epsilon: later times count once the loss at earlier ones is well below 1 / epsilon."""
 
@@ -74,8 +76,9 @@ NETWORK = """\
     basis : str, default="<basis>"
         The functions that an edge combines; see ``KANRegressor``. Beyond the grid they go on
         as they are.
-    degree : int, default=<degree>
-        Of splines and polynomials; of splines at least the equation's order + 1."""
+    degree : int or "auto", default="<degree>"
+        Of splines and polynomials; of splines at least the equation's order + 1. "auto" is 3,
+        and order + 2 for equations of order 3 and 4."""
 
 TRAINING = """\
     learning_rate_schedule : {"constant", "cosine", "exponential", "onecycle"}
@@ -191,7 +194,7 @@ class KANPDESolver(PDESolver):
         n_initial: int = 200,
         sampling: str = "uniform",
         resample_every: int | None = 1,
-        loss_weights: dict[str, float] | str | None = None,
+        loss_weights: dict[str, float] | str | None = "auto",
         causal: float | None = None,
         hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
@@ -201,7 +204,7 @@ class KANPDESolver(PDESolver):
         lm_iter: int = 0,
         weight_decay: float | str = "auto",
         basis: str = "bspline",
-        degree: int = 3,
+        degree: int | str = "auto",
         learning_rate_schedule: str = "onecycle",
         warm_start: bool = False,
         device: str | torch.device = "auto",
@@ -276,7 +279,7 @@ class MetaKANPDESolver(PDESolver):
         n_initial: int = 200,
         sampling: str = "uniform",
         resample_every: int | None = 1,
-        loss_weights: dict[str, float] | str | None = None,
+        loss_weights: dict[str, float] | str | None = "auto",
         causal: float | None = None,
         hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
@@ -286,7 +289,7 @@ class MetaKANPDESolver(PDESolver):
         lm_iter: int = 0,
         weight_decay: float | str = "auto",
         basis: str = "bspline",
-        degree: int = 3,
+        degree: int | str = "auto",
         prompt_dim: int = 3,
         meta_hidden_dim: int = 0,
         meta_activation: str = "sin",

@@ -45,7 +45,8 @@ CONSTRAINTS: dict[str, Any] = {
     "n_initial": [COUNT],
     "sampling": [StrOptions({*METHODS, "rad"})],
     "resample_every": [COUNT, None],
-    "loss_weights": [dict, StrOptions({"balanced"}), None],
+    "degree": [StrOptions({"auto"}), *SHARED_CONSTRAINTS["degree"]],
+    "loss_weights": [dict, StrOptions({"auto", "balanced"}), None],
     "causal": [POSITIVE, None],
 }
 

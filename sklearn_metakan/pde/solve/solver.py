@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from sklearn_metakan.nn import build_network
 from sklearn_metakan.pde.physics.checks import check_conditions, check_physics
 from sklearn_metakan.pde.physics.conditions import BaseCondition, Condition
-from sklearn_metakan.pde.physics.physics import Physics
-from sklearn_metakan.pde.physics.trial import TrialFunction
+from sklearn_metakan.pde.physics.physics import Batch, Physics
+from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree
 from sklearn_metakan.pde.solve.collocation import Collocation, Steps
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
 from sklearn_metakan.pde.solve.net import REPORT, PDENet, PDEProgress
 from sklearn_metakan.pde.solve.parameters import check_settings
 from sklearn_metakan.pde.solve.problem import Problem, in_order, read_problem
+from sklearn_metakan.pde.solve.sizes import Sizes, measure, warn_if_unsolved
 from sklearn_metakan.training import (
     LBFGS,
     Defaults,
@@ -44,10 +45,12 @@ from sklearn_metakan.training import (
     setstate,
 )
 
+LEAST_DEGREE = 3  # of splines by "auto": for equations of order two
 STEPS = 5000  # what max_iter="auto" means
 LM_REPORT = 10  # steps of Levenberg-Marquardt between two readings of the losses
 TEST_POINTS, TEST_SEED = 2000, 0  # where a known solution is compared, and scores are taken
 DEFAULT_MEMORY = 64.0  # MiB, of predictions
+_OF_INPUTS = ("trial.input_shift", "trial.input_scale")  # follow the domain
 _COPIES = 4  # of a row's channels that are alive at a time
 
 
@@ -64,6 +67,8 @@ class PDESolver(BaseEstimator):
     )
 
     net_: Any  # PDENet, over Physics
+    _network: dict[str, Any]
+    _sizes: Sizes
     net_params: dict[str, Any] | None
     loss_terms_: dict[str, NDArray[np.float64]]
     pde_params_: dict[str, float]
@@ -101,16 +106,18 @@ class PDESolver(BaseEstimator):
             conditions = check_conditions(self.conditions, self.ansatz is not None or y is not None)
             problem = read_problem(self, X, y, conditions)
             seeds = draw_seeds(self.random_state, 2)
-            physics, execution = fitted._start(trainer, problem, conditions, seeds[0])
-            fitted.net_ = fitted._net(trainer, physics, execution)
+            goes_on = self.warm_start and self.__sklearn_is_fitted__()
+            fitted._start(trainer, problem, conditions, seeds[0], goes_on)
             counts = {place: getattr(self, f"n_{place}") for place in Condition.places}
             collocation = fitted._collocation(counts, seeds[1])
             batch = collocation.draw()
-            check_physics(physics, batch, self.loss_weights)
+            check_physics(fitted._physics, batch, self.loss_weights)
+            fitted._condition(trainer, batch, seeds[0], goes_on)
             if self.lm_iter:
-                check_least_squares(physics, batch)
+                check_least_squares(fitted._physics, batch)
             fitted._solve(trainer, collocation)
             fitted._record()
+            fitted._judge(collocation.draw())
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self
 
@@ -123,18 +130,25 @@ class PDESolver(BaseEstimator):
         return trainer
 
     def _start(
-        self, trainer: Trainer, problem: Problem, conditions: dict[str, BaseCondition], seed: int
-    ) -> tuple[Physics, Execution]:
-        """Make the physics; with warm_start, from the weights and constants of the last fit."""
+        self,
+        trainer: Trainer,
+        problem: Problem,
+        conditions: dict[str, BaseCondition],
+        seed: int,
+        goes_on: bool,
+    ) -> None:
+        """Make the physics and its net; to go on, from weights and constants of the last fit."""
         precision: Any = self.precision
         if precision == "auto":
             precision = "float64" if self.lbfgs_iter or self.lm_iter else "float32"
         execution = choose_execution(self.device, precision, np.dtype(np.float32), "adamw")
         sizes = [problem.domain.dim, *trainer.widths, self.n_outputs]
+        if trainer.network["degree"] == "auto":
+            trainer.network["degree"] = self._network["degree"] if goes_on else LEAST_DEGREE
         trained: dict[str, Tensor] = {}
-        if self.warm_start and self.__sklearn_is_fitted__():
+        if goes_on:
             self._check_same_network(trainer, sizes)
-            trained = dict(self._physics.named_parameters())
+            trained = self._physics.state_dict()
         self._problem = problem
         self.n_features_in_, self.domain_ = problem.domain.dim, problem.domain
         self._network = {
@@ -149,6 +163,8 @@ class PDESolver(BaseEstimator):
         self._trial = {
             "input_shift": torch.as_tensor(problem.bounds.mean(1)),
             "input_scale": torch.as_tensor(problem.input_scale(self._method)),
+            "output_shift": torch.zeros(self.n_outputs),
+            "output_scale": torch.ones(self.n_outputs),
             "ansatz": self.ansatz,
             "variables": problem.variables,
             "time": problem.has_time,
@@ -157,14 +173,33 @@ class PDESolver(BaseEstimator):
         }
         constants = dict(self.pde_params or {})
         self._equation = self.residual, conditions, constants, problem.causal(self.causal)
+        self._make_net(trainer, execution, seed)
+        wanted = self._physics.state_dict()
+        kept = {k: v for k, v in trained.items() if k in wanted and not k.startswith(_OF_INPUTS)}
+        self._physics.load_state_dict(wanted | kept)
+
+    def _make_net(self, trainer: Trainer, execution: Execution, seed: int) -> None:
         physics = trainer.module(self._make_physics, {"seed": seed})
-        for name, parameter in physics.named_parameters():
-            if name in trained:
-                parameter.data.copy_(trained[name].detach())
-        if problem.values is not None:
-            values = torch.tensor(problem.values, dtype=execution.dtype)
+        if self._problem.values is not None:
+            values = torch.tensor(self._problem.values, dtype=execution.dtype)
             physics.target = values.to(execution.device)
-        return physics, execution
+        self.net_ = self._net(trainer, physics, execution)
+
+    def _condition(self, trainer: Trainer, batch: Batch, seed: int, goes_on: bool) -> None:
+        """Fit the start to the problem: smoothness to its order, units to its sizes."""
+        order = self._physics.order
+        if not goes_on and order > LEAST_DEGREE - 1:
+            requests = self._physics.requests
+            if self.degree == "auto":
+                self._network["degree"] = order + 2
+            self._network.setdefault("init_order", order)
+            self._make_net(trainer, self._execution, seed)
+            self._physics.requests = requests
+        check_degree(self._physics, order)
+        known = vars(self).get("_sizes") if goes_on else None
+        if known is None or known.smooth.keys() != {*self._physics(batch)}:
+            self._sizes = measure(self._physics, batch, rescale=not goes_on)
+        self.net_.loss_weights = self._weights
 
     def _check_same_network(self, trainer: Trainer, sizes: list[int]) -> None:
         pairs = {name: (self._network[name], now) for name, now in trainer.network.items()}
@@ -184,10 +219,24 @@ class PDESolver(BaseEstimator):
             nn.Identity(),  # Physics gives the losses itself
             execution,
             groups=(("pde_params.*", {"weight_decay": 0.0}),),
-            loss_weights=self.loss_weights or {},
+            loss_weights=self._weights,
             working_memory=self.working_memory,
             **optimizer,
         )
+
+    @property
+    def _weights(self) -> dict[str, float] | str:
+        """Of the losses, or "balanced"."""
+        if self.loss_weights == "auto":
+            return self._sizes.weights() if hasattr(self, "_sizes") else {}
+        return self.loss_weights or {}
+
+    def _judge(self, batch: Batch) -> None:
+        """Warn where nothing was solved."""
+        if not self.net_.interrupted_ and np.isfinite(self.loss_):
+            with torch.no_grad(), self._execution.active():
+                u = self.module_.columns(self._points(self._test_points()))
+                warn_if_unsolved(self._physics, batch, self._sizes, u)
 
     def _collocation(self, counts: Mapping[str, int], seed: int) -> Collocation:
         return Collocation(
