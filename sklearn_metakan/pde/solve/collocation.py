@@ -114,7 +114,7 @@ class Steps:
     """Batches for training steps: points, and a seed for random directions.
 
     ``counts`` are the steps of each pass that is asked for, one after the other; new points come
-    every so many of them, or never.
+    every so many of them, and when those that there are have ``worn`` out, or never.
     """
 
     def __init__(
@@ -126,6 +126,7 @@ class Steps:
     ) -> None:
         self.collocation, self.residual_size = collocation, residual_size
         self.left, self.every, self.done = list(counts), every, 0
+        self.worn = False
         self.points: Batch | None = None
 
     def __len__(self) -> int:
@@ -133,7 +134,8 @@ class Steps:
 
     def __iter__(self) -> Iterator[tuple[Batch, int]]:
         for _ in range(self.left.pop(0)):
-            if self.points is None or (self.every and self.done % self.every == 0):
-                self.points = self.collocation.draw(self.residual_size)
+            due = self.worn or (self.every and self.done % self.every == 0)
+            if self.points is None or (self.every and due):
+                self.points, self.worn = self.collocation.draw(self.residual_size), False
             self.done += 1
             yield self.points, self.done

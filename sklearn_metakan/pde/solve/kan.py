@@ -63,14 +63,27 @@ NETWORK = """\
         99 % of the points reach.
     learning_rate : float or "auto", default="auto"
         Largest step size of AdamW. "auto" is <adamw_learning_rate>, and 1.0 for L-BFGS.
+    solver : {"auto"} or None, default="auto"
+        "auto" trains by itself if ``max_iter`` is "auto" and no other iterations are asked for:
+        1,000 steps of AdamW; then Levenberg-Marquardt, where there are more points than parameters
+        and at most 4,000 of these, or self-scaled Broyden for up to 8,000, or L-BFGS; until
+        ``tol``, until the loss falls no more, or ``time_limit``. None: as the next parameters say.
     max_iter : int or "auto", default="auto"
-        Steps of AdamW. "auto" is 5,000.
+        Steps of AdamW. "auto" is 5,000, or what ``solver`` says.
     lbfgs_iter : int, default=<lbfgs_iter>
         Iterations of L-BFGS after them, on points that stay as they are.
+    ssbfgs_iter, ssbroyden_iter : int, default=<ssbfgs_iter>
+        Iterations of self-scaled BFGS, or Broyden, after them; see ``SelfScaled``. New points come
+        as ``resample_every`` says, but stay for 200 iterations at least.
     lm_iter : int, default=<lm_iter>
         Iterations of Levenberg-Marquardt at the end, least squares for all parameters at once,
         at most 20,000: each solves a linear system of their number. Points as
         ``resample_every`` says; more of them than parameters keep it from fitting the points.
+    tol : float, default=<tol>
+        Training ends after AdamW where every loss is below the square of this, relative to its
+        size for a smooth function in place of the solution.
+    time_limit : float, default=None
+        Seconds that training may take.
     weight_decay : float or "auto", default="auto"
         Of AdamW. "auto" is <adamw_weight_decay>.<meta_decay>
     basis : str, default="<basis>"
@@ -89,7 +102,7 @@ TRAINING = """\
     device : str or torch.device, default="auto"
         "auto" is CUDA where there is some, but the CPU inside a joblib worker.
     precision : {"auto", "float64", "float32", "tf32", "bf16"}, default="auto"
-        "auto" is float64 if lbfgs_iter or lm_iter is set, else float32.
+        "auto" is float64 if any method but AdamW is used, else float32.
     working_memory : float, default=None
         MiB that a layer, and ``predict``, may take for what is made in blocks.
     random_state : int, RandomState or None, default=None
@@ -198,10 +211,15 @@ class KANPDESolver(PDESolver):
         causal: float | None = None,
         hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
+        solver: str | None = "auto",
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
         lbfgs_iter: int = 0,
+        ssbfgs_iter: int = 0,
+        ssbroyden_iter: int = 0,
         lm_iter: int = 0,
+        tol: float = 0.0,
+        time_limit: float | None = None,
         weight_decay: float | str = "auto",
         basis: str = "bspline",
         degree: int | str = "auto",
@@ -283,10 +301,15 @@ class MetaKANPDESolver(PDESolver):
         causal: float | None = None,
         hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
+        solver: str | None = "auto",
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
         lbfgs_iter: int = 0,
+        ssbfgs_iter: int = 0,
+        ssbroyden_iter: int = 0,
         lm_iter: int = 0,
+        tol: float = 0.0,
+        time_limit: float | None = None,
         weight_decay: float | str = "auto",
         basis: str = "bspline",
         degree: int | str = "auto",

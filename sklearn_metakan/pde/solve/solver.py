@@ -1,6 +1,6 @@
 """How a PDE solver trains, and what it can then be asked."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from math import nan
@@ -21,17 +21,23 @@ from sklearn_metakan.pde.physics.conditions import BaseCondition, Condition
 from sklearn_metakan.pde.physics.physics import Batch, Physics
 from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree
 from sklearn_metakan.pde.solve.collocation import Collocation, Steps
-from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
-from sklearn_metakan.pde.solve.net import REPORT, PDENet, PDEProgress
+from sklearn_metakan.pde.solve.net import PDENet, PDEProgress
 from sklearn_metakan.pde.solve.parameters import check_settings
 from sklearn_metakan.pde.solve.problem import Problem, in_order, read_problem
 from sklearn_metakan.pde.solve.sizes import Sizes, measure, warn_if_unsolved
+from sklearn_metakan.pde.solve.stages import (
+    Settled,
+    Stage,
+    is_second_order,
+    stages,
+    trains_by_itself,
+)
 from sklearn_metakan.training import (
-    LBFGS,
     Defaults,
     Execution,
     LearningRateSchedule,
     Monitor,
+    TimeLimit,
     Trainer,
     by_chunks,
     check_unchanged,
@@ -46,8 +52,6 @@ from sklearn_metakan.training import (
 )
 
 LEAST_DEGREE = 3  # of splines by "auto": for equations of order two
-STEPS = 5000  # what max_iter="auto" means
-LM_REPORT = 10  # steps of Levenberg-Marquardt between two readings of the losses
 TEST_POINTS, TEST_SEED = 2000, 0  # where a known solution is compared, and scores are taken
 DEFAULT_MEMORY = 64.0  # MiB, of predictions
 _OF_INPUTS = ("trial.input_shift", "trial.input_scale")  # follow the domain
@@ -113,9 +117,8 @@ class PDESolver(BaseEstimator):
             batch = collocation.draw()
             check_physics(fitted._physics, batch, self.loss_weights)
             fitted._condition(trainer, batch, seeds[0], goes_on)
-            if self.lm_iter:
-                check_least_squares(fitted._physics, batch)
-            fitted._solve(trainer, collocation)
+            plan = stages(self, fitted._physics, batch)
+            fitted._solve(trainer, collocation, plan)
             fitted._record()
             fitted._judge(collocation.draw())
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
@@ -124,7 +127,7 @@ class PDESolver(BaseEstimator):
     def _trainer(self) -> Trainer:
         """A trainer by the present parameters, which are checked."""
         widths = check_widths("hidden_layer_sizes", self.hidden_layer_sizes, single=True)
-        parameters = self.get_params(deep=False) | {"extrapolation": "base"}
+        parameters = self.get_params(deep=False) | {"extrapolation": "base", "solver": "adamw"}
         trainer = Trainer(parameters, self._defaults, widths, net_type=PDENet)
         check_settings(self)
         return trainer
@@ -140,7 +143,7 @@ class PDESolver(BaseEstimator):
         """Make the physics and its net; to go on, from weights and constants of the last fit."""
         precision: Any = self.precision
         if precision == "auto":
-            precision = "float64" if self.lbfgs_iter or self.lm_iter else "float32"
+            precision = "float64" if is_second_order(self) else "float32"
         execution = choose_execution(self.device, precision, np.dtype(np.float32), "adamw")
         sizes = [problem.domain.dim, *trainer.widths, self.n_outputs]
         if trainer.network["degree"] == "auto":
@@ -248,28 +251,26 @@ class PDESolver(BaseEstimator):
             dtype=self._points_dtype,
         )
 
-    def _solve(self, trainer: Trainer, collocation: Collocation) -> None:
-        """AdamW, L-BFGS on points that stay, Levenberg-Marquardt: one after the other."""
-        steps = STEPS if self.max_iter == "auto" else self.max_iter
-        rate = 1.0 if self.learning_rate == "auto" else self.learning_rate
-        lbfgs, lm = {"optimizer": LBFGS, "lr": rate}, {"optimizer": LevenbergMarquardt, "lr": 1.0}
+    def _solve(self, trainer: Trainer, collocation: Collocation, plan: Sequence[Stage]) -> None:
+        """One optimiser after the other."""
         truth, width = self._truth(), self._physics.trial.network.widest_features
-        for optimizer, count, every, report in (
-            (None, steps, self.resample_every, REPORT),
-            (lbfgs, self.lbfgs_iter, None, REPORT),
-            (lm, self.lm_iter, self.resample_every, LM_REPORT),
-        ):
-            if not count:
-                continue
+        goals = {name: self.tol**2 * size for name, size in self._sizes.smooth.items()}
+        settled = Settled(goals, waits=trains_by_itself(self))
+        for optimizer, count, every, report, share in plan:
+            limit = trainer.time_limit
+            if limit is not None:
+                limit = TimeLimit(limit.began, share * limit.seconds)
             callbacks: list[Any] = [PDEProgress()] if self.verbose else []
             if optimizer is None:
-                callbacks.insert(0, LearningRateSchedule(self.learning_rate_schedule, count))
+                schedule = LearningRateSchedule(self.learning_rate_schedule, count, limit)
+                callbacks.insert(0, schedule)
             else:
+                callbacks.append(settled)
                 before = self.net_
                 self.net_ = self._net(trainer, before.module_, before.execution_, **optimizer)
                 self.net_.history.extend(before.history)
                 self.net_.weights_ = before.weights_
-            monitor = Monitor(None, 0.0, restore_best=False, expects_convergence=False)
+            monitor = Monitor(None, 0.0, False, expects_convergence=False, time_limit=limit)
             counts = [report] * (count // report) + [count % report] * (count % report > 0)
             data = Steps(collocation, self._residual_size, counts, every)
             self.net_.planned_steps_, self.net_.truth = count, truth
