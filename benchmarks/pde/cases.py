@@ -18,6 +18,7 @@ from sklearn_metakan.pde import (
     Initial,
     Interval,
     Periodic,
+    Positive,
     SpaceTime,
     problems,
 )
@@ -87,10 +88,7 @@ def system(
             dense_output=True,
         ).sol  # fmt: skip
 
-    conditions = [
-        Dirichlet(value, where=lambda x: x[:, 0] == 0, output=j, name=f"start_{j}")
-        for j, value in enumerate(start)
-    ]
+    conditions = [Initial(value, output=j, name=f"start_{j}") for j, value in enumerate(start)]
     settings = {
         "residual": residual,
         "domain": Interval(0, end),
@@ -287,7 +285,7 @@ def brinkman_forchheimer() -> Case:
         "residual": lambda x, u, v_e, K: -v_e / 0.4 * u.d(0, 0) + 1e-3 * u.value / K - 1,
         "domain": Interval(0, 1),
         "conditions": [Dirichlet(0.0)],
-        "pde_params": {"v_e": 0.1, "K": 0.1},
+        "pde_params": {"v_e": Positive(0.1), "K": Positive(0.1)},
     }
     source = "DeepXDE, Brinkman_Forchheimer"
     return Case(settings, exact, 0.05, 0.005, source, seen=seen, constants=truth)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_metakan.pde.physics.conditions import BaseCondition, PointSet
+from sklearn_metakan.pde.physics.constants import Constants, Positive
 from sklearn_metakan.pde.physics.field import Field, Request
 from sklearn_metakan.pde.physics.trial import TrialFunction, order_of
 
@@ -28,7 +29,7 @@ class Physics(nn.Module):
     residual : callable
         ``residual(x, u, **pde_params)``: (n,), or a tuple or dict of such.
     conditions : mapping of str to condition
-    pde_params : mapping of str to float
+    pde_params : mapping of str to float or Positive
         Starting values of trainable constants of the equation.
     causal : (epsilon, t0, t1), optional
         Weights ``exp(-epsilon * loss of all earlier times)`` on the equation, in 32 chunks of
@@ -49,21 +50,12 @@ class Physics(nn.Module):
         trial: TrialFunction,
         residual: Residual,
         conditions: Mapping[str, BaseCondition],
-        pde_params: Mapping[str, float],
+        pde_params: Mapping[str, float | Positive],
         causal: tuple[float, float, float] | None = None,
     ) -> None:
         super().__init__()
         self.trial, self.residual, self.conditions = trial, residual, dict(conditions)
-        like = next(trial.parameters())
-        self.pde_params = nn.ParameterDict(
-            {name: nn.Parameter(like.new_tensor(float(v))) for name, v in pde_params.items()}
-        )
-        for name, value in self.pde_params.items():
-            if not value.isfinite():
-                raise ValueError(
-                    f"pde_params must hold numbers that {like.dtype} can hold, got {name!r}: "
-                    f"{pde_params[name]!r}. Set precision='float64', or use another unit."
-                )
+        self.pde_params = Constants(pde_params, next(trial.parameters()))
         self.causal = causal
         self.requests: dict[str, Request] = {}  # what each term asks for, once it was probed
         self.target: Tensor | None = None  # of the observations, (n, k)
@@ -137,7 +129,7 @@ class Physics(nn.Module):
         points = [x for x, _ in sets]
         versions = [x._version for x in points]
         if name == EQUATION:
-            found = self.residual(points[0], fields[0], **self.pde_params)
+            found = self.residual(points[0], fields[0], **self.pde_params.constants())
         else:
             found = self.conditions[name].misfit(points, fields, sets[0][1])
         if versions != [x._version for x in points] or any(u.was_changed for u in fields):
@@ -186,7 +178,7 @@ class Physics(nn.Module):
         return True
 
     def _named(self, x: Tensor, u: Field) -> dict[str, Tensor]:
-        return named_residuals(self.residual(x, u, **self.pde_params))
+        return named_residuals(self.residual(x, u, **self.pde_params.constants()))
 
     def causal_weights(self, squares: Tensor, x: Tensor) -> Tensor:
         """What each squared residual counts, (n)."""

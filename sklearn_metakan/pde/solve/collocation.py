@@ -101,10 +101,13 @@ class Collocation:
 
     def _at_start(self, n: int) -> PointSet:
         domain = self.problem.domain
+        if self.problem.has_time and domain.dim == 1:  # time alone: one point
+            start = torch.as_tensor(domain.bounds[:, :1], device=self.generator.device)
+            return start, None
         if not isinstance(domain, SpaceTime):
             raise ValueError(
-                f"an initial condition needs a SpaceTime domain, got {domain!r}; use "
-                "Dirichlet(..., where=...) for others."
+                "an initial condition needs a SpaceTime domain, or an Interval with variables="
+                f"('t',), got {domain!r}; use Dirichlet(..., where=...) for others."
             )
         x = domain.sample_initial(n, self.generator, method=self.method, dtype=torch.float64)
         return x, None

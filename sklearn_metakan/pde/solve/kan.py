@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_metakan.pde.physics.constants import Positive
 from sklearn_metakan.pde.solve.parameters import CONSTRAINTS
 from sklearn_metakan.pde.solve.solver import PDESolver
 from sklearn_metakan.training import fill_docstring, store
@@ -32,7 +33,7 @@ PROBLEM = """\
         Unknown functions.
     variables : sequence of str, default=None
         Names of the coordinates, for ``u.d("x", "t")``. A last name "t" is time.
-    pde_params : dict of str to float, default=None
+    pde_params : dict of str to float or Positive, default=None
         Constants of the equation that are trained too, with their starting values.
     solution : callable, default=None
         The known solution, in torch: its relative error is shown and recorded.
@@ -54,7 +55,11 @@ PROBLEM = """\
         a smooth function of the solution's size stands in its place. "balanced" gives all
         gradients the same norm.
     causal : float, default=None
-        epsilon: later times count once the loss at earlier ones is well below 1 / epsilon."""
+        epsilon: later times count once the loss at earlier ones is well below 1 / epsilon.
+    windows : int, default=1
+        Time is cut into so many parts, each with a network of its own that is trained after the
+        one before and starts from its end. For long times and many cycles; all ``Initial``
+        conditions move on, and ``time_limit`` is for all parts together."""
 
 NETWORK = """\
     hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
@@ -118,6 +123,9 @@ ATTRIBUTES = """\
     module_ : TrialFunction
         The solution as a torch module, with ``field(x)`` for its derivatives. It is part of
         ``net_.module_``, which has equation and conditions too, and gives the losses.
+    windows_ : list of solvers
+        Those of the parts of time, with ``windows``; other attributes are of the last one, but for
+        ``domain_``, ``n_iter_`` and ``n_parameters_``.
     loss_terms_ : dict of str to ndarray
         The mean of each loss over every 100 steps; "step", the steps done; "error", the
         relative error, if ``solution`` is given.
@@ -198,7 +206,7 @@ class KANPDESolver(PDESolver):
         ansatz: Callable[..., Tensor] | None = None,
         n_outputs: int = 1,
         variables: Sequence[str] | None = None,
-        pde_params: dict[str, float] | None = None,
+        pde_params: dict[str, float | Positive] | None = None,
         solution: Callable[..., Any] | None = None,
         derivatives: str = "exact",
         n_directions: int = 4,
@@ -209,6 +217,7 @@ class KANPDESolver(PDESolver):
         resample_every: int | None = 1,
         loss_weights: dict[str, float] | str | None = "auto",
         causal: float | None = None,
+        windows: int = 1,
         hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
         solver: str | None = "auto",
@@ -288,7 +297,7 @@ class MetaKANPDESolver(PDESolver):
         ansatz: Callable[..., Tensor] | None = None,
         n_outputs: int = 1,
         variables: Sequence[str] | None = None,
-        pde_params: dict[str, float] | None = None,
+        pde_params: dict[str, float | Positive] | None = None,
         solution: Callable[..., Any] | None = None,
         derivatives: str = "exact",
         n_directions: int = 4,
@@ -299,6 +308,7 @@ class MetaKANPDESolver(PDESolver):
         resample_every: int | None = 1,
         loss_weights: dict[str, float] | str | None = "auto",
         causal: float | None = None,
+        windows: int = 1,
         hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
         solver: str | None = "auto",

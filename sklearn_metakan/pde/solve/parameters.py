@@ -7,9 +7,9 @@ from sys import float_info
 from typing import Any, get_args
 
 from sklearn.utils._param_validation import Interval, StrOptions
-from torch import nn
 
 from sklearn_metakan.pde.domains.draws import METHODS
+from sklearn_metakan.pde.physics.constants import Constants, Positive
 from sklearn_metakan.pde.physics.trial import Derivatives
 from sklearn_metakan.pde.solve.stages import SECOND_ORDER
 from sklearn_metakan.training import (
@@ -51,6 +51,7 @@ CONSTRAINTS: dict[str, Any] = {
     "degree": [StrOptions({"auto"}), *SHARED_CONSTRAINTS["degree"]],
     "loss_weights": [dict, StrOptions({"auto", "balanced"}), None],
     "causal": [POSITIVE, None],
+    "windows": [COUNT],
 }
 
 
@@ -78,11 +79,16 @@ def check_settings(solver: Any) -> None:
         none = " and ".join(f"{name}=0" for name in ("max_iter", *SECOND_ORDER))
         raise ValueError(f"{none} leave nothing to train; raise one of them.")
     for name, value in (solver.pde_params or {}).items():
+        if isinstance(value, Positive):
+            value = value.value
         if not isinstance(name, str) or not _is_number(value):
-            raise ValueError(f"pde_params must map names to numbers, got {name!r}: {value!r}.")
+            raise ValueError(
+                "pde_params must map names to numbers, or to Positive(number), got "
+                f"{name!r}: {value!r}."
+            )
         if not abs(value) <= float_info.max:  # NaN, infinity, and whole numbers of any size
             raise ValueError(f"pde_params must be finite, got {name!r}: {value!r}.")
-        if not name.isidentifier() or hasattr(nn.ParameterDict, name):
+        if not name.isidentifier() or hasattr(Constants, name):
             raise ValueError(f"pde_params cannot have a constant called {name!r}; rename it.")
     _check_takes(solver.residual, solver.pde_params or {})
     if isinstance(solver.loss_weights, dict):

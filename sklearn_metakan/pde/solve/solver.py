@@ -32,6 +32,7 @@ from sklearn_metakan.pde.solve.stages import (
     stages,
     trains_by_itself,
 )
+from sklearn_metakan.pde.solve.windows import march, of_row
 from sklearn_metakan.training import (
     Defaults,
     Execution,
@@ -105,7 +106,11 @@ class PDESolver(BaseEstimator):
         """
         fitted = object.__new__(type(self))  # if the fit fails, the solver stays as it was
         fitted.__dict__ = self.__dict__.copy()
+        fitted.__dict__.pop("windows_", None)
         with torch.inference_mode(False):
+            if self.windows > 1:
+                self.__dict__ = march(self, X, y)
+                return self
             trainer = fitted._trainer()
             conditions = check_conditions(self.conditions, self.ansatz is not None or y is not None)
             problem = read_problem(self, X, y, conditions)
@@ -333,7 +338,7 @@ class PDESolver(BaseEstimator):
         self.loss_curve_ = [row["train_loss"] for row in history]
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else nan
         self.n_iter_ = int(steps[-1]) if len(steps) else 0
-        constants = self._physics.pde_params.items()
+        constants = self._physics.pde_params.constants().items()
         self.pde_params_ = {name: float(value.detach()) for name, value in constants}
 
     @property
@@ -355,8 +360,9 @@ class PDESolver(BaseEstimator):
 
     @property
     def n_parameters_(self) -> int:
-        """Trainable numbers of the network."""
-        return sum(parameter.numel() for parameter in self.module_.parameters())
+        """Trainable numbers of the network, or of those of all parts of time."""
+        modules = [solver.module_ for solver in self._solvers]
+        return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The solution at points.
@@ -377,7 +383,7 @@ class PDESolver(BaseEstimator):
             If X has another shape, other names of columns or numbers that are not finite; so far
             outside the domain that there is no finite value.
         """
-        return self._evaluated(X, 0, lambda x: self.module_(x))
+        return self._evaluated(X, 0, lambda solver, x: solver.module_(x))
 
     def predict_derivative(self, X: ArrayLike, wrt: Any = (0,)) -> NDArray[Any]:
         """A partial derivative of the solution, of order one to four, as ``predict``.
@@ -394,7 +400,7 @@ class PDESolver(BaseEstimator):
             As ``predict``, and for what is no coordinate.
         """
         by = tuple(wrt) if isinstance(wrt, Iterable) and not isinstance(wrt, str) else (wrt,)
-        return self._evaluated(X, 2 ** len(by), lambda x: self.module_.field(x).d(*by))
+        return self._evaluated(X, 2 ** len(by), lambda solver, x: solver.module_.field(x).d(*by))
 
     def predict_residual(self, X: ArrayLike) -> NDArray[Any]:
         """The equation's residual at points (n, d), its Laplacian exact; raises as ``predict``.
@@ -404,12 +410,12 @@ class PDESolver(BaseEstimator):
         ndarray of shape (n,), or (n, m) for m equations, in the order of ``residual``
         """
 
-        def residual(x: Tensor) -> Tensor:
-            found = [*self._physics.residuals(x).values()]
+        def residual(solver: Self, x: Tensor) -> Tensor:
+            with solver._physics.exact():
+                found = [*solver._physics.residuals(x).values()]
             return found[0] if len(found) == 1 else torch.stack(found, 1)
 
-        with self._physics.exact():
-            return self._evaluated(X, self.n_features_in_ + 1, residual)
+        return self._evaluated(X, self.n_features_in_ + 1, residual)
 
     def score(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> float:
         """How good the solution is; higher is better.
@@ -438,18 +444,26 @@ class PDESolver(BaseEstimator):
             if X is None:
                 raise ValueError("score with y needs X, the points where y is known.")
             return float(r2_score(y, self.predict(X)))
-        squares = np.square(self.predict_residual(self._test_points() if X is None else X))
-        total, physics = squares.mean(0).sum(), self._physics
+        solvers = self._solvers
+        if X is None:
+            X = np.concatenate([solver._test_points() for solver in solvers])
+        total = np.square(self.predict_residual(X)).mean(0).sum()
+        total += np.mean([solver._misfit_of_conditions() for solver in solvers])
+        return -float(np.sqrt(total))
+
+    def _misfit_of_conditions(self) -> float:
+        """The sum of their mean squares."""
+        total, physics = 0.0, self._physics
         batch = self._collocation(dict.fromkeys(Condition.places, TEST_POINTS), TEST_SEED).draw()
         with torch.no_grad(), self._execution.active():
             for name in physics.conditions:
                 total += float(physics.misfit(name, batch[name]).square().mean())
-        return -float(np.sqrt(total))
+        return total
 
     def _evaluated(
-        self, X: Any, channels: int, quantity: Callable[[Tensor], Tensor]
+        self, X: Any, channels: int, quantity: Callable[[Any, Tensor], Tensor]
     ) -> NDArray[Any]:
-        """``quantity(points)`` in X's dtype, a chunk of rows at a time, without a graph.
+        """``quantity(solver, points)`` in X's dtype, a chunk of rows at a time, without a graph.
 
         ``channels`` is how many derivatives travel with a row, for the size of the chunks.
         """
@@ -461,6 +475,8 @@ class PDESolver(BaseEstimator):
         )
         X = in_order(X, self._problem.variables)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        if len(solvers := self._solvers) > 1:
+            return self._by_window(X, solvers, channels, quantity)
         memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
         network: Any = self.module_.network
         widest = max(layer.in_features for layer in network.kan_layers())
@@ -468,7 +484,7 @@ class PDESolver(BaseEstimator):
         chunks: dict[int, NDArray[Any]] = {}
 
         def compute(chunk: slice) -> None:
-            found = quantity(self._points(X[chunk]))
+            found = quantity(self, self._points(X[chunk]))
             chunks[chunk.start] = found.double().cpu().numpy()
 
         with torch.no_grad(), self._execution.active():
@@ -477,6 +493,29 @@ class PDESolver(BaseEstimator):
             found = np.concatenate([chunks[start] for start in sorted(chunks)]).astype(X.dtype)
         self._check_finite(X, found)
         return found
+
+    def _by_window(
+        self,
+        X: NDArray[Any],
+        solvers: Sequence[Any],
+        channels: int,
+        quantity: Callable[[Any, Tensor], Tensor],
+    ) -> NDArray[Any]:
+        places, found = of_row(X, solvers), None
+        for number, solver in enumerate(solvers):
+            rows = places == number
+            if rows.any():
+                solver.working_memory = self.working_memory
+                its = solver._evaluated(X[rows], channels, quantity)
+                found = np.empty((len(X), *its.shape[1:]), X.dtype) if found is None else found
+                found[rows] = its
+        assert found is not None
+        return found
+
+    @property
+    def _solvers(self) -> list[Any]:
+        """Those of the parts of time, or itself."""
+        return vars(self).get("windows_", [self])
 
     def _check_finite(self, X: NDArray[Any], found: NDArray[Any]) -> None:
         """Raise for points so far outside that the network has no value there."""
