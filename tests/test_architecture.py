@@ -48,8 +48,9 @@ LONGEST, SHORTEST = 600, 40  # lines of a file
 SHORT: dict[str, str] = {}
 # The package: with members, sums whose features are kept, and time limits, 600 lines more than in
 # the house of 18,500. benchmarks: with a comparison with eleven others on thirty tables, a process
-# a fit.
-MOST_LINES = {"sklearn_metakan": 19_700, "benchmarks": 4_600}
+# a fit. Equations: sizes, quasi-Newton methods, windows and constants, 900 lines; in benchmarks a
+# suite of others' problems, 500.
+MOST_LINES = {"sklearn_metakan": 20_100, "benchmarks": 4_700}
 # From a call to the first sum over edges, as `python -m benchmarks.walk` counts: of the default,
 # three layers and four members.
 MOST_CALLS = {

@@ -84,7 +84,7 @@ def measure(physics: Physics, batch: Batch, rescale: bool = True) -> Sizes:
                 ])
                 for name, m in nothing.items()
             }  # fmt: skip
-            size = _sizes_of_outputs(nothing, slopes, of_values)
+            size = _sizes_of_outputs(nothing, slopes, of_values).to(size)
         if rescale:
             trial.output_scale.copy_(size)
         found = [*_smooth(physics, batch, few, size)]
@@ -139,7 +139,7 @@ def _smooth(physics: Physics, batch: Batch, few: int, scale: Tensor) -> Iterator
         last.bias.zero_()
         last.weight.copy_(torch.randn(last.weight.shape, generator=generator))
         last.weight.mul_((2 / _WAVES) ** 0.5)
-        network = nn.Sequential(first, Sine(), last).to(scale)
+        network = nn.Sequential(first, Sine(), last).to(trial.output_scale)
         other = with_parts(physics, trial=with_parts(trial, network=network))
         with _scaled(trial, scale):
             yield _misfits(other, batch, few)

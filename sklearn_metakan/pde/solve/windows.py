@@ -1,7 +1,7 @@
 """Long times in parts: one network after the other, each starting from the last one's end."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
@@ -21,7 +21,7 @@ from sklearn_metakan.training import draw_seeds
 class End:
     """What a solver found at points, or its derivative by time: values of an ``Initial``."""
 
-    solver: Any
+    solver: Any = field(repr=False)  # which has such an End among its own conditions
     output: int | None
     order: int
 
