@@ -164,7 +164,8 @@ class KANEstimator(BaseEstimator):
             if given is not None:
                 fitted._warn_if_beyond(given)
             data = fitted._data(rows, net)
-            held_out = None if validation is None else fitted._data(validation, net)
+            held_out = None if validation is None else fitted._data(validation, net, data)
+            del rows  # of a large table, a tenth of its memory
             own = self.scoring is not None
             score = Scoring(self.scoring, fitted.target_) if own else fitted.target_.score
             how: dict[str, Any] = {"score": score, "by_score": own, "seed": seeds[2]}
@@ -180,7 +181,7 @@ class KANEstimator(BaseEstimator):
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """One pass over these rows, with a constant learning rate.
+        """One pass over these rows, with a constant learning rate; whole or, on Ctrl-C, not at all.
 
         The first call fixes scaling, knots and levels, and which columns vary; give it rows that
         are typical of all. Pickles hold no optimiser: a loaded copy goes on with a fresh one.
@@ -216,8 +217,9 @@ class KANEstimator(BaseEstimator):
                 net = fitted._start(trainer, rows, seeds[0])
             else:
                 fitted._check_same_network(trainer, rows.X.dtype)
-                net = fitted.net_
-                if net.asked_ != trainer.asked():
+                if fitted.net_.asked_ == trainer.asked():
+                    net = fitted.net_.twin()
+                else:
                     net = fitted._made_anew(trainer, rows, seeds[0])
                     net.history.extend(fitted.net_.history)
             found = trainer.pass_over(net, fitted._data(rows, net), seeds[1])
@@ -381,13 +383,17 @@ class KANEstimator(BaseEstimator):
         options = trainer.options_then_and_now(self._options, self.net_.module_)
         check_unchanged(pairs | options)
 
-    def _data(self, rows: Rows, net: KANNet) -> TensorData:
-        """Rows as tensors on the net's device."""
-        place = net.execution_.device, net.execution_.dtype
-        given = rows.weight if rows.of_members is None else rows.of_members
-        weight = None if given is None else torch.from_numpy(given).to(*place)
-        inputs = self.input_scaler_.tensor(rows, *place, trains=True)
-        return TensorData(inputs, self.target_.tensor(rows, *place), weight)
+    def _data(self, rows: Rows, net: KANNet, training: TensorData | None = None) -> TensorData:
+        """Rows as tensors on the net's device; those among the training rows share their table."""
+        device, dtype = net.execution_.device, net.execution_.dtype
+        target = self.target_.tensor(rows, device, dtype)
+        weight = None if rows.weight is None else torch.from_numpy(rows.weight).to(device, dtype)
+        counts = None if rows.counts is None else torch.from_numpy(rows.counts).to(device)
+        if training is None or rows.within is None:
+            table, within = self.input_scaler_.tensor(rows, device, dtype, trains=True), None
+        else:
+            table, within = training.table, torch.from_numpy(rows.within).to(device)
+        return TensorData(table, target, weight, counts, within)
 
     def _learn_from(self, rows: Rows, data: Any, outputs: Tensor) -> None:
         """What held-out rows tell: errors of numbers, and how sure to be of labels."""

@@ -170,7 +170,8 @@ TRAINING = """\
         Iterations without improvement before stopping. "auto" is 20, but lets "cosine" and
         "onecycle", whose best weights come late, run to their end.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the present weights and scaling. Of what shapes the network,
+        Whether ``fit`` goes on from the present weights and scaling. Optimiser and schedule start
+        anew: 10 passes and 10 more are not 20. Of what shapes the network,
         grid_size alone may change: it may grow, and training goes on from the same function on
         the finer grid, or the closest one (exactly, for splines, with a multiple of the cells).
     device : str or torch.device, default="auto"

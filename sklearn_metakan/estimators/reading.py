@@ -49,7 +49,8 @@ def responses(estimator: Any, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     Returns
     -------
     whole : ndarray of shape (n_samples, n_outputs)
-        What ``predict`` gives (regressors) or ``decision_function`` (classifiers).
+        What ``predict`` gives (regressors) or ``decision_function`` (classifiers). Of several
+        quantiles, those of an output side by side.
     members : ndarray of shape (n_samples, n_members, n_outputs)
         The same of each member.
     """

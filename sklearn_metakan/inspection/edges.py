@@ -143,7 +143,7 @@ class EdgeDisplay:
             )
         within = Within(estimator, X)
         layers = within.member(member)
-        index = _layer_index(layer, len(layers))
+        index = layer_index(layer, len(layers))
         module, importances = layers[index], [each[member] for each in within.importances()]
         columns = within.kept if index == 0 else [*range(module.in_features)]
         if edges is None:
@@ -248,7 +248,8 @@ class EdgeDisplay:
         return self
 
 
-def _layer_index(layer: int, n_layers: int) -> int:
+def layer_index(layer: int, n_layers: int) -> int:
+    """Its position, counted from the inputs; a ValueError for one that there is not."""
     if not isinstance(layer, Integral) or not -n_layers <= layer < n_layers:
         raise ValueError(
             f"layer must be a whole number between {-n_layers} and {n_layers - 1}, the network "

@@ -42,6 +42,8 @@ class Within:
     kept : list of int
         The columns that are inputs of the network.
     n_columns : int
+    quantiles : list of float
+        Those that an output has side by side; empty where it has one number.
     rows : Tensor of shape (n_samples, n_kept) or None
         What reaches the network of X.
 
@@ -75,6 +77,9 @@ class Within:
         n_inputs = self.layers[0].n_inputs
         self.kept = [*range(n_inputs)] if self.scaler is None else self.scaler.kept_.tolist()
         self.n_columns = n_inputs if self.scaler is None else estimator.n_features_in_
+        self.quantiles: list[float] = []
+        if getattr(getattr(estimator, "target_", None), "has_levels", False):
+            self.quantiles = [*map(float, estimator.target_.quantile)]
         self.rows = None if X is None else self._rows(X)
 
     def _rows(self, X: ArrayLike) -> Tensor:
@@ -124,6 +129,10 @@ class Within:
         n_outputs = self.layers[-1].out_features // self.n_members
         if classes is not None:
             return f"class {classes[output if n_outputs > 1 else 1]}"
+        if self.quantiles:
+            output, level = divmod(output, len(self.quantiles))
+            of = f" of output {output}" if n_outputs > len(self.quantiles) else ""
+            return f"quantile {self.quantiles[level]:g}{of}"
         return "output" if n_outputs == 1 else f"output {output}"
 
     def unit_names(self, layer: int, importances: list[NDArray[np.float64]]) -> list[str]:

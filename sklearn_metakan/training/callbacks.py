@@ -256,7 +256,12 @@ class Monitor(Callback):
 
     def _comment_on_the_end(self, net: Any) -> None:
         ran_out = len(net.history) == net.max_epochs and not self.stopped_
-        if self.last_ > _DIVERGED * max(self.first_, 1.0):
+        if not net.history and self.time_limit is not None and self.time_limit.used > 1:
+            warn_caller(
+                f"time_limit={self.time_limit.seconds:g} ended training in its first iteration; "
+                "the weights are those so far. Raise time_limit."
+            )
+        elif self.last_ > _DIVERGED * max(self.first_, 1.0):
             warn_caller(
                 f"Training diverged: the loss rose from {self.first_:.3g} in the first iteration "
                 f"to {self.last_:.3g} in the last. Lower learning_rate, or scale inputs and target."

@@ -1,5 +1,6 @@
 """Where and how numbers are computed: device and precision."""
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -137,12 +138,29 @@ class _CUDASettings:
 _CUDA_SETTINGS = _CUDASettings()
 
 
+_FORKED = threading.Event()  # set in a forked process, until it has one thread
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_FORKED.set)
+
+
+def one_thread_if_forked() -> None:
+    """In a forked process, have torch compute with one thread.
+
+    OpenMP's other threads do not survive a fork: a child whose parent computed with several would
+    wait for them for ever.
+    """
+    if _FORKED.is_set():
+        torch.set_num_threads(1)
+        _FORKED.clear()
+
+
 def threads_for(device: torch.device, numbers: int) -> AbstractContextManager[Any]:
     """One thread for steps on a CPU that handle fewer than a million numbers a layer.
 
     More threads would mostly wait for each other: on two cores of which another process kept
     one busy, a fit of 426 rows took 15.8 s with two threads and 2.7 s with one.
     """
+    one_thread_if_forked()
     if device.type == "cpu" and numbers < _WORTH_THREADS:
         return _libraries().limit(limits=1, user_api="openmp")
     return nullcontext()

@@ -1,16 +1,17 @@
 """The one skorch net: tensor batches, losses read once an epoch, a clean interrupt."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from inspect import signature
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags
 from skorch import NeuralNet
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
-from skorch.dataset import Dataset
+from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
@@ -21,6 +22,14 @@ from sklearn_metakan.training.callbacks import (
     warn_caller,
 )
 from sklearn_metakan.training.capture import WARM_UP, CapturedStep
+from sklearn_metakan.training.data import (
+    BatchIterator,
+    TensorData,
+    joined,
+    losses_of_members,
+    rows_like,
+    weighted_mean,
+)
 from sklearn_metakan.training.execution import Execution
 from sklearn_metakan.training.memory import Batch, Frugal, advice_when_full, parts
 
@@ -29,100 +38,6 @@ _ROWS_TRIED = 64
 WORTH_CAPTURING = 20  # steps after the warm-up from which on "auto" captures one
 _EACH_BATCH = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 FEATURES_MEMORY = 64.0  # MiB; as many features of a table's rows are kept from epoch to epoch
-
-
-class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
-    """Inputs (n, d), targets (n, ...) and optional weights, on one device.
-
-    Weights are those of rows (n,), or of rows for each member of a network (n, n_members), whose
-    column means are one. Where ``features`` of the rows are known, batches hold them in place of X.
-    """
-
-    def __init__(self, X: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
-        self.X, self.y, self.weight = X, y, weight
-        self.features: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-    @property
-    def inputs(self) -> Tensor:
-        """What the network is given."""
-        return self.X if self.features is None else self.features
-
-    def __getitem__(self, rows: Tensor | slice | int) -> Batch:
-        weight = None if self.weight is None else self.weight[rows]
-        return self.inputs[rows], (self.y[rows], weight)
-
-    def room_for(self, n: int) -> Batch:
-        """Uninitialised tensors for a batch of n rows; for all rows, the table's own."""
-        if n == len(self):
-            return self[slice(0, n)]
-        weight = None if self.weight is None else _like(self.weight, n)
-        return _like(self.inputs, n), (_like(self.y, n), weight)
-
-    def copy_rows(self, rows: Tensor, room: Batch) -> Batch:
-        """``self[rows]``, written into ``room``."""
-        X, (y, weight) = room
-        torch.index_select(self.inputs, 0, rows, out=X)
-        torch.index_select(self.y, 0, rows, out=y)
-        if self.weight is not None:
-            torch.index_select(self.weight, 0, rows, out=weight)
-        return room
-
-
-def _like(table: Tensor, n: int) -> Tensor:
-    return table.new_empty(n, *table.shape[1:])
-
-
-class BatchIterator:
-    """Batches of at most ``batch_size`` rows, shuffled anew on each pass if a generator is given.
-
-    One batch that holds all rows is passed on as it is. Shuffled batches of ``batch_size``
-    rows are written into ``room`` if it is given, one after the other.
-    """
-
-    def __init__(
-        self,
-        data: TensorData,
-        batch_size: int,
-        generator: torch.Generator | None = None,
-        room: Batch | None = None,
-    ) -> None:
-        self.data, self.batch_size, self.generator = data, batch_size, generator
-        self.room = room
-
-    def __len__(self) -> int:
-        return -(-len(self.data) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        n = len(self.data.X)
-        if self.batch_size >= n or self.generator is None:
-            for start in range(0, n, self.batch_size):
-                yield self.data[slice(start, start + self.batch_size)]
-            return
-        order = torch.randperm(n, generator=self.generator).to(self.data.X.device)
-        for rows in order.split(self.batch_size):
-            if self.room is not None and len(rows) == self.batch_size:
-                yield self.data.copy_rows(rows, self.room)
-            else:
-                yield self.data[rows]
-
-
-def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean over rows (first axis, others averaged); weights have mean one over the table."""
-    if weight is None:
-        return losses.mean()
-    if losses.dim() > 1:
-        losses = losses.flatten(1).mean(1)
-    return (losses * weight).mean()
-
-
-def losses_of_members(losses: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean over rows of each member's losses (n, n_members): (n_members,)."""
-    if weight is not None:
-        losses = losses * (weight if weight.dim() > 1 else weight[:, None])
-    return losses.mean(0)
 
 
 class KANNet(NeuralNet):
@@ -168,6 +83,7 @@ class KANNet(NeuralNet):
         self.captured_: CapturedStep | None = None  # while it trains
         self.replayed_ = False  # whether it was used last time
         self.interrupted_ = False  # whether the user ended the last training
+        self.whole_ = False  # whether an interrupt comes through, or leaves the weights so far
         self.done_ = 0  # epochs that a checkpoint brings, of those to train
         self.frugal_ = Frugal()
         self.training_: TensorData | None = None  # while it trains
@@ -179,14 +95,30 @@ class KANNet(NeuralNet):
 
     _default_callbacks: ClassVar[list[tuple[str, Any]]] = []
 
+    def twin(self) -> Self:
+        """The same with weights, optimiser and history of its own: who reads this one sees no step.
+
+        Random modules go on with their sequences.
+        """
+        own = ("module", "module_", "_of_batches", "_weights_seen")
+        twin = object.__new__(type(self))
+        twin.__dict__.update(vars(self) | deepcopy({name: vars(self)[name] for name in own}))
+        for mine, its in zip(self.module_.modules(), twin.module_.modules(), strict=True):
+            if isinstance(getattr(mine, "generator", None), torch.Generator):
+                its.generator = mine.generator.clone_state()
+        twin.history = History(self.history)
+        twin.initialize_optimizer().optimizer_.load_state_dict(
+            deepcopy(self.optimizer_.state_dict())
+        )
+        return twin
+
     def fit_on(self, data: TensorData, validation: TensorData | None = None) -> "KANNet":
         """Train the initialised module for ``max_epochs`` more epochs."""
         self.training_, self.validation_, self.interrupted_ = data, validation, False
         self._sharpness = None
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
         self._prepare_callbacks()
-        for part in (data, validation):
-            self._know_features(part)
+        self._know_features(*[part for part in (data, validation) if part is not None])
         self.captured_ = self._captured(data)
         remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
         try:
@@ -209,17 +141,21 @@ class KANNet(NeuralNet):
         """The inverse."""
         self._sharpness = state["sharpness"]
 
-    def _know_features(self, data: Any) -> None:
-        """Have what the first layer makes of x, the same in every epoch, made once for a table."""
+    def _know_features(self, *parts: Any) -> None:
+        """Have what the first layer makes of x, the same in every epoch, made once for a table.
+
+        Of training and validation rows, or of none.
+        """
         module, once = self.module_, self.max_epochs == 1
         if once or torch.device(self.device).type != "cpu" or not hasattr(module, "features"):
             return
-        if data is None or self._watched:
+        if self._watched:
             return
-        numbers = module.layers[0].n_features * len(data)
-        if numbers * data.X.element_size() <= FEATURES_MEMORY * 2**20:
+        numbers = module.layers[0].n_features * max(map(len, parts))
+        if numbers * parts[0].table.element_size() <= FEATURES_MEMORY * 2**20:
             with torch.no_grad():
-                data.features = module.features(data.X)
+                for part in parts:
+                    part.features = module.features(part.X)
 
     def _prepare_callbacks(self) -> None:
         """Have those that score see the user's units; raise for those that wait for nothing."""
@@ -244,7 +180,7 @@ class KANNet(NeuralNet):
 
     def _captured(self, data: Any) -> CapturedStep | None:
         """What is to capture the steps on these data, if they are captured."""
-        n = len(data.X)
+        n = len(data)
         rows = min(self.batch_size, n)
         if not is_captured(self, n // rows):
             return None
@@ -260,7 +196,7 @@ class KANNet(NeuralNet):
         return X, self.validation_
 
     def get_iterator(self, dataset: TensorData, training: bool = False) -> BatchIterator:
-        batch_size = min(self.batch_size, len(dataset.X))
+        batch_size = min(self.batch_size, len(dataset))
         if not training:
             return BatchIterator(dataset, batch_size)
         room = None if self.captured_ is None else self.captured_.batch
@@ -274,6 +210,8 @@ class KANNet(NeuralNet):
         except KeyboardInterrupt:
             self._drop_unfinished_epoch()
             if not self._stopped_by_callback():
+                if self.whole_:
+                    raise
                 self.interrupted_ = True
                 warn_caller(
                     f"Interrupted after {self._done()}: the estimator is fitted with the weights "
@@ -306,27 +244,32 @@ class KANNet(NeuralNet):
     ) -> None:
         if iterator is None:
             return
-        data, outputs = iterator.data, []
+        data, done = iterator.data, 0
+        outputs: Tensor | None = None
         total = torch.zeros((), dtype=torch.float64, device=self.device)
+        losses = total.expand(self._n_members).clone()
         self._weights_seen[training] = []
         for batch in iterator:
             self.history.new_batch()  # skorch's Checkpoint asks for it
             self._tell("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             total.add_(step["loss"].detach(), alpha=len(batch[0]))
-            if not training:
-                outputs.append(step["y_pred"])
+            if not training:  # of many batches: one tensor, and no rubble between their features
+                losses += step["losses"] * len(batch[0])
+                found = step["y_pred"]
+                outputs = rows_like(found, len(data)) if outputs is None else outputs
+                outputs[done : done + len(found)], done = found, done + len(found)
             shown = self._shown(batch, training, prefix) if self._scoring else batch
             self._tell("on_batch_end", batch=shown, training=training, **step)
-        found: dict[str, Any] = {"loss": float(total) / len(data) / self._n_members}
-        if not training:
-            found |= self._of_outputs(data, torch.cat(outputs))
-        for name, value in found.items():  # all or, after an interrupt, none
+        results: dict[str, Any] = {"loss": float(total) / len(data) / self._n_members}
+        if outputs is not None:
+            results |= self._of_outputs(data, outputs, losses / len(data))
+        for name, value in results.items():  # all or, after an interrupt, none
             self.history.record(f"{prefix}_{name}", value)
         best = f"{prefix}_loss_best"
         if best in self._best_of:
-            losses = [row[f"{prefix}_loss"] for row in self.history]
-            self.history.record(best, losses[-1] <= min(losses))
+            so_far = [row[f"{prefix}_loss"] for row in self.history]
+            self.history.record(best, so_far[-1] <= min(so_far))
 
     def _tell(self, hook: str, **facts: Any) -> None:
         """``notify`` for those that want to hear about every batch, which are few or none."""
@@ -337,30 +280,26 @@ class KANNet(NeuralNet):
     def _n_members(self) -> int:
         return getattr(self.module_, "n_members", 1)
 
-    def _of_outputs(self, data: TensorData, outputs: Tensor) -> dict[str, Any]:
+    def _of_outputs(self, data: TensorData, outputs: Tensor, losses: Tensor) -> dict[str, Any]:
         """The score, and each member's loss, by which its best weights are known.
 
         That is the negative of its score, if it is to decide; the refined loss of a target that
         has one; or else the loss.
         """
         found: dict[str, Any] = {}
-        members, weight = [(outputs, data.weight)], data.weight
-        if self._n_members > 1:
-            weights = [weight] * self._n_members
-            if weight is not None and weight.dim() > 1:
-                weights = [*weight.unbind(1)]
-            members = [*zip(outputs.unbind(1), weights, strict=True)]
         if self.score is not None:
-            scores = [self.score(data.y, *each) for each in members]
+            of_members = [outputs] if self._n_members == 1 else outputs.unbind(1)
+            pairs = zip(of_members, data.weights_of_members(self._n_members), strict=True)
+            scores = [self.score(data.y, *pair) for pair in pairs]
             found["score"] = sum(scores) / len(scores)
         if self.by_score:
             found["losses"] = [-score for score in scores]
         elif hasattr(self.target_, "refine"):
-            self._sharpness, losses = self.target_.refine(data.y, outputs, weight, self._sharpness)
+            refined = self.target_.refine(data.y, outputs, data.weight, self._sharpness)
+            self._sharpness, losses = refined
             found["losses"] = losses.tolist()
         elif self._n_members > 1:
-            by_row = self.loss_by_row(outputs, data.y)
-            found["losses"] = losses_of_members(by_row, weight).tolist()
+            found["losses"] = losses.tolist()
         return found
 
     def _shown(self, batch: Batch, training: bool, prefix: str) -> tuple[Tensor, Tensor]:
@@ -398,8 +337,9 @@ class KANNet(NeuralNet):
         self, X: Any, training: bool = False, device: str | torch.device = "cpu"
     ) -> Iterator[Tensor]:
         """Raw outputs for batches of scaled inputs, a tensor or ``TensorData``."""
-        inputs = X.X if isinstance(X, TensorData) else X
-        for part in inputs.split(self.batch_size):
+        for start in range(0, len(X), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            part = X.inputs_of(rows) if isinstance(X, TensorData) else X[rows]
             with torch.set_grad_enabled(training):
                 self._set_training(training)
                 yield self.infer(part).to(device)
@@ -407,7 +347,7 @@ class KANNet(NeuralNet):
     def outputs(self, X: Any) -> Tensor:
         """Raw outputs for scaled inputs, on the CPU."""
         with self.execution_.active():
-            return torch.cat([*self.forward_iter(X)]).detach()
+            return joined(self.forward_iter(X), len(X)).detach()
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predictions in the user's units, from scaled inputs; for callbacks that score."""
@@ -466,7 +406,8 @@ class KANNet(NeuralNet):
         self._set_training(False)
         X, y = batch
         y_pred = self._outputs(X)
-        return {"loss": self.get_loss(y_pred, y) * share, "y_pred": y_pred}
+        losses = self.losses(y_pred, y) * share
+        return {"loss": losses.sum(), "losses": losses, "y_pred": y_pred}
 
     def _outputs(self, inputs: Tensor) -> Tensor:
         """Of the training data's rows, in their batches."""
@@ -497,10 +438,8 @@ class KANNet(NeuralNet):
             if rows >= len(batch[0]):
                 return step(batch, 1.0)
             steps = [step(part, share) for part, share in parts(batch, rows)]
-            return {
-                "loss": sum(each["loss"].detach() for each in steps),
-                "y_pred": torch.cat([each["y_pred"].detach() for each in steps]),
-            }
+            sums = {k: sum(each[k].detach() for each in steps) for k in steps[0] if k != "y_pred"}
+            return sums | {"y_pred": torch.cat([each["y_pred"].detach() for each in steps])}
 
         return self.frugal_.run(self.module_, len(batch[0]), compute, free)
 
@@ -523,6 +462,12 @@ class KANNet(NeuralNet):
         by_row = self.criterion_(outputs.flatten(0, 1), of_all)
         return (by_row.flatten(1).mean(1) if by_row.dim() > 1 else by_row).view(n, members)
 
+    def losses(self, outputs: Tensor, y_true: tuple[Tensor, Tensor | None]) -> Tensor:
+        """The loss of a batch, of several members each one's (n_members,)."""
+        target, weight = y_true
+        by_row = self.loss_by_row(outputs, target)
+        return (weighted_mean if self._n_members == 1 else losses_of_members)(by_row, weight)
+
     def get_loss(
         self,
         y_pred: Tensor,
@@ -530,12 +475,9 @@ class KANNet(NeuralNet):
         X: Any = None,
         training: bool = False,
     ) -> Tensor:
-        target, weight = y_true
-        losses = self.loss_by_row(y_pred, target)
-        if self._n_members == 1:
-            loss = weighted_mean(losses, weight)
-        else:  # a sum: each learns as if it were alone
-            loss = losses_of_members(losses, weight).sum()
+        loss = self.losses(y_pred, y_true)
+        if self._n_members > 1:
+            loss = loss.sum()  # each learns as if it were alone
         if training and self.penalty:
             squares = sum(parameter.pow(2).sum() for parameter in self.module_.parameters())
             loss = loss + 0.5 * self.penalty * squares

@@ -1,29 +1,23 @@
 """Nets in pickles: arrays, plain lists and names, with a format and a checksum."""
 
-from inspect import signature
+import pickle
+from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
+import cloudpickle
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from sklearn_metakan.training.callbacks import warn_caller
 from sklearn_metakan.training.execution import Execution, dtype_of
 from sklearn_metakan.training.net import KANNet
 from sklearn_metakan.training.optimisers import AdamW
 
-_FORMAT = 1  # of pickles
-# Parameters that there were not when the first ones of this format were written.
-_YOUNGER: dict[str, Any] = {
-    "n_estimators": 1,
-    "time_limit": None,
-    "validation_split": None,
-    "scoring": None,
-    "checkpoint_dir": None,
-    "checkpoint_every": (1, 60.0),
-}
+_FORMAT = 2  # of pickles
 
 
 def packed_net(net: KANNet) -> dict[str, Any]:
@@ -86,7 +80,7 @@ def getstate(self: Any) -> dict[str, Any]:
         net = state.pop("net_")
         state["_net"] = packed_net(net)
         state["_network"] = self._network | {"dtype": str(net.execution_.dtype)}
-    return state
+    return _portable(state, type(self).__name__)
 
 
 def setstate(self: Any, state: dict[str, Any]) -> None:
@@ -102,14 +96,59 @@ def setstate(self: Any, state: dict[str, Any]) -> None:
 def set_plain(self: Any, state: dict[str, Any]) -> Any:
     """Set all but the net, which is returned as it was packed, or None."""
     state = dict(state)
+    given = state.pop("_by_value", {})
+    state |= given.held if isinstance(given, _ByValue) else given
     packed = state.pop("_net", None)
     if packed is not None:
         state["_network"] = state["_network"] | {"dtype": dtype_of(state["_network"]["dtype"])}
-    younger = {k: v for k, v in _YOUNGER.items() if k in signature(type(self)).parameters}
-    if "n_estimators" in younger and "_fixed" in state:
-        state["_fixed"] = {"n_estimators": 1} | state["_fixed"]
-    BaseEstimator.__setstate__(self, younger | state)
+    BaseEstimator.__setstate__(self, state)
     return packed
+
+
+class _ByValue:
+    """What pickle takes by name alone, such as lambdas; in pickles it is what cloudpickle makes."""
+
+    def __init__(self, held: dict[str, Any]) -> None:
+        self.held = held
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (cloudpickle.dumps(self.held),)
+
+
+def _portable(state: dict[str, Any], name: str) -> dict[str, Any]:
+    """A state that pickle can take, whatever callbacks and parameters hold.
+
+    Callbacks that cannot be pickled in any way are left out of a fitted estimator, with a warning.
+
+    Raises
+    ------
+    PicklingError
+        For other parameters of that kind, naming them.
+    """
+    given = {key: value for key, value in state.items() if key != "_net"}
+    if _fault(pickle.dumps, given) is None:
+        return state
+    for key, value in given.items():
+        fault = _fault(cloudpickle.dumps, value)
+        if fault is None:
+            continue
+        if key != "callbacks" or "_net" not in state:
+            raise pickle.PicklingError(
+                f"{name} cannot be pickled with its {key}: {fault}. Set another value before, "
+                f"such as set_params({key}=None)."
+            ) from fault
+        given[key] = None
+        warn_caller(f"The copy of {name} has callbacks=None: {fault}.", UserWarning)
+    return {k: v for k, v in state.items() if k == "_net"} | {"_by_value": _ByValue(given)}
+
+
+def _fault(dump: Callable[[Any], bytes], value: Any) -> Exception | None:
+    """Why a value cannot be pickled, if so."""
+    try:
+        dump(value)
+    except Exception as error:
+        return error
+    return None
 
 
 def _checksum(parameters: dict[str, NDArray[Any]]) -> int:

@@ -1,7 +1,6 @@
 """The training run: what the parameters of an estimator mean for optimiser, schedule and end."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from inspect import signature
 from math import nan
@@ -21,8 +20,9 @@ from sklearn_metakan.training.callbacks import (
     own_copies,
 )
 from sklearn_metakan.training.checkpoints import Checkpoints
-from sklearn_metakan.training.execution import Execution, threads_for
-from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, TensorData, check_cuda_graph
+from sklearn_metakan.training.data import TensorData
+from sklearn_metakan.training.execution import Execution, one_thread_if_forked, threads_for
+from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, check_cuda_graph
 from sklearn_metakan.training.optimisers import LBFGS, AdamW
 from sklearn_metakan.training.parameters import (
     check_net_params,
@@ -130,6 +130,7 @@ class Trainer:
         network: dict[str, Any] | None = None,
         net_type: type[KANNet] = KANNet,
     ) -> None:
+        one_thread_if_forked()
         given = _plain({**self.fixed, **parameters})
         self.parameters = SimpleNamespace(**given)
         self.defaults, self.widths, self.net_type = defaults, widths, net_type
@@ -330,7 +331,7 @@ class Trainer:
             expects_convergence=expects,
             time_limit=self.time_limit,
         )
-        n = len(data.X)
+        n = len(data)
         batch_size = n if given.solver == "lbfgs" else min(given.batch_size, n)
         batches = -(-n // batch_size)
         epochs = self._epochs(batches)
@@ -346,12 +347,12 @@ class Trainer:
         return self.run(net, data, validation, [*callbacks, monitor], epochs, None, checkpoints)
 
     def pass_over(self, net: KANNet, data: TensorData, seed: int) -> Found:
-        """One epoch at a constant rate."""
+        """One epoch at a constant rate, whole or not at all."""
         monitor = Monitor(None, self.parameters.tol, restore_best=False, expects_convergence=False)
         net.batch_size = min(int(self.parameters.batch_size), len(data))
         net.shuffle_seed, net.score, net.by_score = seed + len(net.history), None, False
         callbacks: list[Any] = [Progress()] if self.parameters.verbose else []
-        return self.run(net, data, None, [*callbacks, monitor], 1)
+        return self.run(net, data, None, [*callbacks, monitor], 1, whole=True)
 
     def _epochs(self, batches: int) -> int:
         """Passes over the data; what ``max_iter="auto"`` means for so many batches a pass."""
@@ -379,6 +380,7 @@ class Trainer:
         epochs: int,
         numbers: int | None = None,
         checkpoints: Checkpoints | None = None,
+        whole: bool = False,
     ) -> Found:
         """So many epochs; the user's callbacks come first, a Monitor last, then checkpoints.
 
@@ -387,17 +389,19 @@ class Trainer:
         numbers : int, optional
             How many a layer handles in a step, which decides about threads; by default those
             of a batch.
+        whole : bool, default=False
+            Whether an interrupt comes through, in place of ending training early.
         """
         given = self.parameters.callbacks
         user, copies = own_copies(given) if given else ([], [])
         last = [] if checkpoints is None else [checkpoints]
         net.callbacks, net.max_epochs = [*user, *callbacks, *last], epochs
+        net.whole_ = whole
         if numbers is None:
             numbers = net.batch_size * net.module_.widest_features
         execution, monitor = net.execution_, callbacks[-1]
         try:
-            undone = _as_it_was_on_error(net) if len(net.history) else nullcontext()
-            with undone, execution.active(), threads_for(execution.device, numbers):
+            with execution.active(), threads_for(execution.device, numbers):
                 net.initialize_callbacks()
                 net.fit_on(data, validation)
         finally:
@@ -411,21 +415,6 @@ class Trainer:
         watched = scores if validation is not None else None
         ended = monitor.broken_, net.interrupted_
         return Found(losses, watched, monitor.best_score_, copies, net.replayed_, *ended)
-
-
-@contextmanager
-def _as_it_was_on_error(net: KANNet) -> Iterator[None]:
-    """Put weights, optimiser and history of a net that others use back if the block raises."""
-    epochs = len(net.history)
-    weights = deepcopy(net.module_.state_dict())
-    optimizer = deepcopy(net.optimizer_.state_dict())
-    try:
-        yield
-    except BaseException:
-        net.module_.load_state_dict(weights)
-        net.optimizer_.load_state_dict(optimizer)
-        del net.history[epochs:]
-        raise
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
@@ -393,25 +394,29 @@ def test_fits_of_one_instance_in_threads_leave_it_whole(estimator):
 
 
 class Waits(Callback):
-    """Halts training after its second epoch until it may go on."""
+    """Halts training after the first batch of an epoch until it may go on."""
 
     reached, may_go_on = threading.Event(), threading.Event()
 
-    def on_epoch_end(self, net, **kwargs):
-        if len(net.history) == 2:
-            Waits.reached.set()
-            Waits.may_go_on.wait(60)
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch and not self.reached.is_set():
+            self.reached.set()
+            self.may_go_on.wait(60)
 
 
 @every
-def test_predictions_during_a_refit_are_those_of_the_earlier_fit(estimator):
+@pytest.mark.parametrize(("call", "epoch"), [("fit", 2), ("partial_fit", 4)])
+def test_predictions_during_a_refit_are_those_of_the_earlier_fit(estimator, call, epoch):
     y = target_of(estimator)
-    model = estimator(**SMALL).fit(X, y)
+    model = estimator(**SMALL | {"batch_size": 10}).fit(X, y)
     expected = outputs(model, X)
     Waits.reached.clear()
     Waits.may_go_on.clear()
-    model.set_params(callbacks=[Waits()], warm_start=True)
-    refit = threading.Thread(target=model.fit, args=(X, y[::-1]))
+    model.set_params(callbacks=[Waits(epoch)], warm_start=True)
+    refit = threading.Thread(target=getattr(model, call), args=(X, y[::-1]))
     refit.start()
     try:
         assert Waits.reached.wait(60)
@@ -420,6 +425,20 @@ def test_predictions_during_a_refit_are_those_of_the_earlier_fit(estimator):
         Waits.may_go_on.set()
         refit.join()
     assert np.abs(outputs(model, X) - expected).max() > 1e-6
+
+
+def test_dropout_goes_on_from_one_partial_fit_to_the_next():
+    """Each draws masks of its own, though each trains a copy of the network."""
+    masks = []
+
+    class Notes(Callback):
+        def on_batch_end(self, net, **kwargs):
+            masks.append(net.module_.dropouts[1].generator.get_state())
+
+    model = KANRegressor(**SMALL, dropout=0.5, callbacks=[Notes()])
+    for _ in range(3):
+        model.partial_fit(X, Y)
+    assert len({mask.numpy().tobytes() for mask in masks}) == 3
 
 
 @every
@@ -445,3 +464,36 @@ def test_predictions_while_fits_of_other_widths_come_and_go(estimator):
     done.set()
     reader.join()
     assert not errors
+
+
+# Found by generated cases.
+
+
+@every
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scaling", ["auto", "standard", "quantile"])
+def test_a_weight_beside_which_others_are_nothing(estimator, dtype, scaling):
+    table, weight = np.array([[0.5], [-0.5], [0.1]], dtype), [1.0, 1e-300, 1e-300]
+    y = np.array([1e299, -1e299, 0.0]) if estimator in REGRESSORS else [0, 1, 1]
+    model = estimator(**SMALL, scale_inputs=scaling)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "Training stopped at max_iter")
+        model.fit(table, y, weight)
+    assert np.isfinite(model.loss_)
+    assert np.isfinite(outputs(model, table)).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES[:4])
+@pytest.mark.parametrize("level", [0.1, -7.3, 1e307])
+def test_a_constant_target_has_no_error_to_learn_from(loss, level):
+    model = KANRegressor(**SMALL, loss=loss).fit(X, np.full(30, level))
+    assert model.target_scaler_.location_ == level
+    assert np.isfinite(model.loss_)
+
+
+def test_a_time_limit_within_the_first_iteration_is_told():
+    with pytest.warns(ConvergenceWarning, match=r"time_limit=1e-09 ended .* Raise time_limit"):
+        model = KANRegressor(**SMALL, time_limit=1e-9).fit(X, Y)
+    assert model.n_iter_ == 0
+    assert np.isfinite(model.predict(X)).all()

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import threading
 from copy import deepcopy
 
 import joblib
@@ -12,7 +13,8 @@ import pytest
 import torch
 from sklearn.base import ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
-from skorch.callbacks import Callback, EpochTimer
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback, EpochScoring, EpochTimer
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 
@@ -155,6 +157,61 @@ def test_copies_leave_callbacks_out_that_trained(estimator, copy, tmp_path):
     assert len(other.partial_fit(X, y).callbacks_) == 1
 
 
+def told(epochs):
+    class Local(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            epochs.append(len(net.history))
+
+    return Local
+
+
+@every
+@copies
+def test_lambdas_and_local_classes_are_copied_by_value(estimator, copy, tmp_path):
+    y, lowered = target_of(estimator), 0.5
+    scorer = EpochScoring(lambda net, X, y: lowered, on_train=True, name="half")
+    callbacks = [scorer, told([]), ("told", told([])())]
+    model = estimator(**SMALL, early_stopping=False, callbacks=callbacks, warm_start=True)
+    unfitted = copy(model, tmp_path)
+    assert unfitted.fit(X, y).net_.history[-1, "half"] == 0.5
+    other = copy(model.fit(X, y), tmp_path)
+    np.testing.assert_array_equal(outputs(other), outputs(model))
+    assert other.fit(X, y).net_.history[-1, "half"] == 0.5
+    assert len(other.callbacks_) == 3
+    other = estimator.__new__(estimator)
+    other.__setstate__(model.__getstate__())
+    np.testing.assert_array_equal(outputs(other.fit(X, y)), outputs(model.fit(X, y)))
+
+
+def test_searches_in_other_processes_keep_lambdas():
+    scorer = EpochScoring(lambda net, X, y: 0.5, on_train=True, name="half")
+    model = KANRegressor(**SMALL, callbacks=[scorer, ("half", EpochTimer())])
+    search = GridSearchCV(model, {"grid_size": [2, 3]}, cv=2, n_jobs=2).fit(X, Y)
+    assert search.best_estimator_.net_.history[-1, "half"] == 0.5
+    assert [type(each) for each in search.best_estimator_.callbacks_] == [EpochScoring, EpochTimer]
+
+
+class HoldsALock(Callback):
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+@every
+def test_callbacks_that_no_pickle_holds_are_left_out_and_named(estimator):
+    model = estimator(**SMALL, callbacks=[HoldsALock()])
+    with pytest.raises(pickle.PicklingError, match=r"cannot be pickled with its callbacks: .*lock"):
+        pickle.dumps(model)
+    model.fit(X, target_of(estimator))
+    with pytest.warns(UserWarning, match=r"has callbacks=None: .*lock"):
+        other = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(outputs(other), outputs(model))
+    assert other.callbacks is None
+    assert len(model.callbacks) == 1
+    model.set_params(net_params={"module__made_by": threading.Lock()}, callbacks=None)
+    with pytest.raises(pickle.PicklingError, match=r"net_params: .*set_params\(net_params=None\)"):
+        pickle.dumps(model)
+
+
 class KeepsData(Callback):
     def on_train_begin(self, net, X=None, **kwargs):
         self.data = X
@@ -229,30 +286,14 @@ assert model.partial_fit(X, expected).n_iter_ > 1
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_model_fitted_on_a_card_loads_on_a_cpu():
+@pytest.mark.parametrize("device", ["cuda:0", "mps", "mps:0", "xpu:1", "of another torch"])
+def test_model_fitted_on_a_card_loads_on_a_cpu(device):
     state = KANRegressor(**SMALL).fit(X, Y).__getstate__()
     expected = outputs(KANRegressor(**SMALL).fit(X, Y))
-    state["_net"]["execution"]["device"] = "cuda:0"
+    state["_net"]["execution"]["device"] = device
     loaded = KANRegressor.__new__(KANRegressor)
     loaded.__setstate__(state)
     np.testing.assert_allclose(loaded.predict(X), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("estimator", [KANRegressor, MetaKANClassifier])
-def test_pickles_from_before_there_were_members(estimator):
-    X = np.random.default_rng(0).normal(size=(40, 3))
-    y = (X[:, 0] > 0).astype(float)
-    model = estimator(hidden_layer_sizes=(3,), n_estimators=1, max_iter=2, random_state=0)
-    model.fit(X, y)
-    state = model.__getstate__()
-    for name in ("n_estimators", "time_limit"):
-        del state[name]
-    state["_fixed"] = {k: v for k, v in state["_fixed"].items() if k != "n_estimators"}
-    loaded = estimator.__new__(estimator)
-    loaded.__setstate__(state)
-    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
-    assert loaded.get_params()["n_estimators"] == 1
-    assert loaded.set_params(warm_start=True).fit(X, y).partial_fit(X, y).module_.n_members == 1
 
 
 @every

@@ -39,7 +39,7 @@ def held_out_by(estimator, monkeypatch, X=X, weight=None, groups=None):
     def watched(self, *args):
         rows, validation = train(self, *args)
         for name, side in (("train", rows), ("held out", validation)):
-            counts = side.of_members
+            counts = side.counts
             if counts is None:
                 counts = np.ones((len(side), 1))
             seen[name] = [set(side.column(0)[own > 0]) for own in counts.T]

@@ -1,6 +1,8 @@
 """Device and precision; the global switches stay where they are."""
 
 import pickle
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -258,6 +260,32 @@ def test_a_pickle_from_a_card_that_is_not_there(monkeypatch, there, found):
     monkeypatch.setattr("sklearn_metakan.training.execution.choose_device", choose)
     packed = Execution(torch.device("cuda:1"), F32, "tf32").packed()
     assert Execution.unpacked(packed) == Execution(torch.device(found), F32, "tf32")
+
+
+FORK = """
+import os, signal, sys
+import numpy as np, torch
+from sklearn_metakan import KANRegressor
+torch.set_num_threads(2)
+X = np.random.default_rng(0).normal(size=(20_000, 60))
+model = KANRegressor(hidden_layer_sizes=(64,), n_estimators=1, max_iter=1, batch_size=4000)
+expected = model.fit(X[:4000], X[:4000, 0]).predict(X)
+torch.randn(1500, 1500) @ torch.randn(1500, 1500)  # by several threads
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-9)
+    model.fit(X[:4000], X[:4000, 1]).partial_fit(X, X[:, 1])
+    os._exit(0 if torch.get_num_threads() == 1 else 1)
+status = os.waitpid(child, 0)[1]
+assert torch.get_num_threads() == 2
+sys.exit(status)
+"""
+
+
+def test_a_forked_process_does_not_wait_for_threads_that_are_gone():
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=False)
+    assert run.returncode == 0
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])

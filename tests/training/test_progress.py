@@ -202,13 +202,20 @@ def test_ctrl_c_closes_the_bar(capfd):
     assert capfd.readouterr().err.endswith("\n")
 
 
-def test_ctrl_c_in_partial_fit():
-    model = KANRegressor(**SMALL).partial_fit(X, Y)
-    model.set_params(callbacks=[PressesCtrlC(2)])
-    with pytest.warns(ConvergenceWarning, match="Interrupted"):
+@every
+@pytest.mark.parametrize("first", [True, False])
+def test_ctrl_c_in_partial_fit_comes_through_and_leaves_the_fit_before(estimator, first):
+    model = estimator(**SMALL)
+    if not first:
+        expected = outputs(model.partial_fit(X, Y))
+    model.set_params(callbacks=[PressesCtrlC(1 if first else 2)])
+    before = dict(vars(model))
+    with pytest.raises(KeyboardInterrupt):
         model.partial_fit(X, Y)
-    assert np.isfinite(model.predict(X)).all()
-    assert len(model.loss_curve_) == model.n_iter_ == 1
+    assert vars(model) == before
+    if not first:
+        np.testing.assert_array_equal(outputs(model), expected)
+        assert len(model.loss_curve_) == model.n_iter_ == 1
 
 
 def test_ctrl_c_before_training_leaves_the_earlier_fit(monkeypatch):

@@ -59,6 +59,9 @@ class ColumnReader:
     names: list[Any] = field(default_factory=list)
     categorical: list[int] = field(default_factory=list)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
     def read(self, X: Any, name: str, reset: bool = True) -> Any:
         """The table as scikit-learn validates it: as it is, if that is numbers, or as floats.
 

@@ -24,8 +24,10 @@ class Rows(NamedTuple):
         Their weights; None: one each.
     unit : float
         What the weights were divided by.
-    of_members : ndarray of shape (n, n_members) or None
-        Weights of the rows for each member of a network, in place of ``weight``.
+    counts : bool ndarray of shape (n, n_members) or None
+        Which rows count for which member of a network; None: all for all.
+    within : ndarray of shape (n,) or None
+        Which of the training rows these are, if they are among them.
     """
 
     X: NDArray[Any]
@@ -33,7 +35,8 @@ class Rows(NamedTuple):
     y: NDArray[Any]
     weight: NDArray[np.float64] | None
     unit: float = 1.0
-    of_members: NDArray[np.float64] | None = None
+    counts: NDArray[np.bool_] | None = None
+    within: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -62,23 +65,17 @@ class Rows(NamedTuple):
     def split_by(
         self, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
     ) -> tuple["Rows", "Rows"]:
-        """All rows, with weights of those that each member trains on, and those held out by some.
+        """All rows, with which of them each member trains on, and those held out by some.
 
         ``splits`` has each member's rows of training and of validation.
         """
-        weight = np.ones(len(self)) if self.weight is None else self.weight
         trains = np.zeros((len(self), len(splits)), dtype=bool)
         out = np.zeros_like(trains)
         for member, (train, held_out) in enumerate(splits):
             trains[train, member] = True
             out[held_out, member] = True
         some = np.flatnonzero(out.any(1))
-        of_validation = weight[some, None] * out[some]
-        of_validation /= of_validation.mean(0)
-        of_training = weight[:, None] * trains  # of large tables: one array more, and no other
-        of_training /= of_training.mean(0)
-        validation = Rows(*self.take(some)[:5], of_validation)
-        return Rows(*self[:5], of_training), validation
+        return Rows(*self[:5], trains), Rows(*self.take(some)[:5], out[some], some)
 
 
 def rows_that_count(

@@ -24,7 +24,7 @@ QUANTILE_ROWS = 2**13
 _LEVELS = np.linspace(0, 1, N_QUANTILES)
 _SKEWED = 0.1  # largest gap between rank and position that still counts as even
 _ROUNDING = 1e-12  # a column that spreads less, beside its size, counts as constant
-_CHUNK = 2**20  # numbers that are scaled at a time
+_CHUNK = 2**17  # numbers that are scaled at a time
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
 # that are not scaled, the least and largest spreads whose knots and squared slopes can be.
 _FARTHEST = {torch.float32: 1e30, torch.float64: 1e150}
@@ -495,6 +495,9 @@ def _fit_column(column: Array, weight: Array, kind: ScaleInputs) -> tuple[Array,
         return ends, onto
     if kind == "standard":
         mean, deviation = mean_and_spread(column, weight)
+        deviation = max(
+            deviation, _ROUNDING * max(-low, high)
+        )  # of a row that outweighs all others
         return mean + deviation * onto, onto
     values, inverse = np.unique(column, return_inverse=True)
     mass = np.bincount(inverse, weights=weight)

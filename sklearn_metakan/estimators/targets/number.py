@@ -1,6 +1,6 @@
 """Numbers to predict: losses, scaling, and predictions made of a network's outputs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
@@ -17,6 +17,8 @@ from sklearn_metakan.estimators.targets.intervals import HeldOutErrors, held_out
 
 _NORMAL_MIDDLE = 1.349  # quartile to quartile, in standard deviations of a normal distribution
 _LARGEST = 1e307  # beyond it, predictions a little larger would overflow
+_ROWS = 2**16  # that are scored at a time
+_FARTHEST = 1e-30  # least scale beside the range; its root where losses are squared
 _FINE = 1e-3  # share of a target's spread that rounding may be
 
 
@@ -61,12 +63,22 @@ LOSSES: dict[str, tuple[Callable[..., nn.Module], Literal["standard", "robust", 
 
 
 def weighted_r2(target: Tensor, prediction: Tensor, weight: Tensor | None) -> float:
-    """R2 averaged over outputs; 0 where the target is constant."""
-    weight = torch.ones(len(target)).to(target) if weight is None else weight
-    weight = (weight / weight.sum())[:, None]
-    target, prediction = target.reshape(len(target), -1), prediction.reshape(len(target), -1)
-    total = (weight * (target - (weight * target).sum(0)) ** 2).sum(0)
-    residual = (weight * (target - prediction) ** 2).sum(0)
+    """R2 averaged over outputs, in float64, some rows at a time; 0 where the target is constant."""
+    n = len(target)
+    weights = (torch.ones(n).to(target) if weight is None else weight).split(_ROWS)
+    rows = [
+        *zip(
+            target.reshape(n, -1).split(_ROWS), prediction.reshape(n, -1).split(_ROWS), strict=True
+        )
+    ]
+
+    def mean(values: Iterable[Tensor]) -> Tensor:
+        sums = [w.double() @ each for w, each in zip(weights, values, strict=True)]
+        return torch.stack(sums).sum(0) / torch.stack([w.double().sum() for w in weights]).sum()
+
+    middle = mean(y.double() for y, _ in rows)
+    total = mean((y.double() - middle) ** 2 for y, _ in rows)
+    residual = mean((y.double() - f.double()) ** 2 for y, f in rows)
     scores = torch.where(total > 0, 1 - residual / total, torch.zeros_like(total))
     return float(scores.mean())
 
@@ -199,6 +211,9 @@ class NumberTarget(FittedModule):
             scale = np.where(spread > 1e-12 * np.abs(mean), spread, alone)
         elif kind == "mean":
             scale = np.where(mean > 0, mean, 1.0)
+        if kind is not None:  # whatever weights say, the loss of every row can be held
+            reach = y.max(0) / 2 - y.min(0) / 2
+            scale = np.maximum(scale, reach * (_FARTHEST if kind == "robust" else _FARTHEST**0.5))
         constant = (y == y[0]).all(0)
         if kind in ("robust", "standard"):
             location = np.where(constant, y[0], location)  # a mean is rounded
@@ -228,7 +243,7 @@ class NumberTarget(FittedModule):
 
     def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Targets of the loss (n, n_outputs)."""
-        return ((torch.from_numpy(rows.y) - self.location) / self.scale).to(device, dtype)
+        return (torch.from_numpy(rows.y) - self.location).div_(self.scale).to(device, dtype)
 
     def criterion(self) -> nn.Module:
         """The loss by row."""
@@ -257,7 +272,7 @@ class NumberTarget(FittedModule):
     def score(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
         """R2 of the network's outputs for scaled targets; of several quantiles, of the middle."""
         linked = self._linked(outputs)[..., self.middle]
-        return weighted_r2(target.double(), linked.double(), weight)
+        return weighted_r2(target, linked, weight)
 
     def forward(self, outputs: Tensor) -> Tensor:
         found = self._linked(outputs)
@@ -281,7 +296,7 @@ class NumberTarget(FittedModule):
 
     def errors(self, outputs: Tensor, rows: Rows) -> HeldOutErrors:
         """Of held-out rows, from the network's outputs for them."""
-        held_out = None if rows.of_members is None else torch.from_numpy(rows.of_members > 0)
+        held_out = None if rows.counts is None else torch.from_numpy(rows.counts)
         return held_out_errors(rows.y, self._ends(outputs), held_out, rows.weight)
 
     def intervals(

@@ -13,7 +13,7 @@ from sklearn.metrics import (
 
 from sklearn_metakan.estimators.inputs.rows import Rows
 from sklearn_metakan.estimators.targets.number import NumberTarget, weighted_r2
-from sklearn_metakan.training.net import weighted_mean
+from sklearn_metakan.training.data import weighted_mean
 
 RNG = np.random.default_rng(0)
 TARGET, OUTPUT = RNG.normal(size=(2, 50, 2))

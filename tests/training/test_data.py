@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_metakan.training.net import BatchIterator, TensorData, weighted_mean
+from sklearn_metakan.training.data import BatchIterator, TensorData, weighted_mean
 
 N = 23
 ROWS = torch.arange(N, dtype=torch.float64)

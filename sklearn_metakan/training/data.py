@@ -1,0 +1,171 @@
+"""Rows as tensors, in batches, and what their losses come to."""
+
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+
+import torch
+from skorch.dataset import Dataset
+from torch import Tensor
+
+from sklearn_metakan.training.memory import Batch
+
+
+class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
+    """Inputs (n, d), targets (n, ...) and optional weights, on one device.
+
+    Where ``features`` of the rows are known, batches hold them in place of inputs.
+
+    Parameters
+    ----------
+    table : Tensor of shape (n_table, d)
+    y : Tensor of shape (n, ...)
+    weight : Tensor of shape (n,), optional
+    counts : bool Tensor of shape (n, n_members), optional
+        Which rows count for which member of a network. The weights of a batch are then
+        (n_batch, n_members), and those of a member have mean one over all rows.
+    within : integer Tensor of shape (n,), optional
+        Which rows of the table these are; by default all of it.
+    """
+
+    def __init__(
+        self,
+        table: Tensor,
+        y: Tensor,
+        weight: Tensor | None = None,
+        counts: Tensor | None = None,
+        within: Tensor | None = None,
+    ) -> None:
+        self.table, self.y, self.within = table, y, within
+        self.features: Tensor | None = None
+        self._weight, self._counts = weight, counts
+        if counts is not None:
+            sums = [
+                rows.count_nonzero() if weight is None else weight[rows].sum(dtype=torch.float64)
+                for rows in counts.T
+            ]
+            self._share = (len(y) / torch.stack(sums).double()).to(table.dtype)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def X(self) -> Tensor:
+        """Inputs of all rows."""
+        return self.table if self.within is None else self.table[self.within]
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Weights of all rows."""
+        return self._weight_of(slice(None))
+
+    def weights_of_members(self, n_members: int) -> Iterator[Tensor | None]:
+        """Weights of all rows for each member."""
+        if self._counts is None:
+            yield from repeat(self._weight, n_members)
+            return
+        for counts, share in zip(self._counts.unbind(1), self._share, strict=True):
+            yield counts * share if self._weight is None else counts * share * self._weight
+
+    def __getitem__(self, rows: Tensor | slice | int) -> Batch:
+        known = self.features
+        inputs = self.inputs_of(rows) if known is None else known[rows]
+        return inputs, (self.y[rows], self._weight_of(rows))
+
+    def inputs_of(self, rows: Tensor | slice | int) -> Tensor:
+        """Inputs of some rows."""
+        return self.table[rows if self.within is None else self.within[rows]]
+
+    def _weight_of(self, rows: Tensor | slice | int) -> Tensor | None:
+        weight = None if self._weight is None else self._weight[rows]
+        if self._counts is None:
+            return weight
+        counts = self._counts[rows] * self._share
+        return counts if weight is None else counts * weight[..., None]
+
+    def room_for(self, n: int) -> Batch:
+        """Uninitialised tensors for a batch of n rows; for all rows, the table's own."""
+        if n == len(self):
+            return self[slice(0, n)]
+        X, (y, weight) = self[slice(0, 1)]
+        return rows_like(X, n), (rows_like(y, n), None if weight is None else rows_like(weight, n))
+
+    def copy_rows(self, rows: Tensor, room: Batch) -> Batch:
+        """``self[rows]``, written into ``room``."""
+        inputs, (target, weight) = room
+        torch.index_select(self.y, 0, rows, out=target)
+        of_rows = self._weight_of(rows)
+        if weight is not None and of_rows is not None:
+            weight.copy_(of_rows)
+        if self.features is None and self.within is not None:
+            rows = self.within[rows]
+        table = self.table if self.features is None else self.features
+        torch.index_select(table, 0, rows, out=inputs)
+        return room
+
+
+def rows_like(table: Tensor, n: int) -> Tensor:
+    return table.new_empty(n, *table.shape[1:])
+
+
+def joined(parts: Iterable[Tensor], n: int) -> Tensor:
+    """Parts of n rows as one tensor, which each is copied to at once.
+
+    Kept until the last is there, they would lie between the memory that was freed after each.
+    """
+    found, done = torch.empty(0), 0
+    for part in parts:
+        found = found if done else rows_like(part, n)
+        found[done : done + len(part)] = part
+        done += len(part)
+    return found
+
+
+class BatchIterator:
+    """Batches of at most ``batch_size`` rows, shuffled anew on each pass if a generator is given.
+
+    One batch that holds all rows is passed on as it is. Shuffled batches of ``batch_size``
+    rows are written into ``room`` if it is given, one after the other.
+    """
+
+    def __init__(
+        self,
+        data: TensorData,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        room: Batch | None = None,
+    ) -> None:
+        self.data, self.batch_size, self.generator = data, batch_size, generator
+        self.room = room
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        n = len(self.data)
+        if self.batch_size >= n or self.generator is None:
+            for start in range(0, n, self.batch_size):
+                yield self.data[slice(start, start + self.batch_size)]
+            return
+        whole = torch.int32 if n < 2**31 else torch.int64  # the same order, in half the memory
+        order = torch.randperm(n, generator=self.generator, dtype=whole).to(self.data.y.device)
+        for rows in order.split(self.batch_size):
+            if self.room is not None and len(rows) == self.batch_size:
+                yield self.data.copy_rows(rows, self.room)
+            else:
+                yield self.data[rows]
+
+
+def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over rows (first axis, others averaged); weights have mean one over the table."""
+    if weight is None:
+        return losses.mean()
+    if losses.dim() > 1:
+        losses = losses.flatten(1).mean(1)
+    return (losses * weight).mean()
+
+
+def losses_of_members(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over rows of each member's losses (n, n_members): (n_members,)."""
+    if weight is not None:
+        losses = losses * (weight if weight.dim() > 1 else weight[:, None])
+    return losses.mean(0)
