@@ -42,6 +42,8 @@ PLACES = {
     "matplotlib": ("inspection/", "pde/plot/", "demo"),
     "pandas": ("datasets/", "estimators/", "inspection/", "pde/", "symbolic/", "demo"),
     "pyarrow": ("estimators/inputs/",),
+    "onnx": ("estimators/",),
+    "onnxscript": ("estimators/",),
     "safetensors": ("files/",),
     "skorch": ("training/",),
     "sympy": ("symbolic/",),
