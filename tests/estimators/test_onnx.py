@@ -4,6 +4,7 @@ import builtins
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_export import BEYOND, IMAGES, MODELS, SHORT, TABLE, X, Y, fitted
 
@@ -114,3 +115,16 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"sklearn_metakan\[onnx\]"):
         model.export_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+def test_missing_numbers_and_categories(tmp_path):
+    towns = np.array(["Bonn", "Köln", "Trier"])
+    codes = np.arange(len(X)) % 3
+    table = pd.DataFrame({"a": X[:, 0], "town": pd.Categorical(towns[codes]), "b": X[:, 1]})
+    table.loc[::5, "a"] = np.nan
+    model = KANRegressor(**TABLE).fit(table, Y + codes)
+    model.export_onnx(tmp_path / "model.onnx")
+    plain = np.c_[table["a"], codes, table["b"]]
+    found = run(tmp_path / "model.onnx", plain)["prediction"]
+    np.testing.assert_allclose(found, model.predict(table), rtol=1e-5, atol=1e-5)
