@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 from sklearn_metakan.estimators.inputs.checks import (
     as_array,
-    check_columns_are_numbers,
-    check_finite,
     check_sample_weight,
     check_target,
     check_validation_is_used,
     is_stochastic,
 )
+from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
 from sklearn_metakan.estimators.inputs.table import TableInputs
@@ -92,6 +91,7 @@ class KANEstimator(BaseEstimator):
     _stored_types: ClassVar[tuple[type, ...]] = (
         TableInputs,
         ImageInputs,
+        ColumnReader,
         Layout,
         NumberTarget,
         LabelTarget,
@@ -118,7 +118,7 @@ class KANEstimator(BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features); images, see ``image_shape``
-            Finite numbers; scaled inside. Text columns need an encoder before.
+            Numbers, scaled inside, and categories, NaN or None where something is missing.
         y : array-like of shape (n_samples,) or, for regressors, (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), optional
             Non-negative; scaled to mean one. Rows of weight zero are left out.
@@ -183,8 +183,8 @@ class KANEstimator(BaseEstimator):
     ) -> Self:
         """One pass over these rows, with a constant learning rate; whole or, on Ctrl-C, not at all.
 
-        The first call fixes scaling and knots, and which columns vary; give it rows that are
-        typical of all. Pickles hold no optimiser: a loaded copy goes on with a fresh one.
+        The first call fixes scaling, knots and levels, and which columns vary; give it rows that
+        are typical of all. Pickles hold no optimiser: a loaded copy goes on with a fresh one.
 
         Parameters
         ----------
@@ -258,18 +258,14 @@ class KANEstimator(BaseEstimator):
             self.target_ = self.target_.follow(self)
         inputs, target, name = self.input_scaler_, self.target_, type(self).__name__
         X, y = as_array(X), as_array(y, "y")
-        if inputs.of_images:
-            X = inputs.as_table(X, name, reset)
-        check_columns_are_numbers(X, name)
+        X = inputs.as_table(X, name, reset)
         check_target(X, y, target.is_numeric, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False, **target.validation}
-        with np.errstate(over="ignore", invalid="ignore"):  # check_finite says so
+        with np.errstate(over="ignore", invalid="ignore"):  # check_table says so
             X, y = validate_data(self, X, y, reset=reset, **options)
         if reset:
-            inputs.dtype, inputs.names = X.dtype, getattr(self, "feature_names_in_", None)
-        if inputs.of_images:
-            inputs.check_table(X, name, reset)
-        check_finite(X, getattr(self, "feature_names_in_", None), name, inputs.of_images)
+            inputs.names = getattr(self, "feature_names_in_", None)
+        inputs.check_table(X, name, reset)
         y = target.encode(y, classes)
         weight = target.weights(y, check_sample_weight(sample_weight, X), self)
         rows = rows_that_count(X, y, weight, unit)
@@ -394,7 +390,7 @@ class KANEstimator(BaseEstimator):
         weight = None if rows.weight is None else torch.from_numpy(rows.weight).to(device, dtype)
         counts = None if rows.counts is None else torch.from_numpy(rows.counts).to(device)
         if training is None or rows.within is None:
-            table, within = self.input_scaler_.tensor(rows, device, dtype), None
+            table, within = self.input_scaler_.tensor(rows, device, dtype, trains=True), None
         else:
             table, within = training.table, torch.from_numpy(rows.within).to(device)
         return TensorData(table, target, weight, counts, within)
@@ -455,21 +451,16 @@ class KANEstimator(BaseEstimator):
         check_is_fitted(self)
         fitted, name = self._working_copy(), type(self).__name__
         inputs, net = fitted.input_scaler_, fitted.net_
-        X = as_array(X)
-        if inputs.of_images:
-            X = inputs.as_table(X, name)
-        check_columns_are_numbers(X, name)
+        X = inputs.as_table(as_array(X), name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
         with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(fitted, X, reset=False, **options)
-        if inputs.of_images:
-            inputs.check_table(X, name)
-        check_finite(X, getattr(fitted, "feature_names_in_", None), name, inputs.of_images)
+        inputs.check_table(X, name)
         given = self.working_memory  # it may have been set after the fit
         constraint = {"working_memory": self._parameter_constraints["working_memory"]}
         validate_parameter_constraints(constraint, {"working_memory": given}, caller_name=name)
         memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
-        module: Any = net.module_
+        module: Any = inputs.with_means(net.module_) if inputs.has_unknown(X) else net.module_
         execution, dtype = net.execution_, torch.float64 if X.dtype == np.float64 else torch.float32
         members = (module.n_members,) if module.n_members > 1 else ()
         outputs = torch.empty(len(X), *members, module.out_features, dtype=dtype)
@@ -518,11 +509,13 @@ class KANEstimator(BaseEstimator):
             Raw X (n_samples, n_features) or images in, on the estimator's device; out, in the
             same dtype if it is a floating one (or float64, where ``predict`` gives that), what
             ``predict`` returns (regressors), or what ``predict_proba`` does (classifiers).
-            Inputs are not checked.
+            In columns of categories, X holds positions in ``categories_``, and -1 for others; what
+            is missing is NaN. Inputs are not checked.
         """
         check_is_fitted(self)
         fitted = self._working_copy()
-        return Predictor(fitted.input_scaler_, fitted.module_, fitted.target_).eval()
+        inputs, network = fitted.input_scaler_, fitted.module_
+        return Predictor(inputs, inputs.with_means(network), fitted.target_).eval()
 
     def summary(self) -> str:
         """The network's layers and trainable numbers, as a text.
@@ -574,7 +567,8 @@ class KANEstimator(BaseEstimator):
         check_is_fitted(self)
         fitted = self._working_copy()
         found = np.zeros(fitted.n_features_in_)
-        importances = feature_importances(fitted.module_, *typical_inputs(fitted))
+        network = fitted.input_scaler_.with_means(fitted.module_)
+        importances = feature_importances(network, *typical_inputs(fitted))
         found[fitted.input_scaler_.kept_] = importances.double().cpu().numpy()
         return found
 
@@ -584,7 +578,9 @@ class KANEstimator(BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.positive_only = getattr(self, "loss", None) == "poisson"
-        tags.input_tags.three_d_array = self._inputs_type.of_images
+        of_images = self._inputs_type.of_images
+        tags.input_tags.three_d_array = of_images
+        tags.input_tags.allow_nan = tags.input_tags.categorical = not of_images
         return tags
 
     def _unpacked_module(self) -> nn.Module:

@@ -35,6 +35,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "scoring": [str, callable, None],
     "n_iter_no_change": [StrOptions({"auto"}), COUNT],
     "scale_inputs": [StrOptions({"auto", "minmax", "standard", "quantile"}), None],
+    "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+    "min_frequency": [COUNT, Interval(Real, 0, 1, closed="neither"), None],
     "hidden_layer_sizes": WIDTHS,
     "n_estimators": [Interval(Integral, 1, 1_000, closed="both")],
     "hidden_channels": WIDTHS,
@@ -127,7 +129,13 @@ SCALE_INPUTS = """\
         Inside the estimator: range onto [-1, 1]; mean 0 and deviation 1; ranks onto
         [-1, 1]; unchanged, for columns of order one: the grid follows them, but silu and with
         it the steps of training are in their units. "auto" is minmax for columns spread evenly
-        over their range, and the mean of minmax and quantile for the others."""
+        over their range, and the mean of minmax and quantile for the others.
+    categorical_features : "from_dtype", array-like or None, default="from_dtype"
+        Columns whose edges have a number for each level in place of a curve: those of a
+        DataFrame that hold text, categories or truth values; a mask, indices or names; none.
+    min_frequency : int, float or None, default=<min_frequency>
+        Levels in fewer rows, or in a smaller share of them, are one level, with those
+        that training did not see. None: all are levels of their own."""
 
 SCALE_PIXELS = """\
     scale_inputs : {"auto", "minmax", "standard", None}, default="auto"
@@ -216,7 +224,9 @@ ATTRIBUTES = """\
     input_scaler_<target_scaler> : fitted scaling
     <of_features>"""
 
-OF_FEATURES = """feature_importances_ : ndarray of shape (n_features_in_,)
+OF_FEATURES = """categories_ : dict of ndarrays
+        Levels of each column of categories, by its position.
+    feature_importances_ : ndarray of shape (n_features_in_,)
         Share of the outputs' spread due to each feature."""
 
 OF_IMAGES = """image_shape_ : tuple of int

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from sklearn_metakan.estimators.inputs.checks import as_array
 from sklearn_metakan.estimators.inputs.table import N_QUANTILES
 
 N_TYPICAL = 512
@@ -29,9 +30,11 @@ def typical_inputs(estimator: Any) -> tuple[Tensor, Tensor]:
 
 def network_inputs(estimator: Any, X: Any) -> Tensor:
     """Rows as the network of a fitted estimator takes them, (n_samples, n_kept)."""
-    X = validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32])
-    execution = estimator.net_.execution_
-    rows = torch.from_numpy(estimator.input_scaler_.transform(X))
+    scaler, execution = estimator.input_scaler_, estimator.net_.execution_
+    X = scaler.as_table(as_array(X), type(estimator).__name__)
+    X = validate_data(estimator, X, reset=False, dtype=scaler.dtypes, ensure_all_finite=False)
+    scaler.check_table(X, type(estimator).__name__)
+    rows = torch.from_numpy(scaler.transform(X))
     return rows.to(execution.device, execution.dtype)
 
 
@@ -46,7 +49,8 @@ def responses(estimator: Any, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     Returns
     -------
     whole : ndarray of shape (n_samples, n_outputs)
-        What ``predict`` gives (regressors) or ``decision_function`` (classifiers).
+        What ``predict`` gives (regressors) or ``decision_function`` (classifiers). Of several
+        quantiles, those of an output side by side.
     members : ndarray of shape (n_samples, n_members, n_outputs)
         The same of each member.
     """
@@ -79,7 +83,9 @@ def summary(estimator: Any) -> Summary:
                 shared[id(parameter)] = parameter.numel()
             else:
                 own += parameter.numel()
-        edges = source.in_features * source.out_features
+        levels = getattr(layer, "levels", None)
+        of_levels = 0 if levels is None else len(levels.sizes)
+        edges = (source.in_features + of_levels) * source.out_features
         outputs = getattr(layer, "out_features", source.out_features)
         sizes = layer.fan_in, outputs // members, edges, layer.basis.n_functions, own
         rows.append((str(number), *(f"{size:,}" for size in sizes)))

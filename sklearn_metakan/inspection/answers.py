@@ -63,13 +63,17 @@ class Answers:
             )
         self.estimator, self.n_members = inner, within.n_members
         self.classes = getattr(inner, "classes_", None)
+        quantiles = within.quantiles
         if self.classes is None:
             self.outputs: list[Any] = [*range(inner.n_outputs_)]
+            if quantiles:
+                several = inner.n_outputs_ > 1
+                self.outputs = [(o, q) if several else q for o in self.outputs for q in quantiles]
         else:
             self.outputs = [*self.classes.tolist()][-1 if len(self.classes) == 2 else 0 :]
         self.n_outputs = len(self.outputs)
         is_sum = len(within.layers) == 1 and getattr(inner, "loss", None) != "poisson"
-        mean_of_sums = self.classes is None or self.n_members == 1
+        mean_of_sums = not quantiles and (self.classes is None or self.n_members == 1)
         self.is_additive = is_sum and mean_of_sums and not self._steps and not self._targets
 
     def of(self, table: Table, index: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -89,8 +93,10 @@ class Answers:
         whole, members = responses(self.estimator, X)
         found = np.concatenate([whole[:, None], members], axis=1).astype(np.float64)
         for transformer in reversed(self._targets):
-            shape = found.shape
-            found = transformer.inverse_transform(found.reshape(-1, shape[2])).reshape(shape)
+            n_targets = self.estimator.n_outputs_
+            columns = found.reshape(*found.shape[:2], n_targets, -1).swapaxes(2, 3)
+            inverse = transformer.inverse_transform(columns.reshape(-1, n_targets))
+            found = inverse.reshape(columns.shape).swapaxes(2, 3).reshape(found.shape)
         return found
 
     def output(self, target: Any) -> tuple[int, float, str]:
@@ -114,8 +120,6 @@ class Answers:
         if target is None and self.n_outputs == 1:
             target = 0
         if target not in self.outputs:
-            raise ValueError(
-                f"target must be the number of one of the {self.n_outputs} outputs, below "
-                f"{self.n_outputs}; got {target!r}."
-            )
-        return int(target), 1.0, "prediction" if self.n_outputs == 1 else f"output {target}"
+            raise ValueError(f"target must be one of the outputs {self.outputs}, got {target!r}.")
+        what = "prediction" if self.n_outputs == 1 else f"output {target}"
+        return self.outputs.index(target), 1.0, what

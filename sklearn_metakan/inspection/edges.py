@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_metakan.inspection.axes import one_axes_each
-from sklearn_metakan.inspection.holders import Within, column_number, short
+from sklearn_metakan.inspection.holders import Within, column_number, short, span
 from sklearn_metakan.inspection.tables import FEW_VALUES
 from sklearn_metakan.nn import KANLinear
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Edges = Sequence[tuple[int | str, int]]
+_MOST_TICKS = 8  # names of levels
+_MISSING: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "right"}
+_MISSING |= {"fontsize": "x-small", "color": "C1"}
 MAX_VALUES = 2**23  # edge values held at once
 _CORNER: dict[str, Any] = {"ha": "right", "va": "top", "color": "gray", "fontsize": "x-small"}
 
@@ -42,6 +45,11 @@ class EdgeDisplay:
         is the column's position in what the estimator was fitted on.
     importances : ndarray of shape (n_edges,)
         Shares of the prediction's spread, by which edges are ranked; see ``edge_importances``.
+    levels : list of list of str or None, optional
+        Of each edge of a column of categories, names of its levels, by rising value: ``values`` are
+        theirs, in this order, and NaN behind them.
+    missing : ndarray of shape (n_edges,), optional
+        Of each edge, its value where the column is missing, NaN where it never was in training.
 
     Attributes
     ----------
@@ -65,9 +73,13 @@ class EdgeDisplay:
         labels: Sequence[str],
         edges: Edges,
         importances: NDArray[np.floating],
+        levels: Sequence[list[str] | None] | None = None,
+        missing: NDArray[np.floating] | None = None,
     ) -> None:
         self.inputs, self.values, self.labels = inputs, values, labels
         self.edges, self.importances = edges, importances
+        self.levels = [None] * len(edges) if levels is None else levels
+        self.missing = np.full(len(edges), np.nan) if missing is None else missing
 
     @classmethod
     def from_estimator(
@@ -131,7 +143,7 @@ class EdgeDisplay:
             )
         within = Within(estimator, X)
         layers = within.member(member)
-        index = _layer_index(layer, len(layers))
+        index = layer_index(layer, len(layers))
         module, importances = layers[index], [each[member] for each in within.importances()]
         columns = within.kept if index == 0 else [*range(module.in_features)]
         if edges is None:
@@ -148,13 +160,25 @@ class EdgeDisplay:
             for each in layers[:index]:
                 rows = None if rows is None else each(rows)
             t, n_values = _points(module, rows, n_points, index == 0)
-            values = torch.cat([block[:, inputs, outputs] for block in _blocks(module, t)])
-        x = t.double().cpu().numpy()
+            n_points = len(t)
+            gap = torch.full_like(t[:1], np.nan)
+            values = torch.cat(
+                [block[:, inputs, outputs] for block in _blocks(module, torch.cat([t, gap]))]
+            )
+        x, y = t.double().cpu().numpy(), values.cpu().numpy()
         if index == 0 and within.scaler is not None:
             x = within.scaler.inverse_transform(x)[:, columns]
-        x, y = x[:, inputs], values.cpu().numpy()
+        x, y, missing = x[:, inputs], y[:-1], y[-1]
         beyond = np.arange(n_points)[:, None] >= n_values[inputs]
         x[beyond] = y[beyond] = np.nan
+        levels = [within.levels_of(i) if not index else None for i in inputs]
+        for k, of_edge in enumerate(levels):
+            if of_edge is not None:  # sorted by what they do
+                order = np.argsort(y[: len(of_edge), k], kind="stable")
+                x[: len(order), k], y[: len(order), k] = np.arange(len(order)), y[order, k]
+                levels[k] = [of_edge[place] for place in order]
+        has_gap = [index == 0 and within.has_gap(i) for i in inputs]
+        missing = np.where(has_gap, missing, np.nan)
         named = within.unit_names(index - 1, importances) if index else [*map(within.name, columns)]
         to = within.unit_names(index, importances)
         display = cls(
@@ -163,11 +187,15 @@ class EdgeDisplay:
             labels=[f"{short(named[i])} → {to[o]}" for i, o in zip(inputs, outputs, strict=True)],
             edges=[(columns[i], o) for i, o in zip(inputs, outputs, strict=True)],
             importances=importances[index][inputs, outputs],
+            levels=levels,
+            missing=missing,
         )
         return display.plot(ax=ax)
 
     def plot(self, ax: "Axes | Iterable[Axes] | None" = None, **line_kw: Any) -> "EdgeDisplay":
         """Draw one small plot an edge, all with the same vertical scale, and its importance.
+
+        Levels are points, by what they do; so is a missing value, to the right of the curve.
 
         Parameters
         ----------
@@ -189,14 +217,27 @@ class EdgeDisplay:
             Without matplotlib.
         """
         axes = one_axes_each("EdgeDisplay", ax, len(self.edges), 4, (2.6, 2.1), "edges")
-        low, high = np.nanmin(self.values), np.nanmax(self.values)
+        every = np.append(self.values.ravel(), self.missing)
+        low, high = np.nanmin(every), np.nanmax(every)
         margin = 0.05 * (high - low) or 1.0
         for k, (axis, label) in enumerate(zip(axes, self.labels, strict=True)):
             there = ~np.isnan(self.inputs[:, k])
+            of_edge = self.levels[k]
             few = {} if there.all() else {"marker": "o", "linestyle": ":"}
+            if of_edge is not None:  # which have no order
+                few = {"marker": "o", "linestyle": ""}
             axis.plot(self.inputs[:, k], self.values[:, k], **few | line_kw)
-            if few:
+            if of_edge is not None:
+                shown = [*range(0, len(of_edge), -(-len(of_edge) // _MOST_TICKS))]
+                names = [short(of_edge[place], 12) for place in shown]
+                axis.set_xticks(shown, names, rotation=45, ha="right")
+            elif few:
                 axis.set_xticks(self.inputs[there, k])
+            if not np.isnan(self.missing[k]):
+                ends = np.nanmin(self.inputs[:, k]), np.nanmax(self.inputs[:, k])
+                place = ends[1] + 0.12 * (ends[1] - ends[0] or 1.0)
+                axis.plot([place], [self.missing[k]], "D", color="C1", markersize=4)
+                axis.annotate("missing", (place, self.missing[k]), **_MISSING)
             axis.set_title(label, fontsize="small")
             share = f"{100 * self.importances[k]:.2g} %"
             axis.text(0.97, 0.97, share, transform=axis.transAxes, **_CORNER)
@@ -207,7 +248,8 @@ class EdgeDisplay:
         return self
 
 
-def _layer_index(layer: int, n_layers: int) -> int:
+def layer_index(layer: int, n_layers: int) -> int:
+    """Its position, counted from the inputs; a ValueError for one that there is not."""
     if not isinstance(layer, Integral) or not -n_layers <= layer < n_layers:
         raise ValueError(
             f"layer must be a whole number between {-n_layers} and {n_layers - 1}, the network "
@@ -221,15 +263,20 @@ def _points(
 ) -> tuple[torch.Tensor, NDArray[np.intp]]:
     """Where each input's edges are drawn, (n_points, in), and how many of the points count.
 
-    All of them, over the range; of a column that has few values, these.
+    All of them, over the range; of a column that has few values, these, and of one of levels, their
+    codes. There are more points where a column has more levels.
     """
-    low, high = module.basis.domain.T if rows is None else (rows.amin(0), rows.amax(0))
-    steps = torch.linspace(0, 1, n_points, dtype=low.dtype, device=low.device)
-    t = low + steps[:, None] * (high - low)
-    n_values = np.full(len(low), n_points)
+    levels = module.levels
+    sizes = [] if levels is None else levels.sizes
+    n_points = max(n_points, *sizes, 0)
+    t = span(module, rows, n_points)
+    n_values = np.full(t.shape[1], n_points)
+    for i, size in enumerate(sizes, module.in_features):
+        n_values[i] = size
+        t[:, i] = torch.arange(n_points).to(t).clamp(max=size - 1)
     if rows is not None and of_columns:
-        for i, column in enumerate(rows.T):
-            levels = column.unique()
+        for i, column in enumerate(rows.T[: module.in_features]):
+            levels = column[~column.isnan()].unique()
             if len(levels) < n_points and len(levels) <= min(FEW_VALUES, len(rows) / 2):
                 n_values[i] = len(levels)
                 t[: len(levels), i], t[len(levels) :, i] = levels, levels[-1]
@@ -238,7 +285,7 @@ def _points(
 
 def _blocks(module: KANLinear, t: torch.Tensor) -> Iterator[torch.Tensor]:
     """Edge functions at t, (rows, in, out) for as many rows at a time as memory allows."""
-    n_rows = max(1, MAX_VALUES // (module.in_features * module.out_features))
+    n_rows = max(1, MAX_VALUES // (module.n_inputs * module.out_features))
     for block in t.split(n_rows):
         yield module.edge_functions(block).double()
 

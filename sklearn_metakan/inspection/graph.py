@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_metakan.inspection.holders import Within, short
+from sklearn_metakan.inspection.holders import Within, short, span
 
 Array = NDArray[np.float64]
 N_POINTS = 49  # of a curve
@@ -54,16 +54,20 @@ class Graph:
 
     def __init__(self, holder: Any, X: ArrayLike | None, member: int) -> None:
         self.within = within = Within(holder, X)
+        self.member = member
         layers = within.member(member)
         importances = [each[member] for each in within.importances()]
         self.layers, rows = [], within.rows
         for layer, of_layer in zip(layers, importances, strict=True):
             with torch.no_grad():
-                low, high = layer.basis.domain.T
-                if rows is not None and len(rows):
-                    low, high = rows.amin(0), rows.amax(0)
-                steps = torch.linspace(0, 1, N_POINTS, dtype=low.dtype, device=low.device)
-                values = layer.edge_functions(low + steps[:, None] * (high - low))
+                t = span(layer, rows, N_POINTS)
+                low, high = t[0], t[-1].clone()
+                if layer.levels is not None:  # of codes a point each
+                    of_codes = slice(layer.in_features, None)
+                    codes = torch.arange(N_POINTS).to(t)[:, None]
+                    last = torch.tensor(layer.levels.sizes).to(t) - 1
+                    t[:, of_codes], high[of_codes] = torch.minimum(codes, last), N_POINTS - 1
+                values = layer.edge_functions(t)
                 rows = None if rows is None else layer(rows)
                 zeros = torch.zeros(layer.out_features)
                 bias = zeros if layer.bias is None else layer.bias
@@ -146,10 +150,15 @@ class Graph:
             low, high = self.layers[0].low[i], self.layers[0].high[i]
             points = values = [low, high]
             start = (low + high) / 2
+        elif (labels := self.within.levels_of(i)) is not None:
+            codes = scaler.quantiles_[:, i]
+            start = float(np.quantile(codes, 0.5, method="nearest"))
+            ends = {"points": [0, 1], "values": [0, 1], "low": 0, "high": len(labels) - 1}
+            return ends | {"start": start, "levels": [short(each, 24) for each in labels]}
         else:
             points, values = scaler.points_[i].tolist(), scaler.values_[i].tolist()
             low, high = scaler.ranges_[:, column].tolist()
-            median = np.median(scaler.quantiles_, axis=0)[None]
+            median = np.nanmedian(scaler.quantiles_, axis=0)[None]
             start = float(scaler.inverse_transform(median)[0, column])
         low, high = (low, high) if low < high else (low - 1, high + 1)
         return {"points": points, "values": values, "low": low, "high": high, "start": start}
@@ -161,9 +170,13 @@ class Graph:
         kind, location, scale = "number", [0.0] * n_outputs, [1.0] * n_outputs
         if target is not None and target.is_numeric:
             kind = "exponential" if target.link == "log" else "number"
-            location, scale = target.location_.tolist(), target.scale_.tolist()
+            n_levels = max(len(self.within.quantiles), 1)
+            location = np.repeat(target.location_, n_levels).tolist()
+            scale = np.repeat(target.scale_, n_levels).tolist()
         elif target is not None:
-            kind = "classes"
+            kind, sharpness = "classes", target._buffers.get("sharpness")
+            if sharpness is not None:
+                scale = [float(sharpness[self.member])] * n_outputs
         classes = [short(each) for each in getattr(target, "classes_", [])]
         return {"kind": kind, "location": location, "scale": scale, "classes": classes}
 

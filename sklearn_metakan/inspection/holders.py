@@ -42,6 +42,8 @@ class Within:
     kept : list of int
         The columns that are inputs of the network.
     n_columns : int
+    quantiles : list of float
+        Those that an output has side by side; empty where it has one number.
     rows : Tensor of shape (n_samples, n_kept) or None
         What reaches the network of X.
 
@@ -64,14 +66,20 @@ class Within:
                 "estimator must be a fitted KAN or MetaKAN estimator for tables, or a KAN or "
                 f"KANLinear module, got {type(estimator).__name__}."
             )
+        self.scaler = getattr(estimator, "input_scaler_", None)
+        with_means = getattr(self.scaler, "with_means", None)
+        if with_means is not None:  # what training did not see has a place, too
+            network = with_means(network)
         self.network: KAN | KANLinear = network
         layers = network.kan_layers() if isinstance(network, KAN) else [network]
         self.layers = cast(list[KANLinear], [*layers])
         self.n_members = getattr(network, "n_members", 1)
-        self.scaler = getattr(estimator, "input_scaler_", None)
-        n_inputs = self.layers[0].in_features
+        n_inputs = self.layers[0].n_inputs
         self.kept = [*range(n_inputs)] if self.scaler is None else self.scaler.kept_.tolist()
         self.n_columns = n_inputs if self.scaler is None else estimator.n_features_in_
+        self.quantiles: list[float] = []
+        if getattr(getattr(estimator, "target_", None), "has_levels", False):
+            self.quantiles = [*map(float, estimator.target_.quantile)]
         self.rows = None if X is None else self._rows(X)
 
     def _rows(self, X: ArrayLike) -> Tensor:
@@ -97,6 +105,20 @@ class Within:
             return self.layers
         return cast(list[KANLinear], [*self.network.member(int(member)).kan_layers()])
 
+    def levels_of(self, i: int) -> list[str] | None:
+        """Of an input of the network with codes: what to call these."""
+        levels = self.layers[0].levels
+        if levels is None or i < levels.n_numbers:
+            return None
+        if self.scaler is None:
+            return [f"level {code}" for code in range(levels.sizes[i - levels.n_numbers])]
+        return self.scaler.code_labels(self.kept[i])
+
+    def has_gap(self, i: int) -> bool:
+        """Whether an input of the network was missing in some rows of training."""
+        levels = self.layers[0].levels
+        return levels is not None and i in levels.gapped.tolist()
+
     def name(self, column: int) -> str:
         """Of a column of the estimator."""
         return str(self.names[column]) if self.names else f"input {column}"
@@ -107,6 +129,10 @@ class Within:
         n_outputs = self.layers[-1].out_features // self.n_members
         if classes is not None:
             return f"class {classes[output if n_outputs > 1 else 1]}"
+        if self.quantiles:
+            output, level = divmod(output, len(self.quantiles))
+            of = f" of output {output}" if n_outputs > len(self.quantiles) else ""
+            return f"quantile {self.quantiles[level]:g}{of}"
         return "output" if n_outputs == 1 else f"output {output}"
 
     def unit_names(self, layer: int, importances: list[NDArray[np.float64]]) -> list[str]:
@@ -143,6 +169,25 @@ class Within:
             samples = x, other
         found = importances_in_network(self.network, *samples)
         return [each.double().cpu().numpy() for each in found]
+
+
+def span(layer: KANLinear, rows: Tensor | None, n_points: int) -> Tensor:
+    """Where a layer's edges are looked at, (n_points, n_inputs).
+
+    Numbers evenly spaced, over the rows where there are some or over the grid; codes of levels, in
+    their order, each as often as the others.
+    """
+    low, high = layer.basis.domain.T
+    if rows is not None and len(rows):
+        numbers = rows if layer.levels is None else layer.levels.numbers(rows)
+        low, high = numbers.amin(0), numbers.amax(0)
+    steps = torch.linspace(0, 1, n_points, dtype=low.dtype, device=low.device)
+    found = low + steps[:, None] * (high - low)
+    if layer.levels is None:
+        return found
+    sizes = torch.tensor(layer.levels.sizes).to(low)
+    codes = (torch.arange(n_points).to(low)[:, None] * sizes / n_points).floor()
+    return torch.cat([found, codes], 1)
 
 
 def short(name: str, most: int = 30) -> str:

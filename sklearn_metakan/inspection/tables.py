@@ -80,7 +80,9 @@ class Table:
         if not self.is_frame:
             return np.take_along_axis(self.X, index, axis=0)
         if hasattr(self.X, "iloc"):
-            parts = [self.X.iloc[:, j].array.take(index[:, j]) for j in range(self.n_columns)]
+            parts = [
+                self.X.iloc[index[:, j], j].reset_index(drop=True) for j in range(self.n_columns)
+            ]
             made = pd.DataFrame(dict(enumerate(parts)))
             made.columns = self.X.columns
             return made
@@ -132,8 +134,12 @@ class Table:
         else:
             place = np.searchsorted(distinct, values)
         place[missing] = -1
-        rows = np.array([int(np.flatnonzero(values == each)[0]) for each in distinct.tolist()])
-        return Points(distinct, rows.astype(np.intp), place, missing, is_number, few)
+        first = {int(k): row for row, k in reversed([*enumerate(place)])}
+        if not few:  # a point is the largest value of its place
+            order = np.argsort(values)
+            first = dict(enumerate(order[np.searchsorted(values[order], distinct)].tolist()))
+        rows = np.array([first[k] for k in range(len(distinct))], dtype=np.intp)
+        return Points(distinct, rows, place, missing, is_number, few)
 
 
 class Points(NamedTuple):

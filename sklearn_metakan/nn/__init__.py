@@ -6,6 +6,7 @@ from sklearn_metakan.nn.frozen import frozen, n_frozen
 from sklearn_metakan.nn.grids import refine, update_grids
 from sklearn_metakan.nn.importance import edge_importances, feature_importances
 from sklearn_metakan.nn.layers import KANLinear
+from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.network import KAN, KANNetwork, build_network
 from sklearn_metakan.nn.random import Augment, Augmentation, Drawing, Dropout
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
@@ -14,6 +15,7 @@ __all__ = [
     "KAN",
     "Augment",
     "Augmentation",
+    "Columns",
     "ConvKAN",
     "DirectCoefficients",
     "Drawing",
@@ -23,6 +25,7 @@ __all__ = [
     "KANConv3d",
     "KANLinear",
     "KANNetwork",
+    "Levels",
     "MetaCoefficients",
     "MetaLearner",
     "Norm",

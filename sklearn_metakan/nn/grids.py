@@ -99,12 +99,13 @@ def update_grids(network: AnyNetwork, X: Tensor, margin: float = 0.05) -> AnyNet
     ranges = _ranges(deepcopy(network).eval(), X)
     bases = []
     for index, (layer, reached) in enumerate(zip(network.kan_layers(), ranges, strict=True)):
-        if not reached.isfinite().all():
+        hidden = layer.input_law == "normal"  # "uniform": the inputs of the network
+        has_gaps = getattr(layer, "levels", None) is not None
+        if not reached.isfinite().all() and not has_gaps:
             raise ValueError(
                 f"Grids cannot follow data that are not finite: layer {index} of the network "
                 f"receives numbers from {reached[0]:g} to {reached[1]:g}."
             )
-        hidden = layer.input_law == "normal"  # "uniform": the inputs of the network
         bases.append(_moved(layer.basis, reached, margin) if hidden else layer.basis)
     return _on(network, bases)
 

@@ -126,8 +126,8 @@ def _changes(layer: KANLinear, x: Tensor, other: Tensor, widest: int) -> Iterato
     size = max(1, _NUMBERS // (len(x) * max(layer.basis.n_functions, widest)))
     for start in range(0, x.shape[1], size):
         stop = min(start + size, x.shape[1])
-        change = layer.basis.evaluate(other, start, stop) - layer.basis.evaluate(x, start, stop)
-        yield torch.einsum("nic,ico->nio", change, layer.source.block(start, stop))
+        block = 0, start, stop
+        yield layer.edge_functions(other, *block) - layer.edge_functions(x, *block)
 
 
 @torch.no_grad()

@@ -64,6 +64,9 @@ def initialize(
         source = layer.source
         if layer.bias is not None:
             layer.bias.zero_()
+        levels = getattr(layer, "levels", None)
+        if levels is not None:
+            levels.start(normal, layer.fan_in)
         if isinstance(source, DirectCoefficients):
             weight = source.weight
             factor = _prior_factor(*moments[layer]).to(weight)

@@ -1,12 +1,14 @@
 """Layers of univariate functions; what kind of KAN one is depends on its source alone."""
 
 from abc import ABC, abstractmethod
+from copy import copy
 
 import torch
 from torch import Tensor, nn
 
 from sklearn_metakan.basis import Basis, BSplineBasis
 from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
+from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients
 from sklearn_metakan.ops import edge_sum
 
@@ -81,6 +83,9 @@ class KANLinear(KANLayer):
     groups : int, default=1
         Inputs and outputs are split into so many groups, in order; an output sums over the
         inputs of its own alone.
+    levels : Levels, optional
+        Of as many numbers and outputs, in one group: x may then have gaps (NaN), and columns of
+        codes after the numbers, whose edges are ``Levels``.
     bias : bool, default=False
         Splines sum to one, so that edges hold a constant already.
     backend : {"auto", "reference", "blocked", "triton"}, default="auto"
@@ -100,14 +105,14 @@ class KANLinear(KANLayer):
 
     Shape
     -----
-    (n, in_features) -> (n, out_features)
+    (n, in_features) -> (n, out_features); with levels, x has their ``n_inputs`` columns.
 
     Raises
     ------
     ValueError
-        If basis and source do not fit the layer, groups do not divide inputs and outputs, or init
-        is unknown; in ``forward``, for an
-        x of another width, an unknown backend, or one that does not work here.
+        If basis and source do not fit the layer, levels neither, groups do not divide inputs and
+        outputs, or init is unknown; in ``forward``, for an x of another width, an unknown backend,
+        or one that does not work here.
 
     Source: Liu et al., "KAN: Kolmogorov-Arnold Networks" (2024).
 
@@ -119,6 +124,8 @@ class KANLinear(KANLayer):
     torch.Size([8, 2])
     """
 
+    levels: Levels | None
+
     def __init__(
         self,
         in_features: int,
@@ -127,6 +134,7 @@ class KANLinear(KANLayer):
         source: DirectCoefficients | MetaCoefficients | None = None,
         *,
         groups: int = 1,
+        levels: Levels | None = None,
         bias: bool = False,
         backend: str = "auto",
         working_memory: float | None = None,
@@ -140,42 +148,118 @@ class KANLinear(KANLayer):
                 f"groups must divide in_features and out_features, got {groups} for "
                 f"{in_features} and {out_features}."
             )
-        fan_in, n_biases = in_features // groups, out_features if bias else 0
-        how = backend, working_memory, input_law, init, generator, dtype
+        if levels is not None:
+            expected = in_features, out_features, 1
+            got = levels.n_numbers, levels.out_features, groups
+            if got != expected:
+                raise ValueError(
+                    "levels do not fit the layer: (numbers, outputs, groups) must be "
+                    f"{expected}, got {got}."
+                )
+        n_inputs = in_features if levels is None else levels.n_inputs
+        fan_in, n_biases = n_inputs // groups, out_features if bias else 0
+        how = backend, working_memory, input_law, None, generator, dtype
         super().__init__(
             (in_features,), out_features // groups, basis, source, fan_in, n_biases, *how
         )
         self.in_features, self.out_features, self.groups = in_features, out_features, groups
+        self.register_module("levels", levels)
+        if init is not None:
+            initialize([self], generator, init)
 
     def extra_repr(self) -> str:
         groups = f", groups={self.groups}" if self.groups > 1 else ""
         return f"{self.in_features} -> {self.out_features}{groups}, backend={self.backend!r}"
 
+    @property
+    def n_inputs(self) -> int:
+        """Columns of x: numbers, and codes of levels."""
+        return self.in_features if self.levels is None else self.levels.n_inputs
+
+    @property
+    def n_features(self) -> int:
+        """Columns of ``features``."""
+        n_functions = self.in_features * self.basis.n_functions
+        return n_functions + (0 if self.levels is None else self.levels.n_features)
+
     def forward(self, x: Tensor) -> Tensor:
+        levels = self.levels
+        if levels is not None:
+            levels.check(x)
+        numbers = x if levels is None else levels.numbers(x)
         how = self.backend, self.working_memory, self.widest, self.groups
-        y = edge_sum(x, self.basis, self.source, 0, *how)
+        y = edge_sum(numbers, self.basis, self.source, 0, *how)
+        y = y if levels is None else y + levels(x)
         return y if self.bias is None else y + self.bias
+
+    def features(self, x: Tensor) -> Tensor:
+        """What of ``forward`` depends on x alone: functions (n, in * C), then those of levels."""
+        if self.levels is None:
+            return self.basis.evaluate(x).flatten(1)
+        functions = self.basis.evaluate(self.levels.numbers(x)).flatten(1)
+        return torch.cat([functions, self.levels.features(x)], 1)
 
     def from_features(self, features: Tensor) -> Tensor:
-        """``forward`` of x whose functions are known: (n, in_features * C), of one group."""
+        """``forward`` from ``features(x)``, of one group and not settled."""
         by_input, shared = self.source.tensors()
         weights, dictionary = self.source.generate(by_input, shared), self.source.dictionary(shared)
+        last = self.in_features * self.basis.n_functions
+        functions = features if self.levels is None else features[:, :last]
         if dictionary is not None:
-            features = (features.view(-1, len(dictionary)) @ dictionary).view(len(features), -1)
-        y = torch.mm(weights.flatten(0, 1).mT, features.mT).mT  # rows last in memory
+            mixed = functions.reshape(-1, len(dictionary)) @ dictionary
+            functions = mixed.view(len(features), -1)
+        y = torch.mm(weights.flatten(0, 1).mT, functions.mT).mT  # rows last in memory
+        if self.levels is not None:
+            y = y + self.levels.from_features(features[:, last:])
         return y if self.bias is None else y + self.bias
 
-    def edge_functions(self, t: Tensor, derivative: int = 0) -> Tensor:
-        """``phi_oi(t_i)`` or its derivative for every edge, one by one.
+    def edge_functions(
+        self, t: Tensor, derivative: int = 0, start: int = 0, stop: int | None = None
+    ) -> Tensor:
+        """``phi_oi(t_i)`` or its derivative for every edge of some inputs, one by one.
 
         Parameters
         ----------
-        t : Tensor of shape (n, in_features)
+        t : Tensor of shape (n, n_inputs)
         derivative : int, default=0
+            Without levels.
+        start, stop : int, default: all inputs
 
         Returns
         -------
-        Tensor of shape (n, in_features, out_features // groups)
+        Tensor of shape (n, stop - start, out_features // groups)
         """
-        features = self.basis.evaluate(t, derivative=derivative)
-        return torch.einsum("nic,ico->nio", features, self.source.block(0, self.in_features))
+        levels, stop = self.levels, self.n_inputs if stop is None else stop
+        last = min(stop, self.in_features)
+        found = t.new_zeros(len(t), 0, self.source.out_features)
+        if start < last:
+            numbers = t if levels is None else levels.numbers(t)
+            features = self.basis.evaluate(numbers, start, last, derivative)
+            found = torch.einsum("nic,ico->nio", features, self.source.block(start, last))
+        if levels is None:
+            return found
+        if stop > last:
+            others = found.new_zeros(len(t), stop - max(start, last), found.shape[2])
+            found = torch.cat([found, others], 1)
+        return found if derivative else found + levels.edge_functions(t, start, stop)
+
+    @torch.no_grad()
+    def settled(self, x: Tensor) -> "KANLinear":
+        """The layer, for which gaps and levels that training did not see are the mean over rows x.
+
+        Its numbers are shared. A layer without levels gets some, for gaps.
+        """
+        numbers = x[:, : self.in_features]
+        levels = self.levels
+        if levels is None:
+            fill = numbers.nanmedian(0).values
+            levels = Levels(Columns(fill, fill * 0), self.out_features, dtype=x.dtype).to(x.device)
+        seen = ~numbers.isnan()
+        shares = (seen / seen.sum(0).clamp(min=1)).to(x)
+        functions = self.basis.evaluate(levels.numbers(x)) - self.basis.evaluate(levels.fill[None])
+        means = torch.einsum("ni,nic->ic", shares, functions)
+        block = self.source.block(0, self.in_features)
+        found = copy(self)
+        of_numbers = torch.einsum("ic,ico->io", means, block)
+        found._modules = found._modules | {"levels": levels.settled(of_numbers)}
+        return found

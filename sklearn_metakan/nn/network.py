@@ -1,8 +1,8 @@
 """Networks: KAN layers one after the other, with or without meta-learners."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy, deepcopy
 from functools import partial
 from itertools import pairwise
 from math import prod
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sklearn_metakan.basis import Basis, BasisName, Extrapolation, make_basis
 from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
 from sklearn_metakan.nn.layers import KANLayer, KANLinear
+from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.random import Dropout, draw_seed
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
 
@@ -95,6 +96,9 @@ class KAN(KANNetwork):
         network; hidden layers then use "linear".
     dropout : float in [0, 1), default=0.0
         Of the inputs of hidden layers.
+    columns : Columns or mapping of its fields, optional
+        Of inputs with gaps and levels: x then has ``layer_sizes[0]`` numbers, NaN where they are
+        missing, and a column of codes for each that has levels; see ``Levels``.
     bias : bool, default=False
     init : {"variance", "paper", None}, default="variance"
         Starting values: edges drawn so that every layer's outputs have variance one; the
@@ -109,7 +113,7 @@ class KAN(KANNetwork):
     Shape
     -----
     (n, layer_sizes[0]) -> (n, layer_sizes[-1]); of several members,
-    (n, n_members, layer_sizes[-1]).
+    (n, n_members, layer_sizes[-1]). With ``columns``, x has one more for each with levels.
 
     Raises
     ------
@@ -151,6 +155,7 @@ class KAN(KANNetwork):
         knots: tuple[float, float] | ArrayLike = (-1.0, 1.0),
         extrapolation: Extrapolation = "linear",
         dropout: float = 0.0,
+        columns: Columns | Mapping[str, Any] | None = None,
         bias: bool = False,
         init: Init | None = "variance",
         backend: str = "auto",
@@ -166,8 +171,16 @@ class KAN(KANNetwork):
         if n_members < 1:
             raise ValueError(f"n_members must be at least 1, got {n_members}.")
         how: dict[str, Any] = {"backend": backend, "working_memory": working_memory}
+        kinds = [partial(KANLinear, bias=bias, init=None, dtype=dtype, **how)] * (
+            len(layer_sizes) - 1
+        )
+        if columns is not None:
+            known = Columns(**columns) if isinstance(columns, Mapping) else columns
+            gain = 1.0 if meta_learners is None else (layer_sizes[0] + len(known.levels)) ** -0.5
+            levels = Levels(known, layer_sizes[1] * n_members, gain=gain, dtype=dtype)
+            kinds[0] = partial(kinds[0], levels=levels)
         layers = make_layers(
-            [partial(KANLinear, bias=bias, init=None, dtype=dtype, **how)] * (len(layer_sizes) - 1),
+            kinds,
             layer_sizes,
             (),
             partial(make_basis, basis, grid_size=grid_size, degree=degree, dtype=dtype),
@@ -178,7 +191,7 @@ class KAN(KANNetwork):
             dtype,
             n_members,
         )
-        sides = [(layer.in_features, layer.out_features) for layer in layers]
+        sides = [(layer.n_inputs, layer.out_features) for layer in layers]
         dropouts: list[nn.Module] = []
         for index, layer in enumerate(layers):
             layer.widest = max(sides, key=prod)
@@ -187,8 +200,7 @@ class KAN(KANNetwork):
         self.layers, self.dropouts = nn.ModuleList(layers), nn.ModuleList(dropouts)
         self.n_members, self.out_features = n_members, layer_sizes[-1]
         self.widest_layer = max(map(sum, sides))
-        n_functions = layers[0].basis.n_functions
-        self.widest_features = max(n_in for n_in, _ in sides) * n_functions
+        self.widest_features = max(layer.n_features for layer in layers)
         if init is not None:
             initialize(layers, generator, init)
 
@@ -216,6 +228,12 @@ class KAN(KANNetwork):
                 part = own.get(f"layers.{number}.{name}")
                 if part is not None:
                     parameter.data = parameter.data[part].clone()
+        first = alone._layers[0]
+        if first.levels is not None:
+            width = first.levels.out_features = first.out_features
+            if first.levels.unseen is not None:
+                of_member = slice(member * width, (member + 1) * width)
+                first.levels.unseen = first.levels.unseen[:, of_member].clone()
         return alone
 
     def member_slices(self, member: int) -> dict[str, tuple[Any, ...]] | None:
@@ -227,7 +245,7 @@ class KAN(KANNetwork):
         found: dict[str, tuple[Any, ...]] = {}
         for number, layer in enumerate(self._layers):
             for name, parameter in layer.named_parameters():
-                if ".meta_learner." not in name:
+                if not (".meta_learner." in name or name == "levels.prompts"):
                     axis = 0 if number else -1  # its inputs, or outputs of the first layer
                     size = parameter.shape[axis] // self.n_members
                     own = slice(member * size, (member + 1) * size)
@@ -235,16 +253,26 @@ class KAN(KANNetwork):
         return found
 
     def features(self, x: Tensor) -> Tensor:
-        """What of ``forward`` depends on x alone: the first layer's functions, (n, in * C)."""
-        return self._layers[0].basis.evaluate(x).flatten(1)
+        """What of ``forward`` depends on x alone: the first layer's functions, (n, features)."""
+        return self._layers[0].features(x)
 
     def from_features(self, features: Tensor) -> Tensor:
-        """``forward(x)`` from ``features(x)``."""
+        """``forward(x)`` from ``features(x)``, if it is not settled."""
         return self._from_first(self._layers[0].from_features(features))
 
     def by_member(self, y: Tensor) -> Tensor:
         """Outputs of the last layer as the network gives them."""
         return y if self.n_members == 1 else y.unflatten(1, (self.n_members, -1))
+
+    def settled(self, x: Tensor) -> "KAN":
+        """The network, to which gaps and levels that training did not see are the mean over x.
+
+        Its numbers are shared.
+        """
+        first, *later = self._layers
+        found = copy(self)
+        found._modules = found._modules | {"layers": nn.ModuleList([first.settled(x), *later])}
+        return found
 
     @property
     def _layers(self) -> Sequence[KANLinear]:

@@ -149,8 +149,7 @@ class KANNet(NeuralNet):
             return
         if data is None or self._watched:
             return
-        first = module.layers[0]
-        numbers = first.in_features * first.basis.n_functions * len(data)
+        numbers = module.layers[0].n_features * len(data)
         if numbers * data.table.element_size() <= FEATURES_MEMORY * 2**20:
             with torch.no_grad():
                 data.features = module.features(data.X)

@@ -2,7 +2,6 @@
 
 import pickle
 from collections.abc import Callable
-from inspect import signature
 from typing import Any
 from zlib import crc32
 
@@ -18,16 +17,7 @@ from sklearn_metakan.training.execution import Execution, dtype_of
 from sklearn_metakan.training.net import KANNet
 from sklearn_metakan.training.optimisers import AdamW
 
-_FORMAT = 1  # of pickles
-# Parameters that there were not when the first ones of this format were written.
-_YOUNGER: dict[str, Any] = {
-    "n_estimators": 1,
-    "time_limit": None,
-    "validation_split": None,
-    "scoring": None,
-    "checkpoint_dir": None,
-    "checkpoint_every": (1, 60.0),
-}
+_FORMAT = 2  # of pickles
 
 
 def packed_net(net: KANNet) -> dict[str, Any]:
@@ -83,14 +73,19 @@ def extend_history(net: KANNet, rows: list[dict[str, Any]]) -> None:
 
 
 def getstate(self: Any) -> dict[str, Any]:
-    """``__getstate__`` of the estimators, with ``net_`` as arrays and names."""
+    """``__getstate__`` of the estimators: a state that pickle can take."""
+    return _portable(plain_state(self), type(self).__name__)
+
+
+def plain_state(self: Any) -> dict[str, Any]:
+    """What an estimator holds, with ``net_`` as arrays and names."""
     state = dict(BaseEstimator.__getstate__(self))
     state.pop("callbacks_", None)  # they may hold anything, such as the data
     if "net_" in state:
         net = state.pop("net_")
         state["_net"] = packed_net(net)
         state["_network"] = self._network | {"dtype": str(net.execution_.dtype)}
-    return _portable(state, type(self).__name__)
+    return state
 
 
 def setstate(self: Any, state: dict[str, Any]) -> None:
@@ -111,10 +106,7 @@ def set_plain(self: Any, state: dict[str, Any]) -> Any:
     packed = state.pop("_net", None)
     if packed is not None:
         state["_network"] = state["_network"] | {"dtype": dtype_of(state["_network"]["dtype"])}
-    younger = {k: v for k, v in _YOUNGER.items() if k in signature(type(self)).parameters}
-    if "n_estimators" in younger and "_fixed" in state:
-        state["_fixed"] = {"n_estimators": 1} | state["_fixed"]
-    BaseEstimator.__setstate__(self, younger | state)
+    BaseEstimator.__setstate__(self, state)
     return packed
 
 

@@ -23,7 +23,7 @@ from sklearn_metakan.files import (
     write,
 )
 from sklearn_metakan.training.execution import choose_device
-from sklearn_metakan.training.pickles import set_plain, unpacked_net
+from sklearn_metakan.training.pickles import plain_state, set_plain, unpacked_net
 
 _PACKAGES = ("sklearn_metakan", "torch", "scikit-learn", "skorch", "numpy", "safetensors")
 _SIZES = {"grid_size", "degree", "kernel_size", "prompt_dim", "meta_hidden_dim"}  # have bounds
@@ -67,7 +67,7 @@ def save(self: Any, path: str | os.PathLike[str]) -> None:
     left_out = _left_out(self)
     codec = Codec(kind._stored_types, left_out)
     try:
-        state = {name: codec.encode(value, name) for name, value in self.__getstate__().items()}
+        state = {name: codec.encode(value, name) for name, value in plain_state(self).items()}
     except UnstorableError as error:
         raise ValueError(_refusal(kind, str(error))) from error
     header = {"class": kind.__name__, "versions": _versions(), "given": [*left_out], "state": state}

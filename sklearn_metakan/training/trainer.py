@@ -36,7 +36,7 @@ LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
 PATIENCE = 20  # what n_iter_no_change="auto" means
 
-PROMPTS = ("*.prompts", "*.edge_scale")
+PROMPTS = ("*.prompts", "*.edge_scale", "*.levels.*")
 META_LEARNERS = ("*.meta_learner.*",)
 
 # What a net is made for; if it changes, training that goes on needs a new net.

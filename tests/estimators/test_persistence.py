@@ -296,23 +296,6 @@ def test_model_fitted_on_a_card_loads_on_a_cpu(device):
     np.testing.assert_allclose(loaded.predict(X), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("estimator", [KANRegressor, MetaKANClassifier])
-def test_pickles_from_before_there_were_members(estimator):
-    X = np.random.default_rng(0).normal(size=(40, 3))
-    y = (X[:, 0] > 0).astype(float)
-    model = estimator(hidden_layer_sizes=(3,), n_estimators=1, max_iter=2, random_state=0)
-    model.fit(X, y)
-    state = model.__getstate__()
-    for name in ("n_estimators", "time_limit"):
-        del state[name]
-    state["_fixed"] = {k: v for k, v in state["_fixed"].items() if k != "n_estimators"}
-    loaded = estimator.__new__(estimator)
-    loaded.__setstate__(state)
-    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
-    assert loaded.get_params()["n_estimators"] == 1
-    assert loaded.set_params(warm_start=True).fit(X, y).partial_fit(X, y).module_.n_members == 1
-
-
 @every
 def test_a_pickle_says_its_format_and_notices_a_flipped_bit(estimator):
     model = estimator(**SMALL).fit(X, target_of(estimator))

@@ -201,8 +201,24 @@ def test_one_of_several_classes_or_outputs():
     rows = X.iloc[[0] * len(up.values)].assign(age=up.points[0].values)
     both = np.diff([up.values, down.values], axis=1).T
     np.testing.assert_allclose(both, np.diff(two.predict(rows), axis=0), atol=1e-9)
-    with pytest.raises(ValueError, match="target must be the number of one of the 2 outputs"):
+    with pytest.raises(ValueError, match=r"target must be one of the outputs \[0, 1\]"):
         EffectDisplay.from_estimator(two, X, features=["age"])
+
+
+def test_several_quantiles_have_effects():
+    settings = SHORT | {"loss": "quantile", "quantile": [0.1, 0.9]}
+    model, some = KANRegressor((4,), **settings).fit(X, Y), X[:200]
+    display = EffectDisplay.from_estimator(model, some, features=["grade"], target=0.9, kind="pdp")
+    means = [model.predict(some.assign(grade=g))[:, 1].mean() for g in (1.0, 2.0, 4.0)]
+    np.testing.assert_allclose(np.diff(display.effects[0].values), np.diff(means), rtol=1e-6)
+    assert display.axes_[0].get_ylabel() == "effect on output 0.9"
+    with pytest.raises(ValueError, match=r"target must be one of the outputs \[0.1, 0.9\]"):
+        EffectDisplay.from_estimator(model, X, features=["grade"])
+    two = TransformedTargetRegressor(KANRegressor((4,), **settings), transformer=StandardScaler())
+    effect, *_ = EffectDisplay.from_estimator(
+        two.fit(X, Y), X, features=["grade"], target=0.1
+    ).effects
+    assert len(effect.members) == 2 and np.isfinite(effect.values).all()
 
 
 def test_counts_have_effects_in_their_units():
@@ -261,6 +277,20 @@ def test_float32():
     model = KANRegressor((), **SHORT).fit(X.astype(np.float32), Y)
     (effect,) = EffectDisplay.from_estimator(model, X.astype(np.float32), features=["age"]).effects
     assert effect.values.dtype == np.float64 and np.isfinite(effect.values).all()
+
+
+@pytest.mark.parametrize("dtype", ["category", object])
+def test_text_of_every_type_with_gaps(dtype):
+    text = np.where(np.arange(N) % 5 == 0, None, np.resize(["a", "b", "c"], N))
+    frame = pd.DataFrame(
+        {"text": pd.Series(text, dtype=dtype), "count": pd.array([1, None, 3] * 100)}
+    )
+    encoder = OneHotEncoder(sparse_output=False)
+    columns = make_column_transformer((encoder, ["text"]), (SimpleImputer(), ["count"]))
+    model = make_pipeline(columns, KANRegressor((), **SHORT)).fit(frame, Y)
+    text, count = EffectDisplay.from_estimator(model, frame, features=["text", "count"]).effects
+    assert text.points[0].values.tolist() == ["a", "b", "c"] and len(text.missing) == 3
+    assert count.points[0].values.tolist() == [1, 3] and len(count.missing) == 3
 
 
 def test_numbers_among_objects_are_numbers_and_text_is_text():

@@ -156,6 +156,18 @@ def test_several_classes_and_outputs():
     assert found.to_frame(1).shape == (5, 4)
 
 
+def test_several_quantiles():
+    settings = SHORT | {"loss": "quantile", "quantile": [0.1, 0.5, 0.9]}
+    model = KANRegressor((4,), **settings).fit(X, Y)
+    found = explain(model, ROWS, X)
+    assert found.outputs == [0.1, 0.5, 0.9]
+    np.testing.assert_allclose(sums(found), model.predict(ROWS), atol=1e-6)
+    two = KANRegressor((4,), **settings).fit(X, np.c_[X["age"], Y])
+    found = explain(two, ROWS, X)
+    assert found.outputs[:4] == [(0, 0.1), (0, 0.5), (0, 0.9), (1, 0.1)]
+    np.testing.assert_allclose(sums(found), two.predict(ROWS).reshape(5, 6), atol=1e-6)
+
+
 TOWNS = RNG.choice(["Bonn", "Köln", "Trier"], N)
 
 

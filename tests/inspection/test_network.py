@@ -188,6 +188,13 @@ def test_pages_of_classes_and_of_a_module(tmp_path):
     model = KANClassifier((3,), **SHORT).fit(X, labels)
     output = page_of(NetworkDisplay.from_estimator(model), tmp_path).data["output"]
     assert (output["kind"], output["classes"]) == ("classes", ["a", "b", "c"])
+    held_out = KANClassifier((3,), early_stopping=True, **SHORT).fit(X, labels)
+    sharp = page_of(NetworkDisplay.from_estimator(held_out, member=1), tmp_path).data["output"]
+    assert sharp["scale"] == [pytest.approx(float(held_out.target_.sharpness[1]))] * 3
+    levels = KANRegressor((3,), loss="quantile", quantile=[0.1, 0.9], **SHORT).fit(X, Y)
+    data = page_of(NetworkDisplay.from_estimator(levels), tmp_path).data
+    assert data["nodes"][-1] == ["quantile 0.1", "quantile 0.9"]
+    assert len(data["output"]["scale"]) == 2
     counts = KANRegressor((3,), loss="poisson", **SHORT).fit(X, Y)
     output = page_of(NetworkDisplay.from_estimator(counts), tmp_path).data["output"]
     assert output["kind"] == "exponential"

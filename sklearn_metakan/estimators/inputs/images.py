@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_metakan.basis import quantile_knots
+from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
-from sklearn_metakan.nn import spread_strides
+from sklearn_metakan.nn import ConvKAN, spread_strides
 from sklearn_metakan.training import check_widths, warn_caller
 
 _CHANNELS = (1, 3, 4)
@@ -214,6 +215,10 @@ class ImageInputs(FittedModule):
         ValueError
             For other shapes than those of images, or than those of the fit.
         """
+        return ColumnReader(of_pixels=True).read(self._as_rows(X, name, reset), name)
+
+    def _as_rows(self, X: Any, name: str, reset: bool) -> Any:
+        """X with two axes."""
         n_axes, shape = getattr(X, "ndim", 2), tuple(getattr(X, "shape", ()))
         if not reset:
             one = len(shape) > 1 and shape in (self.layout.shape, self.layout.image_shape)
@@ -242,8 +247,15 @@ class ImageInputs(FittedModule):
         return np.reshape(X, (len(X), prod(shape[1:])))
 
     def check_table(self, X: NDArray[Any], name: str, reset: bool = False) -> None:
-        """Fix shape and dtype, or raise a ValueError for bytes in place of numbers or back."""
+        """Fix shape and dtype.
+
+        Raises
+        ------
+        ValueError
+            For numbers that are not finite, and bytes in place of numbers or back.
+        """
         if reset:
+            self.dtype = X.dtype
             if self.layout is None:
                 self.layout = find_layout(X.shape, self.image_shape, self.channels_last)
         elif (X.dtype == np.uint8) != (self.dtype == np.uint8):
@@ -251,6 +263,17 @@ class ImageInputs(FittedModule):
                 f"X has dtype {X.dtype}, but {name} was fitted with {self.dtype}, and uint8 is "
                 "divided by 255. Convert X to the dtype, and the range, of the images in fit."
             )
+        if X.dtype.kind == "f":
+            with np.errstate(over="ignore", invalid="ignore"):
+                is_finite = np.isfinite(X.sum()) or np.isfinite(X).all()
+            if not is_finite:
+                bad = np.isnan(X)
+                what = "NaN" if bad.any() else f"infinity (inf) or numbers too large for {X.dtype}"
+                bad = bad if bad.any() else ~np.isfinite(X)
+                raise ValueError(
+                    f"Input X contains {what} in {int(bad.any(axis=1).sum())} of {len(X)} images; "
+                    f"{name} needs finite numbers. Replace such pixels or drop those images."
+                )
 
     def fit(self, rows: Rows, dtype: torch.dtype = torch.float64) -> Self:
         """Find the range or the moments of every channel."""
@@ -313,12 +336,22 @@ class ImageInputs(FittedModule):
                     )
         return images[:, self.kept_.tolist()]
 
-    def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
+    def tensor(
+        self, rows: Rows, device: torch.device, dtype: torch.dtype, trains: bool = False
+    ) -> Tensor:
         """Images (n, n_kept, height, width); bytes stay bytes."""
         pixels = np.ascontiguousarray(rows.chosen())
         images = self(torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()))
         images = images.to(device)
         return images.to(dtype) if images.is_floating_point() else images
+
+    def has_unknown(self, X: NDArray[Any]) -> bool:
+        """Pixels cannot be missing."""
+        return False
+
+    def with_means(self, network: ConvKAN) -> ConvKAN:
+        """The network as it is: nothing is missing in images."""
+        return network
 
     def first_row(self) -> NDArray[Any]:
         """An image as in training, all of each channel's smallest number, (1, pixels)."""

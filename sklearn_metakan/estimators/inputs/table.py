@@ -1,6 +1,7 @@
 """Columns of a table, as a network takes them."""
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -9,7 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_metakan.basis import quantile_knots
+from sklearn_metakan.estimators.inputs.checks import check_finite
+from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
+from sklearn_metakan.nn import KAN
 from sklearn_metakan.training import check_widths
 
 Array = NDArray[np.float64]
@@ -31,8 +35,14 @@ class TableInputs(FittedModule):
     """Maps each column onto about [-1, 1] by an increasing, piecewise linear function.
 
     Outside the range of the data the first and last pieces go on, so that ``transform`` and
-    ``inverse_transform`` are each other's inverse everywhere. A column that is constant in
-    training says nothing: it is left out, so that the network has no edges for it.
+    ``inverse_transform`` are each other's inverse everywhere. What is missing stays so (NaN). A
+    column that is the same in all rows of training says nothing: it is left out, so that the
+    network has no edges for it.
+
+    Columns of categories hold positions of levels, NaN and -1 for one that is unknown; they become
+    codes, which are counted from 0 in each column. Levels below ``min_frequency`` share a code,
+    which unknown ones have as well; gaps have one of their own. What has no code, because training
+    did not see such rows, is NaN.
 
     Parameters
     ----------
@@ -42,15 +52,27 @@ class TableInputs(FittedModule):
         range; the mean of minmax and quantile for the others. None: unchanged.
     extrapolation : str, default="linear"
         With "error", a constant column that moves raises a ValueError.
+    categorical_features : "from_dtype", None or array-like
+        See ``ColumnReader``.
+    min_frequency : int, float or None
+        Rows, or share of the rows, by weight.
 
     Attributes
     ----------
+    reader : ColumnReader
     kept_ : ndarray of shape (n_kept,)
-        The columns that vary, those of the network's inputs. If none does, the first stands
-        for all, as zero.
+        The columns that vary, those of the network's inputs, numbers first. If no number does, the
+        first column stands for all numbers, as zero.
+    n_numbers : int
+        How many of them are numbers.
+    gaps_ : ndarray of shape (n_numbers,)
+        Rows in which they are missing, by weight.
+    code_counts_ : list of ndarray
+        Of each column of categories that is kept, rows by code, by weight.
     quantiles_ : ndarray of shape (129, n_kept)
-        Weighted quantiles of each scaled column, at evenly spaced levels; of a table of more
-        than 8,192 rows, from as many of them, drawn at random.
+        Weighted quantiles of each scaled column, at evenly spaced levels, with gaps as its last;
+        of a table of more than 8,192 rows, from as many of them, drawn at random. Of categories,
+        codes as often as they are.
     ranges_ : ndarray of shape (2, n_features)
         Smallest and largest number of each column.
 
@@ -61,7 +83,12 @@ class TableInputs(FittedModule):
 
     dtypes: ClassVar[list[type]] = [np.float64, np.float32]
     of_images: ClassVar[bool] = False
-    arguments: ClassVar[tuple[str, ...]] = ("scale_inputs", "extrapolation")
+    arguments: ClassVar[tuple[str, ...]] = (
+        "scale_inputs",
+        "extrapolation",
+        "categorical_features",
+        "min_frequency",
+    )
     names: Any = None  # of the columns, where they have some
 
     columns: Tensor
@@ -73,11 +100,45 @@ class TableInputs(FittedModule):
     silent: Tensor
     level: Tensor
     spread: Tensor
+    coded: Tensor
+    codes: Tensor
+    first_code: Tensor
+    n_levels: Tensor
+    kept_: NDArray[np.intp]
+    n_numbers: int
+    gaps_: Array
+    code_counts_: list[Array]
 
-    def __init__(self, kind: ScaleInputs = "auto", extrapolation: str = "linear") -> None:
+    def __init__(
+        self,
+        kind: ScaleInputs = "auto",
+        extrapolation: str = "linear",
+        categorical_features: Any = None,
+        min_frequency: float | None = None,
+    ) -> None:
         super().__init__()
         self.kind, self.strict = kind, extrapolation == "error"
+        self.reader, self.min_frequency = ColumnReader(categorical_features), min_frequency
         self.farthest = _FARTHEST[torch.float64]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "reader" not in state and "ranges_" in state:  # of a file without categories
+            names = range(self.ranges_.shape[1]) if self.names is None else self.names
+            self.reader, self.min_frequency = ColumnReader(names=[*names]), None
+            self.n_numbers, self.code_counts_ = len(self.kept_), []
+            self.gaps_ = np.zeros(self.n_numbers)
+            self._set_codes([])
+
+    def as_table(self, X: Any, name: str, reset: bool = False) -> Any:
+        """X as scikit-learn validates it; with ``reset``, columns and levels are fixed."""
+        return self.reader.read(X, name, reset)
+
+    def check_table(self, X: NDArray[Any], name: str, reset: bool = False) -> None:
+        """Raise a ValueError for infinity; fix the dtype if ``reset``."""
+        if reset:
+            self.dtype = X.dtype
+        check_finite(X, self.names, name)
 
     def fit(self, rows: Rows, dtype: torch.dtype = torch.float64) -> Self:
         """Find what the columns are mapped by, for a network of this dtype.
@@ -92,41 +153,92 @@ class TableInputs(FittedModule):
         some = None  # sorting every column of a large table takes longer than training
         if n > QUANTILE_ROWS:
             some = np.random.default_rng(0).choice(n, QUANTILE_ROWS, replace=False)
-        self.ranges_, units = np.empty((2, d)), np.ones(d)
-        kept, pieces, few = [], [], []
-        for j in range(d):
-            column = rows.X[:, j] if rows.index is None else rows.X[rows.index, j]
-            column = column.astype(np.float64)
+        self.ranges_, units = np.full((2, d), np.nan), np.ones(d)
+        kept, pieces, gaps, few = [], [], [], []
+        for j in np.setdiff1d(np.arange(d), self.reader.categorical).tolist():
+            whole = rows.X[:, j] if rows.index is None else rows.X[rows.index, j]
+            whole = whole.astype(np.float64)
+            there = ~np.isnan(whole)
+            column, of_column = whole, weight
+            if not there.all():
+                column, of_column = whole[there], weight[there]
+                if not len(column):
+                    continue
             low, high = column.min(), column.max()
             self.ranges_[:, j] = low, high
             # A power of two, in which nothing over- or underflows.
             largest = max(abs(low), abs(high))
-            units[j] = np.exp2(-np.clip(np.frexp(largest)[1], -1000, 1000))
-            if high * units[j] - low * units[j] <= _ROUNDING * largest * units[j]:
+            units[j] = unit = np.exp2(-np.clip(np.frexp(largest)[1], -1000, 1000))
+            missing = float(weight[~there].sum()) * max(rows.unit, 1.0)
+            varies = high * unit - low * unit > _ROUNDING * largest * unit
+            if not (varies or missing):
                 continue
             kept.append(j)
-            column *= units[j]
-            pieces.append(_fit_column(column, weight, self.kind))
-            few.append(column if some is None else column[some])
+            gaps.append(missing)
+            whole *= unit
+            column = whole if there.all() else whole[there]
+            as_zero = column[0] + np.array([-1.0, 1.0]), np.zeros(2)
+            pieces.append(_fit_column(column, of_column, self.kind) if varies else as_zero)
+            few.append(whole if some is None else whole[some])
+            if np.isnan(few[-1]).all():
+                few[-1][0] = column[0]
         if not kept:  # the first column, as zero
-            level = self.ranges_[0, 0] * units[0]
-            kept, few = [0], [np.full(n if some is None else len(some), level)]
-            pieces = [(level + np.array([-1.0, 1.0]), np.zeros(2))]
-        self.kept_ = np.array(kept)
+            first = np.nan_to_num(self.ranges_[0, 0]) * units[0]
+            kept, gaps, few = [0], [0.0], [np.full(n if some is None else len(some), first)]
+            pieces = [(first + np.array([-1.0, 1.0]), np.zeros(2))]
+        self.n_numbers, self.gaps_ = len(kept), np.array(gaps)
         self.farthest = _FARTHEST[dtype]
         if self.kind is None:
-            self._check_unscaled(_UNSCALED[dtype])
-            pieces = [(np.array([0.0, 1.0]) * units[j], np.array([0.0, 1.0])) for j in kept]
+            self._check_unscaled(kept, _UNSCALED[dtype])
+            pieces = [
+                (np.array([0.0, 1.0]) * units[j], np.array([0.0, 1.0])) if y.any() else (x, y)
+                for j, (x, y) in zip(kept, pieces, strict=True)
+            ]
+        self.code_counts_ = []
+        codes = self._fit_codes(rows, weight) if self.reader.categorical else {}
+        self.kept_ = np.array([*kept, *codes], dtype=np.intp)
         some_weights = weight if some is None else weight[some]
-        quantiles = weighted_quantiles(few, some_weights, _LEVELS)
-        self.unscaled_quantiles = quantiles / units[self.kept_]
+        drawn = [_by_share(rows.column(j), weight) for j in codes]
+        quantiles = weighted_quantiles(few, some_weights, _LEVELS) / units[kept]
+        self.unscaled_quantiles = np.column_stack([quantiles, *drawn])
         self._set_pieces(pieces, units)
+        self._set_codes([*codes.values()])
         return self
 
-    def _check_unscaled(self, bound: float) -> None:
+    def _fit_codes(self, rows: Rows, weight: Array) -> dict[int, Array]:
+        """Codes by column: of its levels, of a gap, and of what is unknown; NaN for none."""
+        found = {}
+        for j in self.reader.categorical:
+            positions, last = rows.column(j), len(self.reader.levels[j])
+            places = np.where(np.isnan(positions), last, positions).astype(np.intp)
+            known = places >= 0
+            of_rows = np.bincount(places[known], weight[known], minlength=last + 1)
+            counts = of_rows * max(rows.unit, 1.0)
+            least = 0.0 if self.min_frequency is None else self.min_frequency
+            if not isinstance(least, Integral):
+                least = float(least * counts.sum())
+            of_levels, codes = counts[:last], np.full(last + 2, np.nan)
+            frequent = (of_levels >= least) & (of_levels > 0)
+            by_code = of_levels[frequent].tolist()
+            codes[:last][frequent] = np.arange(len(by_code))
+            rare = of_levels[~frequent].sum()
+            if rare:
+                codes[:last][~frequent] = codes[last:] = len(by_code)
+                by_code.append(rare)
+            if counts[last]:
+                codes[last] = len(by_code)
+                by_code.append(counts[last])
+            if len(by_code) > 1:
+                found[j] = codes
+                self.code_counts_.append(np.array(by_code))
+        return found
+
+    def _check_unscaled(self, kept: list[int], bound: float) -> None:
         largest = np.abs(self.ranges_).max(axis=0)
         spread = self.ranges_[1] / 2 - self.ranges_[0] / 2
-        for j in self.kept_:
+        for j in kept:
+            if not spread[j]:
+                continue
             if largest[j] > bound or spread[j] < 1 / bound:
                 what, is_, number = "small", "spreads by", 2 * spread[j]
                 if largest[j] > bound:
@@ -148,8 +260,8 @@ class TableInputs(FittedModule):
             points[row, : len(x)], values[row, : len(y)] = x, y
             slopes[row, : len(x) - 1] = np.diff(y) / np.diff(x)
             last[row] = len(x) - 2
-        kept, silent = self.kept_, np.ones(len(units), dtype=bool)
-        silent[kept] = False
+        kept, silent = self.kept_[: self.n_numbers], np.ones(len(units), dtype=bool)
+        silent[self.kept_] = False
         level = self.ranges_[0, silent]
         self.set_buffers(
             points=points,
@@ -163,12 +275,28 @@ class TableInputs(FittedModule):
             spread=_ROUNDING * np.abs(level),
         )
 
+    def _set_codes(self, codes: list[Array]) -> None:
+        """Codes of all columns one after the other, and where those of each begin."""
+        lengths = np.array([len(each) for each in codes], dtype=np.int64)
+        self.set_buffers(
+            coded=self.kept_[self.n_numbers :],
+            codes=np.concatenate([*codes, np.empty(0)]),
+            first_code=np.cumsum(lengths) - lengths,
+            n_levels=lengths - 2,
+        )
+
     @property
     def quantiles_(self) -> Array:
         """Weighted quantiles of each scaled column, (129, n_kept)."""
         table = np.repeat(self.ranges_[:1], N_QUANTILES, axis=0)
         table[:, self.kept_] = self.unscaled_quantiles
         return self.transform(table)
+
+    @property
+    def medians_(self) -> Array:
+        """Of each scaled column of numbers, of what is there; one that is."""
+        numbers = self.quantiles_[:, : self.n_numbers]
+        return np.asarray(np.nanquantile(numbers, 0.5, axis=0, method="nearest"))
 
     @property
     def points_(self) -> list[Array]:
@@ -184,6 +312,18 @@ class TableInputs(FittedModule):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.points.dtype)
+        numbers = self._scaled(x)
+        return torch.cat([numbers, self._coded(x)], 1) if len(self.coded) else numbers
+
+    def _coded(self, x: Tensor) -> Tensor:
+        """Codes of the columns of categories, NaN for what has none."""
+        x, last = x[:, self.coded], self.n_levels
+        place = torch.where(x.isnan(), last, x).long()
+        place = torch.where((place < 0) | (place > last), last + 1, place)
+        return self.codes[self.first_code + place]
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """The columns of numbers."""
         if self.strict:
             moved = ((x[:, self.silent] - self.level).abs() > self.spread).any(0)
             if bool(moved.any()):
@@ -192,7 +332,7 @@ class TableInputs(FittedModule):
                     f"In training {column} was constant; that it has another value now, "
                     'extrapolation="error" forbids. Use another extrapolation, or leave it out.'
                 )
-        if len(self.columns) < x.shape[1]:
+        if len(self.columns) < x.shape[1] or len(self.coded):
             x = x[:, self.columns]
         x = x * self.units
         if self.points.shape[1] == 2:  # straight lines
@@ -213,11 +353,12 @@ class TableInputs(FittedModule):
     def inverse_transform(self, X: NDArray[Any]) -> Array:
         """From network inputs (n, n_kept) to columns (n, n_features); constant ones as they were.
 
-        The inverse of ``transform``.
+        The inverse of ``transform`` for numbers; codes become NaN.
         """
         out = np.repeat(self.ranges_[:1], len(X), axis=0)
+        numbers = self.kept_[: self.n_numbers]
         X = np.asarray(X, dtype=np.float64)
-        for k, (j, last) in enumerate(zip(self.kept_, self.last_piece[:, 0].tolist(), strict=True)):
+        for k, (j, last) in enumerate(zip(numbers, self.last_piece[:, 0].tolist(), strict=True)):
             points, values = (t[k, : last + 2].numpy() for t in (self.points, self.values))
             if values[0] < values[-1]:
                 piece = np.searchsorted(values, X[:, k], side="right") - 1
@@ -234,22 +375,76 @@ class TableInputs(FittedModule):
         knots: Any = (-1.0, 1.0)
         by_range = self.kind in ("auto", "minmax", "quantile") or not self.slopes.any()
         if estimator.knots == "quantile":
-            scaled = self.transform(rows.chosen())
-            knots = quantile_knots(scaled, estimator.grid_size, rows.weight)
+            knots = self._quantile_knots(rows, estimator.grid_size)
         elif not by_range:
-            knots = self.transform(self.ranges_).T
-        sizes = [len(self.kept_), *widths, n_outputs]
-        return {"layer_sizes": sizes, "knots": knots, "n_members": int(estimator.n_estimators)}
+            knots = self.transform(self.ranges_)[:, : self.n_numbers].T
+            knots[knots[:, 0] >= knots[:, 1]] = -1.0, 1.0  # constant beside gaps
+        sizes = [self.n_numbers, *widths, n_outputs]
+        found: dict[str, Any] = {"layer_sizes": sizes, "knots": knots}
+        found["n_members"] = int(estimator.n_estimators)
+        if self.gaps_.any() or self.code_counts_:
+            found["columns"] = {
+                "fill": self.medians_,
+                "gaps": self.gaps_,
+                "levels": self.code_counts_,
+            }
+        return found
 
-    def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """The network's inputs (n, n_kept), made some rows at a time."""
+    def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
+        """Of each column of numbers, at quantiles of what is there."""
+        scaled = self.transform(rows.chosen())[:, : self.n_numbers]
+        missing = np.isnan(scaled)
+        if not missing.any():
+            return quantile_knots(scaled, grid_size, rows.weight)
+        found = []
+        for column, gaps in zip(scaled.T, missing.T, strict=True):
+            weight = None if rows.weight is None else rows.weight[~gaps]
+            found.append(quantile_knots(column[~gaps, None], grid_size, weight))
+        return np.concatenate(found)
+
+    def code_labels(self, j: int) -> list[str]:
+        """What to call the codes of a column of categories."""
+        place = self.coded.tolist().index(j)
+        first, last = int(self.first_code[place]), int(self.n_levels[place])
+        labels: list[list[str]] = [[] for _ in self.code_counts_[place]]
+        codes = self.codes[first : first + last].tolist()
+        for level, code in zip(self.reader.levels[j], codes, strict=True):
+            if code == code:
+                labels[int(code)].append(str(level))
+        names = []
+        for each in labels:
+            several = f"{len(each)} others" if len(each) > 1 else "missing"
+            names.append(each[0] if len(each) == 1 else several)
+        return names
+
+    def has_unknown(self, X: NDArray[Any]) -> bool:
+        """Whether a validated X may hold what training did not see."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(len(self.coded)) or bool(np.isnan(X.sum()))
+
+    def with_means(self, network: KAN) -> KAN:
+        """The network, for which what training did not see counts as the mean of its column."""
+        return network.settled(torch.from_numpy(self.quantiles_).to(next(network.parameters())))
+
+    def tensor(
+        self, rows: Rows, device: torch.device, dtype: torch.dtype, trains: bool = False
+    ) -> Tensor:
+        """The network's inputs (n, n_kept), made some rows at a time.
+
+        If it ``trains`` on them, a number that was never missing before has its median for gaps.
+        """
         X, index, n = rows.X, rows.index, len(rows.y)
         table = torch.empty(n, len(self.kept_), device=device, dtype=dtype)
         step = max(1, _CHUNK // X.shape[1])
         for start in range(0, n, step):
             chunk = slice(start, min(start + step, n))
             some = np.ascontiguousarray(X[chunk] if index is None else X[index[chunk]])
-            table[chunk] = self(torch.from_numpy(some if some.flags.writeable else some.copy()))
+            scaled = self(torch.from_numpy(some if some.flags.writeable else some.copy()))
+            if trains and bool(scaled.isnan().any()):
+                numbers = scaled[:, : self.n_numbers]
+                unseen = numbers.isnan() & torch.from_numpy(self.gaps_ == 0)
+                numbers[:] = torch.where(unseen, torch.from_numpy(self.medians_), numbers)
+            table[chunk] = scaled
         return table
 
     def beyond(self, rows: Rows) -> int | None:
@@ -257,17 +452,18 @@ class TableInputs(FittedModule):
 
         Of fewer than ten rows, by more than its width.
         """
-        for j in self.kept_:
+        for j in self.kept_[: self.n_numbers]:
             low, high = self.ranges_[:, j]
-            margin = 0.0 if len(rows) >= 10 else high - low
             column = rows.column(j)
-            if ((column < low - margin) | (column > high + margin)).all():
+            column = column[~np.isnan(column)]
+            margin = 0.0 if len(column) >= 10 else high - low
+            if len(column) and ((column < low - margin) | (column > high + margin)).all():
                 return int(j)
         return None
 
     def first_row(self) -> Array:
         """A row as in training, (1, n_features)."""
-        return self.ranges_[:1]
+        return np.asarray(np.nan_to_num(self.ranges_[:1]))
 
     def called(self, j: int) -> str:
         """A column's name, or its number, as messages have it."""
@@ -275,7 +471,8 @@ class TableInputs(FittedModule):
 
     def farthest_column(self, row: NDArray[Any]) -> int:
         """The column of a row that lies farthest out."""
-        return int(self.kept_[np.abs(self.transform(row[None])[0]).argmax()])
+        scaled = np.nan_to_num(self.transform(row[None])[0, : self.n_numbers])
+        return int(self.kept_[np.abs(scaled).argmax()])
 
     @staticmethod
     def layers(estimator: Any) -> tuple[tuple[int, ...], dict[str, Any]]:
@@ -286,7 +483,8 @@ class TableInputs(FittedModule):
     @property
     def fitted(self) -> dict[str, Any]:
         """What the estimator shows of it, beside the scaling itself."""
-        return {}
+        levels = self.reader.levels
+        return {"categories_": {j: np.array(levels[j], dtype=object) for j in levels}}
 
 
 def _fit_column(column: Array, weight: Array, kind: ScaleInputs) -> tuple[Array, Array]:
@@ -297,9 +495,8 @@ def _fit_column(column: Array, weight: Array, kind: ScaleInputs) -> tuple[Array,
         return ends, onto
     if kind == "standard":
         mean, deviation = mean_and_spread(column, weight)
-        deviation = max(
-            deviation, _ROUNDING * max(-low, high)
-        )  # of a row that outweighs all others
+        # It may be nothing, of a row that outweighs all others.
+        deviation = max(deviation, _ROUNDING * max(-low, high))
         return mean + deviation * onto, onto
     values, inverse = np.unique(column, return_inverse=True)
     mass = np.bincount(inverse, weights=weight)
@@ -317,12 +514,20 @@ def _fit_column(column: Array, weight: Array, kind: ScaleInputs) -> tuple[Array,
     return points, (ranks + position) / 2
 
 
+def _by_share(positions: Array, weight: Array) -> Array:
+    """129 positions of levels, each as often as in the column."""
+    values, inverse = np.unique(positions, return_inverse=True)
+    ends = np.cumsum(np.bincount(inverse, weights=weight))
+    places = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES * ends[-1]
+    return values[np.searchsorted(ends, places)]
+
+
 def weighted_quantiles(columns: Iterable[Array], weight: Array | None, levels: Any) -> Array:
     """Of each column (n,): (len(levels), n_columns).
 
     Each value holds for its share of the weights, with ramps between. A ramp is as wide as the
     smaller share beside it: for distinct values of equal weight, this is linear interpolation,
-    and a value that many rows have stays a plateau.
+    and a value that many rows have stays a plateau. Gaps (NaN) come last.
     """
     found = []
     for column in columns:
