@@ -11,6 +11,7 @@ functions (silu and splines) from growing against each other. Scaled so that
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Literal, Protocol
 
 import torch
@@ -106,8 +107,10 @@ def _moments(layers: Sequence[Layer], order: int | None) -> dict[Layer, Moments]
     found: dict[Layer, Moments] = {}
     for layer in layers:
         basis, law = layer.basis, layer.input_law
+        settings = attrgetter(*basis.settings)
         for other, its in found.items():
-            same = other.input_law == law and repr(other.basis) == repr(basis)
+            same = other.input_law == law and type(other.basis) is type(basis)
+            same = same and settings(other.basis) == settings(basis)
             if same and all(map(torch.equal, other.basis.buffers(), basis.buffers())):
                 found[layer] = its
                 break
