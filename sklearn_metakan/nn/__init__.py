@@ -8,8 +8,10 @@ from sklearn_metakan.nn.importance import edge_importances, feature_importances
 from sklearn_metakan.nn.layers import KANLinear
 from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.network import KAN, KANNetwork, build_network
+from sklearn_metakan.nn.pruning import edge_effects, without_edges
 from sklearn_metakan.nn.random import Augment, Augmentation, Drawing, Dropout
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
+from sklearn_metakan.nn.sparse import SparseCoefficients
 
 __all__ = [
     "KAN",
@@ -29,8 +31,10 @@ __all__ = [
     "MetaCoefficients",
     "MetaLearner",
     "Norm",
+    "SparseCoefficients",
     "build_conv_network",
     "build_network",
+    "edge_effects",
     "edge_importances",
     "feature_importances",
     "frozen",
@@ -38,4 +42,5 @@ __all__ = [
     "refine",
     "spread_strides",
     "update_grids",
+    "without_edges",
 ]

@@ -50,7 +50,7 @@ def n_frozen(network: KANNetwork, linear: bool = True) -> int:
 
 
 def _generates(layer: KANLayer, linear: bool) -> bool:
-    source = layer.source
+    source = getattr(layer.source, "listed", layer.source)
     return isinstance(source, MetaCoefficients) and (linear or not source.meta_learner.is_linear)
 
 

@@ -1,6 +1,7 @@
 """Networks on other grids: finer ones, and ones that follow the data between layers."""
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -143,10 +144,12 @@ def _on(network: AnyNetwork, bases: list[Basis]) -> AnyNetwork:
         if basis is not old.basis:
             matrices = refit_matrix(old.basis, basis)
             layer.basis = basis
-        if isinstance(layer.source, DirectCoefficients):
-            layer.source.change_basis(matrices)
+        source: Any = layer.source
+        listed = getattr(source, "listed", source)  # of a layer without some edges
+        if isinstance(listed, DirectCoefficients):
+            source.change_basis(matrices)
         else:
-            shared.setdefault(layer.source.meta_learner, []).append(matrices)
+            shared.setdefault(listed.meta_learner, []).append(matrices)
     for meta_learner, its_matrices in shared.items():
         meta_learner.change_basis(_common(torch.cat(its_matrices)))
     inputs = network.widest_features // next(network.kan_layers()).basis.n_functions

@@ -19,6 +19,7 @@ from sklearn_metakan.nn.layers import KANLayer, KANLinear
 from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.random import Dropout, draw_seed
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
+from sklearn_metakan.nn.sparse import Edges, keep_edges
 
 HIDDEN_RANGE = 3.0  # grid of hidden layers, in standard deviations of their inputs
 AnyNetwork = TypeVar("AnyNetwork", bound="KANNetwork")
@@ -99,6 +100,8 @@ class KAN(KANNetwork):
     columns : Columns or mapping of its fields, optional
         Of inputs with gaps and levels: x then has ``layer_sizes[0]`` numbers, NaN where they are
         missing, and a column of codes for each that has levels; see ``Levels``.
+    edges : sequence of sequences of (input, output), optional
+        For each layer the edges that there are; the others have no numbers. Of one member.
     bias : bool, default=False
     init : {"variance", "paper", None}, default="variance"
         Starting values: edges drawn so that every layer's outputs have variance one; the
@@ -156,6 +159,7 @@ class KAN(KANNetwork):
         extrapolation: Extrapolation = "linear",
         dropout: float = 0.0,
         columns: Columns | Mapping[str, Any] | None = None,
+        edges: Sequence[Edges] | None = None,
         bias: bool = False,
         init: Init | None = "variance",
         backend: str = "auto",
@@ -203,6 +207,8 @@ class KAN(KANNetwork):
         self.widest_features = max(layer.n_features for layer in layers)
         if init is not None:
             initialize(layers, generator, init)
+        if edges is not None:
+            keep_edges(layers, edges)
 
     def with_layers(self, layers: Sequence[KANLayer]) -> nn.Sequential:
         by_member = [nn.Unflatten(1, (self.n_members, -1))] if self.n_members > 1 else []

@@ -34,7 +34,12 @@ def test_objects_are_where_the_links_say_and_have_docstrings():
 
 def test_every_object_of_the_public_rooms_is_named():
     named = {(module, name) for module, name, _ in OBJECTS}
-    for module in ("sklearn_metakan", "sklearn_metakan.inspection", "sklearn_metakan.basis"):
+    for module in (
+        "sklearn_metakan",
+        "sklearn_metakan.inspection",
+        "sklearn_metakan.symbolic",
+        "sklearn_metakan.basis",
+    ):
         for name in import_module(module).__all__:
             what = getattr(import_module(module), name)
             is_object = inspect.isclass(what) or inspect.isfunction(what)
