@@ -56,10 +56,10 @@ LONGEST, SHORTEST = 600, 40  # lines of a file
 SHORT: dict[str, str] = {"estimators/predictor.py": "what to_torch gives, apart from fit"}
 # The package: with members, sums whose features are kept, and time limits, 600 lines more than in
 # the house of 18,500; with intervals, calibration and ways to hold rows out, 500; with effects,
-# explanations and pictures of networks, 2,300; with files, checkpoints and ONNX, 1,500; with columns
-# as they come, 1,100; with pruning and formulas, 2,500; with sizes, quasi-Newton methods, windows
-# and constants of equations, 900. benchmarks: with a comparison with eleven others on thirty
-# tables, a process a fit, formulas, and a suite of others' equations.
+# explanations and pictures of networks, 2,300; with files, checkpoints and ONNX, 1,500; with
+# columns as they come, 1,100; with pruning and formulas, 2,500; with sizes, quasi-Newton methods,
+# windows and constants of equations, 900. benchmarks: with a comparison with eleven others on
+# thirty tables, a process a fit, formulas, and a suite of others' equations.
 MOST_LINES = {"sklearn_metakan": 28_300, "benchmarks": 4_900}
 # From a call to the first sum over edges, as `python -m benchmarks.walk` counts: of the default,
 # three layers and four members.
