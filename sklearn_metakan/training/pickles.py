@@ -15,7 +15,8 @@ from sklearn_metakan.training.net import KANNet
 
 _FORMAT = 1  # of pickles
 # Parameters that there were not when the first ones of this format were written.
-_YOUNGER = {"n_estimators": 1, "time_limit": None}
+_YOUNGER: dict[str, Any] = {"n_estimators": 1, "time_limit": None}
+_YOUNGER |= {"solver": "auto", "ssbfgs_iter": 0, "ssbroyden_iter": 0, "tol": 0.0, "windows": 1}
 
 
 def packed_net(net: KANNet) -> dict[str, Any]:
