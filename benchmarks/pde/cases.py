@@ -67,7 +67,9 @@ def beam() -> Case:
         "domain": Interval(0, 1),
         "conditions": [*at(0.0, "clamped", 0, 1), *at(1.0, "free", 2, 3)],
     }
-    return Case(settings, exact, 1e-5, 1e-8, "DeepXDE, Euler_beam")
+    tuned = {"hidden_layer_sizes": (8,), "n_interior": 300, "n_boundary": 1, "max_iter": 0}
+    tuned |= {"lm_iter": 1000}
+    return Case(settings, exact, 1e-5, 1e-8, "DeepXDE, Euler_beam", tuned=tuned)
 
 
 def system(
@@ -288,7 +290,9 @@ def brinkman_forchheimer() -> Case:
         "pde_params": {"v_e": Positive(0.1), "K": Positive(0.1)},
     }
     source = "DeepXDE, Brinkman_Forchheimer"
-    return Case(settings, exact, 0.05, 0.005, source, seen=seen, constants=truth)
+    tuned = {"hidden_layer_sizes": (8,), "grid_size": 10, "n_interior": 400, "n_boundary": 2}
+    tuned |= {"max_iter": 0, "lm_iter": 200, "loss_weights": {"data": 100.0, "dirichlet": 100.0}}
+    return Case(settings, exact, 0.05, 0.005, source, seen=seen, constants=truth, tuned=tuned)
 
 
 CASES: dict[str, Callable[[], Case]] = {
