@@ -32,6 +32,7 @@ from sklearn_metakan.training.data import (
 )
 from sklearn_metakan.training.execution import Execution
 from sklearn_metakan.training.memory import Batch, Frugal, advice_when_full, parts
+from sklearn_metakan.training.self_scaled import LINE_SEARCHED
 
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
 _ROWS_TRIED = 64
@@ -359,8 +360,8 @@ class KANNet(NeuralNet):
 
     @property
     def eager_step(self) -> Callable[[Batch], dict[str, Any]]:
-        """What a graph stands for: a step of AdamW, or an evaluation of L-BFGS."""
-        if isinstance(self.optimizer_, torch.optim.LBFGS):
+        """What a graph stands for: a step of AdamW, or an evaluation of a line search."""
+        if isinstance(self.optimizer_, LINE_SEARCHED):
             return self.evaluate
         return self._update
 
@@ -515,7 +516,7 @@ def obstacle(net: Any) -> str | None:
     optimizer = net.optimizer_
     is_fused = all(group.get("fused") for group in optimizer.param_groups)
     by_adamw = isinstance(optimizer, torch.optim.AdamW) and is_fused
-    if not (by_adamw or isinstance(optimizer, torch.optim.LBFGS)):
+    if not (by_adamw or isinstance(optimizer, LINE_SEARCHED)):
         return "of optimisers, only fused AdamW and L-BFGS can be captured. Set solver='adamw'"
     for name, callback in net.callbacks_:
         own = isinstance(callback, LearningRateSchedule)

@@ -73,14 +73,19 @@ def extend_history(net: KANNet, rows: list[dict[str, Any]]) -> None:
 
 
 def getstate(self: Any) -> dict[str, Any]:
-    """``__getstate__`` of the estimators, with ``net_`` as arrays and names."""
+    """``__getstate__`` of the estimators: a state that pickle can take."""
+    return _portable(plain_state(self), type(self).__name__)
+
+
+def plain_state(self: Any) -> dict[str, Any]:
+    """All of an estimator, with ``net_`` as arrays and names."""
     state = dict(BaseEstimator.__getstate__(self))
     state.pop("callbacks_", None)  # they may hold anything, such as the data
     if "net_" in state:
         net = state.pop("net_")
         state["_net"] = packed_net(net)
         state["_network"] = self._network | {"dtype": str(net.execution_.dtype)}
-    return _portable(state, type(self).__name__)
+    return state
 
 
 def setstate(self: Any, state: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from sklearn_metakan.files import (
     write,
 )
 from sklearn_metakan.training.execution import choose_device
-from sklearn_metakan.training.pickles import set_plain, unpacked_net
+from sklearn_metakan.training.pickles import plain_state, set_plain, unpacked_net
 
 _PACKAGES = ("sklearn_metakan", "torch", "scikit-learn", "skorch", "numpy", "safetensors")
 _SIZES = {"grid_size", "degree", "kernel_size", "prompt_dim", "meta_hidden_dim"}  # have bounds
@@ -67,7 +67,7 @@ def save(self: Any, path: str | os.PathLike[str]) -> None:
     left_out = _left_out(self)
     codec = Codec(kind._stored_types, left_out)
     try:
-        state = {name: codec.encode(value, name) for name, value in self.__getstate__().items()}
+        state = {name: codec.encode(value, name) for name, value in plain_state(self).items()}
     except UnstorableError as error:
         raise ValueError(_refusal(kind, str(error))) from error
     header = {"class": kind.__name__, "versions": _versions(), "given": [*left_out], "state": state}
@@ -164,7 +164,8 @@ def _check_names(kind: type[Any], path: str, state: dict[str, Any]) -> None:
     fitted = [name for name in state if name not in parameters and name != "_net"]
     check_attributes(kind, fitted)
     for name in fitted:
-        if not (name.startswith("_") or name.endswith("_") or name == "feature_names_in_"):
+        fits = name.startswith("_") or name.endswith("_")
+        if not fits or name == "_by_value":  # of pickles
             raise FileError(f"{path} is damaged, or newer: {kind.__name__} has no {name!r}.")
     for name, parameter in parameters.items():
         if name not in state:

@@ -495,9 +495,8 @@ def _fit_column(column: Array, weight: Array, kind: ScaleInputs) -> tuple[Array,
         return ends, onto
     if kind == "standard":
         mean, deviation = mean_and_spread(column, weight)
-        deviation = max(
-            deviation, _ROUNDING * max(-low, high)
-        )  # of a row that outweighs all others
+        # It may be nothing, of a row that outweighs all others.
+        deviation = max(deviation, _ROUNDING * max(-low, high))
         return mean + deviation * onto, onto
     values, inverse = np.unique(column, return_inverse=True)
     mass = np.bincount(inverse, weights=weight)
