@@ -21,7 +21,7 @@ from benchmarks.common.ledger import Ledger
 from benchmarks.common.measure import add_options
 from benchmarks.common.report import publish
 from benchmarks.tables.fit import RESULTS, Trial, run
-from benchmarks.tables.peers import PEERS, peer_of
+from benchmarks.tables.peers import ENCODED, PEERS, peer_of
 from benchmarks.tables.picture import draw
 from benchmarks.tables.report import comparisons, labelled, report
 from benchmarks.tables.sets import GROUPS, SETS, load_fold, n_splits
@@ -75,7 +75,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--quick", action="store_true", help="five small sets, five models, two splits")
     add("--sets", nargs="+", choices=[*GROUPS, *SETS], metavar="NAME", help="or groups of them")
-    add("--peers", nargs="*", choices=PEERS, metavar="NAME", help="default: all")
+    add("--peers", nargs="*", choices=PEERS, metavar="NAME", help="default: all, ours as they come")
     add("--settings", nargs="+", type=named, default=[], metavar="NAME:JSON",
         help="variants, such as 'metakan-wide:{\"hidden_layer_sizes\": [256]}'")  # fmt: skip
     add("--peers-dir", type=Path, help="folder of a checkout of efficient-kan")
@@ -86,7 +86,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--report", action="store_true", help="fit nothing")
     options = parser.parse_args(arguments)
     sets, peers, n = (
-        (QUICK_SETS, QUICK_PEERS, QUICK_SPLITS) if options.quick else (SETS, PEERS, None)
+        (QUICK_SETS, QUICK_PEERS, QUICK_SPLITS)
+        if options.quick
+        else (SETS, [name for name in PEERS if name not in ENCODED], None)
     )
     options.sets = [name for each in options.sets or sets for name in GROUPS.get(each, [each])]
     options.chosen = options.quick or options.peers is not None

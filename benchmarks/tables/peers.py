@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.common.data import Task
 from benchmarks.tables.sets import encoder, filler
 
-Inputs = Literal["scaled", "encoded", "filled", "raw"]
+Inputs = Literal["scaled", "encoded", "targets", "filled", "raw"]
 
 
 class Peer(NamedTuple):
@@ -26,9 +26,10 @@ class Peer(NamedTuple):
         What to install.
     module : str
         Where the two ``classes`` are.
-    inputs : {"scaled", "encoded", "filled", "raw"}
+    inputs : {"scaled", "encoded", "targets", "filled", "raw"}
         "encoded": numbers, see ``sets.encoder``. "scaled": these, and a regressor's target,
-        standardised. "filled": categories as such, gaps filled. "raw": as they are.
+        standardised. "targets": each category as the cross-fitted mean of its rows' targets.
+        "filled": categories as such, gaps filled. "raw": as they are.
     options : dict
         Of one thread, and of silence; all else is left as it is.
     on_card : bool
@@ -61,6 +62,7 @@ _SKLEARN, _OURS = "scikit-learn", "sklearn_metakan"
 _ONE_JOB = {"n_jobs": 1}
 _SILENT_CAT = {"thread_count": 1, "verbose": False, "allow_writing_files": False}
 _TABKIT = {"n_threads": 1}
+_KAN, _META = ("KANRegressor", "KANClassifier"), ("MetaKANRegressor", "MetaKANClassifier")
 PEERS: dict[str, Peer] = {
     "linear": Peer(_SKLEARN, "sklearn.linear_model", ("Ridge", "LogisticRegression"), "scaled"),
     "mlp": Peer(_SKLEARN, "sklearn.neural_network", ("MLPRegressor", "MLPClassifier"), "scaled"),
@@ -80,9 +82,16 @@ PEERS: dict[str, Peer] = {
         ("TabM_D_Regressor", "TabM_D_Classifier"), "filled", _TABKIT, True),
     EFFICIENT_KAN: Peer(EFFICIENT_KAN, "benchmarks.tables.efficient_kan",
         ("EfficientKANRegressor", "EfficientKANClassifier"), "scaled"),
-    "kan": Peer(_OURS, _OURS, ("KANRegressor", "KANClassifier"), "encoded", {}, True),
-    "metakan": Peer(_OURS, _OURS, ("MetaKANRegressor", "MetaKANClassifier"), "encoded", {}, True),
+    "kan": Peer(_OURS, _OURS, _KAN, "raw", {}, True),
+    "metakan": Peer(_OURS, _OURS, _META, "raw", {}, True),
 }  # fmt: skip
+# Ours behind encoders, as all were that take numbers alone; only when asked for.
+ENCODED: dict[str, Peer] = {
+    "kan-encoded": Peer(_OURS, _OURS, _KAN, "encoded", {}, True),
+    "metakan-encoded": Peer(_OURS, _OURS, _META, "encoded", {}, True),
+    "metakan-targets": Peer(_OURS, _OURS, _META, "targets", {}, True),
+}
+PEERS |= ENCODED
 
 
 def peer_of(label: str) -> str:
@@ -119,8 +128,8 @@ def make(
         return model
     if peer.inputs == "filled":
         return make_pipeline(filler(), model)
-    if peer.inputs == "encoded":
-        return make_pipeline(encoder(), model)
+    if peer.inputs in ("encoded", "targets"):
+        return make_pipeline(encoder(peer.inputs == "targets"), model)
     pipeline = make_pipeline(encoder(), StandardScaler(), model)
     if task == "classification":
         return pipeline

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
 from benchmarks.common.data import Table, Task, load_table, splits
 from sklearn_metakan.datasets import make_feynman
@@ -110,11 +110,16 @@ _TEXT = make_column_selector(dtype_include="category")
 _NUMBERS = make_column_selector(dtype_exclude="category")
 
 
-def encoder() -> ColumnTransformer:
-    """Numbers for all who need them: categories one-hot, gaps as the column's median."""
-    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+def encoder(by_target: bool = False) -> ColumnTransformer:
+    """Numbers for all who need them: categories one-hot, gaps as the column's median.
+
+    ``by_target``: categories as means of their rows' targets, cross-fitted.
+    """
+    text: Any = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    if by_target:
+        text = TargetEncoder()
     return ColumnTransformer(
-        [("text", one_hot, _TEXT), ("numbers", SimpleImputer(strategy="median"), _NUMBERS)]
+        [("text", text, _TEXT), ("numbers", SimpleImputer(strategy="median"), _NUMBERS)]
     )
 
 

@@ -117,12 +117,23 @@ def test_frames_of_the_interchange_protocol():
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("wanted", [["city", "member"], [1, 2], [False, True, True], "from_dtype"])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        ["city", "member"],
+        np.array(["city", "member"]),
+        [1, 2],
+        [False, True, True],
+        np.array([False, True, True]),
+        "from_dtype",
+    ],
+    ids=repr,
+)
 def test_columns_are_named_in_four_ways(wanted):
     model = KANRegressor(**FEW, categorical_features=wanted).fit(FRAME, Y)
     expected = KANRegressor(**FEW).fit(FRAME, Y)
     np.testing.assert_array_equal(model.predict(FRAME), expected.predict(FRAME))
-    assert clone(model).categorical_features == wanted
+    assert np.array_equal(clone(model).categorical_features, wanted)
     if not isinstance(wanted[0], str):
         array = FRAME.to_numpy()
         np.testing.assert_array_equal(

@@ -80,11 +80,9 @@ class ColumnReader:
         """
         if isinstance(X, np.ma.MaskedArray):
             X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
-        chosen = (
-            self.categorical_features not in ("from_dtype", None)
-            if reset
-            else bool(self.categorical)
-        )
+        wanted = self.categorical_features
+        named = not (wanted is None or isinstance(wanted, str))
+        chosen = named if reset else bool(self.categorical)
         is_numbers = isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "biuf"
         if is_numbers and not chosen:
             if reset:
