@@ -168,5 +168,5 @@ class Search:
 
 
 def _simplest(found: list[Structure]) -> list[Structure]:
-    """What a front begins with."""
-    return [leaf for leaf in found if leaf.story == CONSTANT][:1]
+    """What a front begins with: the mean of y."""
+    return [leaf for leaf in found if leaf.story == CONSTANT and not leaf.problem.story][:1]

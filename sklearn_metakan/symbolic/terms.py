@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import combinations, product
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ MOST_VARIABLES = 4  # of a monomial
 MOST_MONOMIALS = 1500  # that are chosen from
 MOST_COEFFICIENTS = 10  # of a ratio
 DEGREES = (1, 2, 3)
+_MOST_LISTED = 100_000
 _BETTER = 0.7  # what one more term leaves at most of what was left
 _DIVIDES = 1e-3  # share of a variable's largest size that the smallest has at least
 _INDEPENDENT = 1e-9
@@ -136,6 +138,8 @@ def _exponents(z: Array) -> list[tuple[float, ...]]:
     divides, positive = size.min(0) > _DIVIDES * size.max(0), z.min(0) > 0
     found = []
     for count in range(1, min(z.shape[1], MOST_VARIABLES) + 1):
+        if count > 1 and comb(z.shape[1], count) * 5**count > _MOST_LISTED:
+            break
         for where in combinations(range(z.shape[1]), count):
             choices = []
             for i in where:
