@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "estimators": {*LAYERS},
     "pde": {*LAYERS},
     "inspection": {"estimators", "nn"},
-    "symbolic": {"estimators", "nn"},
+    "symbolic": {"basis", "estimators", "nn"},
     "datasets": set(),
     "loading": {"files", "training", "estimators", "pde"},
     "public": {*LAYERS, "estimators", "pde", "loading"},
