@@ -6,6 +6,7 @@ the check's 1e-7, and warm_start goes on where a check fits other data.
 """
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -19,6 +20,7 @@ from sklearn_metakan import (
     MetaKANImageClassifier,
     MetaKANRegressor,
 )
+from sklearn_metakan.estimators.inputs.table import TableInputs
 
 
 class Timer(EpochTimer):
@@ -101,6 +103,45 @@ def test_defaults(estimator, check):
     [MetaKANImageClassifier((4,), max_iter=40, learning_rate=0.05, random_state=0)]
 )
 def test_small_image_classifier(estimator, check):
+    check(estimator)
+
+
+class OfLevelsAndGaps(TableInputs):
+    """Takes a table's first column for levels, and every tenth number of the others for missing.
+
+    Both follow from the number, so that rows stay what they are however a check deals them.
+    """
+
+    def as_table(self, X, name, reset=False):
+        self.reader.categorical = []
+        X = super().as_table(X, name, reset)
+        if hasattr(X, "__array__") and not isinstance(X, pd.DataFrame):
+            X = np.asarray(X)
+        is_array = isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and X.ndim == 2
+        if not (is_array or isinstance(X, pd.DataFrame)) or X.shape[1] < 2:
+            return X
+        table = np.array(X, dtype=np.result_type(X, np.float32) if is_array else np.float64)
+        with np.errstate(invalid="ignore"):
+            levels = np.clip(np.floor(2 * table[:, 0]) + 8, 0, 15)
+            table[:, 0] = np.where(np.isfinite(table[:, 0]), levels, table[:, 0])
+            few = np.floor(1e3 * np.abs(table[:, 1:])) % 10 == 7
+        table[:, 1:][few] = np.nan
+        self.reader.categorical, self.reader.levels = [0], {0: [*range(16)]}
+        return table if is_array else pd.DataFrame(table, columns=X.columns)
+
+
+class RegressorOfLevels(KANRegressor):
+    _inputs_type = OfLevelsAndGaps
+
+
+class ClassifierOfLevels(MetaKANClassifier):
+    _inputs_type = OfLevelsAndGaps
+
+
+@parametrize_with_checks(
+    [of(**SHORT, n_estimators=1) for of in (RegressorOfLevels, ClassifierOfLevels)]
+)
+def test_levels_and_gaps_among_the_data(estimator, check):
     check(estimator)
 
 

@@ -1,6 +1,6 @@
 """Families of univariate functions: values and derivatives of any order."""
 
-from sklearn_metakan.basis.base import Basis, Extrapolation
+from sklearn_metakan.basis.base import Basis, Extrapolation, is_traced
 from sklearn_metakan.basis.bspline import BSplineBasis
 from sklearn_metakan.basis.families import BasisName, make_basis
 from sklearn_metakan.basis.knots import quantile_knots
@@ -17,6 +17,7 @@ __all__ = [
     "PolynomialBasis",
     "RBFBasis",
     "WaveletBasis",
+    "is_traced",
     "make_basis",
     "quantile_knots",
     "refit_matrix",

@@ -1,6 +1,7 @@
 """What every basis offers: values and derivatives, exact under repeated autograd."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, Self, cast
 
@@ -9,6 +10,22 @@ from numpy.polynomial import Polynomial
 from torch import Tensor, nn
 
 Extrapolation = Literal["linear", "base", "constant", "error"]
+
+
+def is_traced() -> bool:
+    """Whether operations are being written down, by torch.export or torch.jit.trace.
+
+    What is written down is for any number of rows, and has no gradient of its own.
+    """
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return tracing or torch.compiler.is_exporting()
+
+
+def put(room: Tensor, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """``function(*arguments, out=room)``, but where operations are written down, a copy."""
+    if is_traced():
+        return room.copy_(function(*arguments))
+    return function(*arguments, out=room)
 
 
 def check_inside(x: Tensor, low: Tensor, high: Tensor) -> None:
@@ -141,7 +158,10 @@ class Basis(nn.Module, ABC):
             If extrapolation is "error" and x lies outside the grid.
         """
         grid = cast(Tensor, next(iter(self._buffers.values())))  # every basis has it first
-        return _Evaluate.apply(x[:, start:stop].to(grid.dtype), self, start, derivative)
+        x = x[:, start:stop].to(grid.dtype)
+        if is_traced():
+            return self.values(x, start, derivative)
+        return _Evaluate.apply(x, self, start, derivative)
 
     @property
     def numbers_per_value(self) -> int:

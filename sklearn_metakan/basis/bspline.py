@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis.base import Basis, Extrapolation, check_inside, silu
+from sklearn_metakan.basis.base import Basis, Extrapolation, check_inside, is_traced, silu
 from sklearn_metakan.basis.knots import (
     cell_polynomials,
     check_finer,
@@ -235,10 +235,11 @@ class BSplineBasis(Basis):
         n_inputs, n = x.shape
         own, breaks, grid = slice(start, start + n_inputs), self.breaks, self._grid
         version = 0 if breaks.is_inference() else breaks._version
-        if grid is None or grid[0] is not breaks or grid[1] != version:
+        traced = is_traced()
+        if traced or grid is None or grid[0] is not breaks or grid[1] != version:
             low, high = breaks[:, k, None], breaks[:, -k - 1, None]
             grid = _Grid(breaks, version, low, high, (high - low) / self.grid_size, {})
-            if x.is_cpu:  # a CUDA graph would read what is no longer held
+            if x.is_cpu and not traced:  # a CUDA graph would read what is no longer held
                 self._grid = grid
         low, high, width, tables = grid[2:]
         shared = self.uniform and len(breaks) == 1
@@ -253,21 +254,23 @@ class BSplineBasis(Basis):
         one, u, *higher = powers.unbind()
         one.fill_(1.0)
         if self.uniform:
-            torch.sub(at, low, out=u).div_(width)
+            u = torch.sub(at, low, out=None if traced else u).div_(width)
             cell = (u.floor() if tails else u).long().clamp_(*cells)  # NaN became any integer
             u.sub_(cell)
         else:
             cell, left, width = self._own_cells(at, breaks[own], *cells)
-            torch.sub(at, left, out=u).div_(width)
+            u = torch.sub(at, left, out=None if traced else u).div_(width)
         outside = None
         if tails:
             beyond = u.ne(u.clamp(0.0, 1.0))
             u.clamp_(0.0, 1.0)
-        elif not (x.is_cpu and torch.equal(x, at)):  # a card would have to wait for the answer
+        elif traced or not (x.is_cpu and torch.equal(x, at)):  # a card would have to wait
             outside = x - at
-        lower = u
+        made = [one, u]
         for power in higher:
-            lower = torch.mul(lower, u, out=power)
+            made.append(torch.mul(made[-1], u, out=None if traced else power))
+        if traced:
+            powers = torch.stack(made)
         continued = outside is not None and extrapolation == "linear" and first == 0
         until = max(last, 1) if continued else last
         if not self.uniform:
@@ -280,9 +283,11 @@ class BSplineBasis(Basis):
                     slopes = (terms[-1] * torch.arange(k + 1, device=x.device)).roll(-1, 1)
                     terms.append(slopes / width if shared else slopes)
                 table = tables[first, until] = torch.cat(terms[first:])
-            splines = x.new_empty(len(table), x.numel())
-            torch.mm(table, powers.flatten(1), out=splines)  # autocast would round ``@``
+            room = None if traced else x.new_empty(len(table), x.numel())
+            splines = torch.mm(table, powers.flatten(1), out=room)  # autocast would round ``@``
             by_order = splines.view(until - first + 1, k + 1, n_inputs, n).unbind()
+        if traced:  # one of several views is not changed in place where there is a gradient
+            by_order = tuple(splines.clone() for splines in by_order)
         functions: list[tuple[Tensor, Tensor]] = []
         base = None
         for m, splines in enumerate(by_order, first):

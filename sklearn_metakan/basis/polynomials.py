@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis.base import Extrapolation
+from sklearn_metakan.basis.base import Extrapolation, put
 from sklearn_metakan.basis.grid import GridBasis, coordinate, empty_features
 
 Polynomials = Literal["chebyshev", "legendre", "gram"]
@@ -128,7 +128,7 @@ class PolynomialBasis(GridBasis):
                 a, c = recurrence[n - 1]
                 before, present = present, _product(t, present).mul_(a).sub_(before, alpha=c)
             for order, values in enumerate(out, first):
-                torch.mul(present[order], factorial(order), out=values[..., n + self.has_silu])
+                put(values[..., n + self.has_silu], torch.mul, present[order], factorial(order))
         return out
 
     def _taylor(self, x: Tensor, low: Tensor, high: Tensor, order: int) -> Tensor:
@@ -140,10 +140,10 @@ class PolynomialBasis(GridBasis):
             if order:
                 t[1] = rate
             return t
-        torch.tanh(u, out=t[0])
+        put(t[0], torch.tanh, u)
         if order:  # 1 - tanh(u)^2, with all its digits
             u.mul_(2)
-            torch.sigmoid(u, out=t[1]).mul_(torch.sigmoid(-u)).mul_(4 * rate)
+            put(t[1], torch.sigmoid, u).mul_(torch.sigmoid(-u)).mul_(4 * rate)
         for k in range(1, order):  # t' = rate (1 - t^2)
             for j in range(k + 1):
                 t[k + 1].addcmul_(t[j], t[k - j])

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis.base import Extrapolation
+from sklearn_metakan.basis.base import Extrapolation, put
 from sklearn_metakan.basis.grid import GridBasis, empty_features
 
 
@@ -75,7 +75,7 @@ class RBFBasis(GridBasis):
         centres = torch.arange(-1, self.grid_size + 1, dtype=x.dtype, device=x.device)
         most = torch.finfo(x.dtype).max ** 0.5
         u = (x - low).mul_(rate).clamp_(-most, most)[..., None]
-        z = torch.sub(u, sqrt(2) * centres, out=empty_features(x, self.n_functions))
+        z = put(empty_features(x, self.n_functions), torch.sub, u, sqrt(2) * centres)
         derivatives = gaussian(z, first, last)
         for order, values in enumerate(derivatives, first):
             if order:

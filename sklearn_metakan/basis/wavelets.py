@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sklearn_metakan.basis.base import Extrapolation
+from sklearn_metakan.basis.base import Extrapolation, put
 from sklearn_metakan.basis.grid import GridBasis, coordinate, empty_features
 from sklearn_metakan.basis.rbf import gaussian
 
@@ -105,7 +105,7 @@ class WaveletBasis(GridBasis):
     def _family(self, x: Tensor, low: Tensor, high: Tensor, first: int, last: int) -> list[Tensor]:
         u, rate = coordinate(x, low, high)
         centres, scales = self.places
-        z = torch.sub(u[..., None], centres, out=empty_features(x, self.n_functions)).div_(scales)
+        z = put(empty_features(x, self.n_functions), torch.sub, u[..., None], centres).div_(scales)
         derivatives = _MOTHERS[self.mother](z, first, last)
         for order, values in enumerate(derivatives, first):
             if order:

@@ -30,6 +30,7 @@ from sklearn_metakan.estimators.inputs.validation import (
     check_held_out_once,
     splits_of,
 )
+from sklearn_metakan.estimators.onnx_graph import export_onnx
 from sklearn_metakan.estimators.predictor import Predictor
 from sklearn_metakan.estimators.reading import summary, typical_inputs
 from sklearn_metakan.estimators.targets.intervals import HeldOutErrors
@@ -86,6 +87,7 @@ class KANEstimator(BaseEstimator):
     __new__ = refuse_misspelt
     get_params, set_params = get_params, set_params
     __getstate__, __setstate__, save = getstate, setstate, save
+    export_onnx = export_onnx
 
     # In files: classes of objects; parameters that may be functions; where the network is.
     _stored_types: ClassVar[tuple[type, ...]] = (

@@ -1,6 +1,15 @@
 """Files: a tree of plain values as checked bytes, from which nothing is executed."""
 
-from sklearn_metakan.files.container import FileError, Opened, read, write
+from sklearn_metakan.files.container import FileError, Opened, read, write, write_bytes
 from sklearn_metakan.files.tree import Codec, UnstorableError, check_attributes
 
-__all__ = ["Codec", "FileError", "Opened", "UnstorableError", "check_attributes", "read", "write"]
+__all__ = [
+    "Codec",
+    "FileError",
+    "Opened",
+    "UnstorableError",
+    "check_attributes",
+    "read",
+    "write",
+    "write_bytes",
+]

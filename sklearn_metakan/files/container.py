@@ -118,7 +118,7 @@ def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: Mapping[
     text = json.dumps(whole, allow_nan=False, separators=(",", ":"))
     if len(text) > _LARGEST_HEADER:
         raise ValueError(f"The header would have {len(text):,} characters, more than can be read.")
-    _write_atomically(path, save(plain, {_KEY: f"{_digest_of(text)} {text}"}))
+    write_bytes(path, save(plain, {_KEY: f"{_digest_of(text)} {text}"}))
 
 
 def read(path: str | os.PathLike[str]) -> Opened:
@@ -210,8 +210,8 @@ def _digest_of(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Through a file beside it, which takes its place once all of it is on the disk."""
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file through one beside it, which takes its place once all of it is on the disk."""
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".{target.name[:100]}.{uuid4().hex}.tmp")
     try:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -181,13 +181,23 @@ def restored(kind: type[Any], state: dict[str, Any]) -> Any:
         made.__setstate__(state)
         check_attributes(kind, vars(made))
         return made
-    names = {field.name for field in fields(kind)}
-    for name in names ^ state.keys():
-        raise FileError(f"The file is damaged, or newer: {kind.__name__} and {name!r} do not fit.")
-    vars(made).update(state)
+    for name in state.keys() - {field.name for field in fields(kind)}:
+        raise FileError(f"The file is damaged, or newer: {kind.__name__} has no {name!r}.")
+    vars(made).update({field.name: _value(kind, field, state) for field in fields(kind)})
     if hasattr(made, "__post_init__"):
         made.__post_init__()
     return made
+
+
+def _value(kind: type, field: Field[Any], state: dict[str, Any]) -> Any:
+    """What was stored, or the default of a field that there was not yet."""
+    if field.name in state:
+        return state[field.name]
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    if field.default is MISSING:
+        raise FileError(f"The file is damaged: {kind.__name__} lacks {field.name!r}.")
+    return field.default
 
 
 def check_attributes(kind: type, state: Iterable[str]) -> None:

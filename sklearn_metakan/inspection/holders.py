@@ -162,10 +162,13 @@ class Within:
         elif self.scaler is not None:
             samples = typical_inputs(self.estimator)
         else:
-            low, high = self.layers[0].basis.domain.double().cpu().T
-            generator = torch.Generator().manual_seed(0)
-            drawn = torch.rand(2, MOST_ROWS, len(low), generator=generator, dtype=low.dtype)
-            x, other = (low + drawn * (high - low)).to(self.layers[0].basis.domain)
+            first, generator = self.layers[0], torch.Generator().manual_seed(0)
+            low, high = first.basis.domain.double().cpu().T
+            drawn = torch.rand(2, MOST_ROWS, first.n_inputs, generator=generator, dtype=low.dtype)
+            sizes = [] if first.levels is None else first.levels.sizes
+            codes = (drawn[..., len(low) :] * torch.tensor(sizes).to(low)).floor()
+            drawn = torch.cat([low + drawn[..., : len(low)] * (high - low), codes], -1)
+            x, other = drawn.to(first.basis.domain)
             samples = x, other
         found = importances_in_network(self.network, *samples)
         return [each.double().cpu().numpy() for each in found]

@@ -11,6 +11,7 @@ functions (silu and splines) from growing against each other. Scaled so that
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Literal, Protocol
 
 import torch
@@ -27,6 +28,7 @@ SMOOTHNESS = 3.0  # s
 RIDGE = 1.0  # r, in units of the mean second moment
 HIDDEN_FREQUENCY = 1.0  # standard deviation of the meta-learner's W_1
 MEAN_PENALTY = 1e4  # a
+REACH = 0.5  # of the grid's width: how far around it K of a given order looks, both ends together
 _N_POINTS, _MAX_INPUTS, _N_PROMPTS = 256, 64, 1024
 
 
@@ -45,12 +47,16 @@ def initialize(
     layers: Sequence[Layer],
     generator: torch.Generator | None = None,
     init: Init = "variance",
+    order: int | None = None,
 ) -> None:
     """Start all parameters of these layers, in place; shared meta-learners once.
 
     ``init="paper"`` uses Xavier-normal prompts and weights, zero biases and no gain, as in
     the code published with the paper; direct coefficients have no such form. Numbers are drawn
     in float64 on the CPU, so that they are the same in every dtype and on every device.
+
+    ``order`` is that of the highest derivative that will be taken: it starts about as large as the
+    function itself.
     """
     if init not in ("variance", "paper"):
         raise ValueError(f"init must be 'variance' or 'paper', got {init!r}.")
@@ -58,7 +64,7 @@ def initialize(
     needed = layers
     if init == "paper":
         needed = [layer for layer in layers if isinstance(layer.source, DirectCoefficients)]
-    moments = _moments(needed)
+    moments = _moments(needed, order)
     users: dict[MetaLearner, list[Moments]] = {}
     for layer in layers:
         source = layer.source
@@ -96,13 +102,15 @@ def initialize(
                 parameter.copy_(normal(parameter.shape).to(parameter) * xavier)
 
 
-def _moments(layers: Sequence[Layer]) -> dict[Layer, Moments]:
+def _moments(layers: Sequence[Layer], order: int | None) -> dict[Layer, Moments]:
     """M and a m m' + s K, averaged over inputs; once for layers that are alike."""
     found: dict[Layer, Moments] = {}
     for layer in layers:
         basis, law = layer.basis, layer.input_law
+        settings = attrgetter(*basis.settings)
         for other, its in found.items():
-            same = other.input_law == law and repr(other.basis) == repr(basis)
+            same = other.input_law == law and type(other.basis) is type(basis)
+            same = same and settings(other.basis) == settings(basis)
             if same and all(map(torch.equal, other.basis.buffers(), basis.buffers())):
                 found[layer] = its
                 break
@@ -118,11 +126,14 @@ def _moments(layers: Sequence[Layer]) -> dict[Layer, Moments]:
                 points = torch.special.ndtri(levels).expand_as(points)
             points = points.to(domain.dtype)
             values = basis.values(points, 0, 0).double()
-            curvatures = basis.values(points, 0, 2).double()
             means, values = values.mean(0), values.flatten(0, 1)
-            curvatures = (curvatures * ((high - low) / 2)[:, None] ** 2).flatten(0, 1)
             penalty = MEAN_PENALTY * (means.T @ means / len(means)).cpu()
-            penalty = penalty + SMOOTHNESS * (curvatures.T @ curvatures / len(curvatures)).cpu()
+            if order is not None:
+                points = (low + (levels + REACH * (levels - 0.5)) * (high - low)).to(domain.dtype)
+            for m in sorted({2, max(order or 2, 2)}):
+                slopes = basis.values(points, 0, m).double()
+                slopes = (slopes * ((high - low) / 2)[:, None] ** m).flatten(0, 1)
+                penalty = penalty + SMOOTHNESS * (slopes.T @ slopes / len(slopes)).cpu()
             found[layer] = (values.T @ values / len(values)).cpu(), penalty
     return found
 

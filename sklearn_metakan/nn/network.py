@@ -106,6 +106,9 @@ class KAN(KANNetwork):
     init : {"variance", "paper", None}, default="variance"
         Starting values: edges drawn so that every layer's outputs have variance one; the
         recipe of the paper's code; all zero (to load a state into).
+    init_order : int, optional
+        The highest derivative that will be taken, for "variance": it then starts about as large
+        as the function, as those of splines do not by themselves.
     backend : {"auto", "reference", "blocked", "triton"}, default="auto"
     working_memory : float, optional
         How the layers compute, and how many MiB each may take for a block; see ``edge_sum``.
@@ -162,6 +165,7 @@ class KAN(KANNetwork):
         edges: Sequence[Edges] | None = None,
         bias: bool = False,
         init: Init | None = "variance",
+        init_order: int | None = None,
         backend: str = "auto",
         working_memory: float | None = None,
         generator: torch.Generator | None = None,
@@ -206,7 +210,7 @@ class KAN(KANNetwork):
         self.widest_layer = max(map(sum, sides))
         self.widest_features = max(layer.n_features for layer in layers)
         if init is not None:
-            initialize(layers, generator, init)
+            initialize(layers, generator, init, init_order)
         if edges is not None:
             keep_edges(layers, edges)
 

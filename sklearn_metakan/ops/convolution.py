@@ -153,7 +153,7 @@ class Convolution(Product):
 
     def _aligned(self, features: Tensor) -> Tensor:
         """(rows, K) -> (n, K, *size), on a card with channels of zeros up to ``padded``."""
-        maps = features.unflatten(0, (len(features) // self.pixels, *self.size)).movedim(-1, 1)
+        maps = features.unflatten(0, (-1, *self.size)).movedim(-1, 1)
         return _with_zeros(maps, self.padded(maps.shape[1])) if maps.is_cuda else maps
 
     def _convolve(self, features: Tensor, filters: Tensor, groups: int) -> Tensor:

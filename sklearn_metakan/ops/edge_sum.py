@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from sklearn_metakan.basis import Basis
+from sklearn_metakan.basis import Basis, is_traced
 from sklearn_metakan.ops.blocked import edge_sum_blocked
 from sklearn_metakan.ops.convolution import Convolution
 from sklearn_metakan.ops.kept import edge_sum_kept, grouped
@@ -84,7 +84,9 @@ def edge_sum(
             f"x must have the shape (n, in_features = {source.in_features}), got {tuple(x.shape)}."
         )
     on_cpu = x.device.type == "cpu"
-    if on_cpu:
+    if is_traced():
+        backend = "reference"
+    elif on_cpu:
         keep_freed_memory()
     unfused = on_cpu or groups > 1
     if not derivative and (backend == "kept" or (backend == "auto" and unfused)):
@@ -150,7 +152,9 @@ def edge_conv(
             f"x must have the shape (n, in_channels = {basis.in_features}) and {len(kernel)} "
             f"sides of an image, got {tuple(x.shape)}."
         )
-    if x.device.type == "cpu":
+    if is_traced():
+        backend = "reference"
+    elif x.device.type == "cpu":
         keep_freed_memory()
     geometry = (kernel, stride, padding, dilation, groups)
     product = Convolution(basis.in_features, tuple(x.shape[2:]), *geometry)

@@ -12,6 +12,7 @@ from sklearn_metakan.pde.physics.conditions import (
     Periodic,
     Robin,
 )
+from sklearn_metakan.pde.physics.constants import Positive
 from sklearn_metakan.pde.physics.field import Field
 from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree, order_of
 from sklearn_metakan.pde.plot.display import SolutionDisplay
@@ -32,6 +33,7 @@ __all__ = [
     "Neumann",
     "Periodic",
     "Points",
+    "Positive",
     "Robin",
     "Sampler",
     "SolutionDisplay",

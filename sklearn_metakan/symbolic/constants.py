@@ -13,6 +13,7 @@ from sklearn_metakan.symbolic.problem import Array, Expr
 _BAD = 1e3  # residual, in standard deviations of y, where an expression has no value
 _ERRORS = 3.0  # standard errors within which a plain number is taken
 _WORSE = 1.01  # how much a plain number may raise the error
+_CHANCE = 0.05  # how likely a plain number may be by chance, about
 _EXACT = 1e-21  # error, as a share of y's variance, that is rounding
 
 
@@ -246,7 +247,7 @@ def _plain(value: float, error: float) -> list[Any]:
                 continue
             # A number may be plain by chance: the wider the error, the plainer it has to be.
             size = cost + np.log2(abs(above)) + 1.5 * np.log2(below)
-            if width * 2**size < 0.5 * max(abs(value), 1e-12) * 40:
+            if width * 2**size < _CHANCE * abs(value):
                 found.append((size, sympy.Rational(above, below) * unit))
     found.sort(key=lambda pair: pair[0])
     return [number for _, number in found[:3]]

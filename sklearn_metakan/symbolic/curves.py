@@ -9,10 +9,10 @@ from scipy.optimize import least_squares
 
 from sklearn_metakan.symbolic.problem import Array, Expr
 
-_POINTS = 160  # of a curve that constants are searched on
+_POINTS = 100  # of a curve that constants are searched on
 _GRID = 24  # values of b, and of c, that are tried
 _STARTS = 2  # of them that may be followed
-_FOLLOWED = 24  # of all functions together
+_FOLLOWED = 14  # of all functions together
 _CANCELLING = 100.0  # times the curve that a term may be, which d then takes back
 _FLOOR = 1e-7
 

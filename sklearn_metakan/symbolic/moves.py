@@ -15,11 +15,12 @@ Source: the symmetries are those of Udrescu et al., "AI Feynman 2.0" (2020).
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from sympy import Float, Rational
+from sympy import Float, Integer, Rational
 
 from sklearn_metakan.symbolic.problem import Array, Expr, Problem
 
@@ -46,17 +47,17 @@ TERMS = (
 )
 
 
-def moves(problem: Problem) -> Iterator[Problem]:
-    """Simpler problems, the most likely ones first."""
+def moves(problem: Problem) -> Iterator[tuple[float, Problem]]:
+    """Simpler problems, each with how far the slopes are from what it asks, closest first."""
     problem = without_silent(problem)
     if not problem.names:
         return
     found: list[tuple[float, Problem]] = [*_divisions(problem), *_differences(problem)]
     if len(problem.names) > 1:
-        found += [*_joints(problem), *_scalings(problem)]
+        found += [*_groups(problem), *_joints(problem), *_scalings(problem)]
     found.sort(key=lambda pair: pair[0])
-    for _, each in found[:MOST_MOVES]:
-        yield without_silent(each)
+    for distance, each in found[:MOST_MOVES]:
+        yield distance, without_silent(each)
 
 
 def without_silent(problem: Problem) -> Problem:
@@ -128,6 +129,38 @@ def _ratio(over: Array, under: Array) -> tuple[float, float]:
     if share < 1e-3:
         return 0.0, np.inf
     return float(np.tan(angle)), float(np.median(across) / share)
+
+
+def _groups(problem: Problem) -> Iterator[tuple[float, Problem]]:
+    """Three or more variables that act through one monomial: as ``_joints``, all at once."""
+    parts = problem.z * problem.slopes
+    first = int(np.abs(parts).mean(0).argmax())
+    powers, worst = np.zeros(len(problem.names)), 0.0
+    powers[first] = 1.0
+    for i in range(len(problem.names)):
+        k, spread = _ratio(parts[:, i], parts[:, first])
+        near = i != first and spread < CLOSE and abs(_half(k) - k) < CLOSE * abs(k)
+        if near and _may_divide(problem.z[:, i], _half(k)):
+            powers[i], worst = _half(k), max(worst, spread)
+    group = np.flatnonzero(powers).tolist()
+    if len(group) < 3:
+        return
+    scale = 2.0 if (powers != powers.round()).any() else 1.0  # whole exponents
+    values, name = np.ones(len(problem.t)), Integer(1)
+    for i in group:
+        values = values * problem.z[:, i] ** (scale * powers[i])
+        name = name * problem.names[i] ** _symbol(scale * powers[i])
+    slope = scale * values / problem.z[:, first]
+    rest = [i for i in range(len(problem.names)) if not powers[i]]
+    yield (
+        worst * 0.5,
+        replace(
+            problem,
+            names=(*(problem.names[i] for i in rest), name),
+            z=np.column_stack([problem.z[:, rest], values]),
+            slopes=np.column_stack([problem.slopes[:, rest], problem.slopes[:, first] / slope]),
+        ),
+    )
 
 
 def _joints(problem: Problem) -> Iterator[tuple[float, Problem]]:

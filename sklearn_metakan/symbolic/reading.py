@@ -118,7 +118,7 @@ def symbolic_formula(
         Symbol(name, positive=True) if low > 0 else Symbol(name, real=True)
         for name, low in zip(names, table.min(0), strict=True)
     ]
-    search = Search(columns, A, b, fit, functions, float(time_limit))
+    search = Search(columns, A, b, fit, functions, float(time_limit), table)
     search.run(predict(A), slopes(predict, A))
     front = search.front()
     least = min(each.error for each in front)

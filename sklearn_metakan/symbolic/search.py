@@ -1,5 +1,6 @@
 """From the network's values and slopes to expressions: hypotheses, fits, a front, one formula."""
 
+from heapq import heappop, heappush
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -14,10 +15,13 @@ from sklearn_metakan.symbolic.moves import moves, without_silent
 from sklearn_metakan.symbolic.problem import Array, Expr, Problem
 
 MOST_CONSTANTS = 12
-MOST_PROBLEMS = 40
+MOST_PROBLEMS, FEWEST_PROBLEMS = 40, 10
 MOST_LEAVES = 14
 EXACT = 1e-22  # share of y's variance that counts as rounding
-_LIKELY = 1e-11  # a structure that leaves no more is looked at at once
+_LIKELY = 1e-5  # a structure that leaves no more, and no more than the network, is tried at once
+_ROUNDING = 1e-18
+_NOISE = 0.2  # of the network's error, which a formula has where it is noise
+_STEP = 0.02  # what a step costs, beside how far slopes are from what it asks
 _SIMPLIFIED = 80  # nodes of an expression up to which sympy simplifies it
 
 
@@ -47,6 +51,8 @@ class Search:
     library : list of Function
     seconds : float
         After which no new hypothesis is looked at.
+    everywhere : ndarray of shape (m, d), optional
+        Where expressions need to have values; by default X.
 
     Attributes
     ----------
@@ -63,8 +69,10 @@ class Search:
         fit: NDArray[np.bool_],
         library: list[Function],
         seconds: float,
+        everywhere: Array | None = None,
     ) -> None:
         self.columns, self.X, self.y, self.fit = columns, X, y, fit
+        self.everywhere = X if everywhere is None else everywhere
         self.library, self.end = library, perf_counter() + seconds
         self.candidates: list[Candidate] = []
         self.best_structure: Leaf | None = None
@@ -79,28 +87,33 @@ class Search:
         whole = Problem(
             tuple(self.columns), self.X, self.y, smooth, slopes, np.ones(len(self.y)), lambda t: t
         )
-        waiting, exact = [whole, without_silent(whole)], False
+        missed = ((smooth - self.y)[~self.fit] ** 2).mean() / (np.var(self.y[~self.fit]) or 1.0)
+        waiting, count = [(0.0, 0, whole), (0.0, 1, without_silent(whole))], 2
         seen: set[str] = set()
         found: list[Leaf] = []
+        least = np.inf
         while waiting and len(seen) < MOST_PROBLEMS and not (self.over and found):
-            problem = waiting.pop(0)
+            distance, _, problem = heappop(waiting)
             if problem.key in seen:
                 continue
             seen.add(problem.key)
-            exact = False
-            for leaf in leaves(problem, self.fit, self.library):
-                found.append(leaf)
-                if leaf.left < _LIKELY:
-                    exact |= self._try(leaf) < EXACT
-            if exact:
+            own = sorted(leaves(problem, self.fit, self.library), key=lambda leaf: leaf.left)
+            found += own
+            for leaf in own:
+                exact = least < EXACT  # then only what is as simple to look at
+                if leaf.left < (_ROUNDING if exact else min(_LIKELY, missed)):
+                    least = min(least, self._try(leaf))
+            noisy = _NOISE * missed < least < missed  # as exact as rows can show
+            if least < EXACT or (noisy and len(seen) >= FEWEST_PROBLEMS):
                 break
-            waiting += moves(problem)
+            for further, simpler in moves(problem):
+                heappush(waiting, (distance + further + _STEP, count, simpler))
+                count += 1
         found.sort(key=lambda leaf: leaf.left)
         self.best_structure = found[0]
-        if not exact:
-            for leaf in [*found[:MOST_LEAVES], *_simplest(found)]:
-                if self._try(leaf) < EXACT or (self.over and self.candidates):
-                    break
+        for leaf in [*found[:MOST_LEAVES], *_simplest(found)] if least >= EXACT else ():
+            if self._try(leaf) < EXACT or (self.over and self.candidates):
+                break
         return self
 
     def _try(self, leaf: Leaf) -> float:
@@ -118,7 +131,7 @@ class Search:
             self._seen.add(form)
             parametric.fitted(self.X[self.fit], self.y[self.fit])
             error = parametric.error(self.X[~self.fit], self.y[~self.fit])
-            if np.isfinite(error):
+            if np.isfinite(error) and np.isfinite(parametric(self.everywhere)).all():
                 best = min(best, error)
                 structure = "; ".join([*leaf.problem.story, leaf.story])
                 filled = parametric.filled()

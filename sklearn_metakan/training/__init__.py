@@ -1,10 +1,12 @@
 """Training on skorch: the only place that configures it."""
 
 from sklearn_metakan.training.callbacks import (
+    AfterEpoch,
     LearningRateSchedule,
     Monitor,
     Progress,
     StopTraining,
+    TimeLimit,
     warn_caller,
 )
 from sklearn_metakan.training.capture import CapturedStep, recording
@@ -31,16 +33,19 @@ from sklearn_metakan.training.parameters import (
 )
 from sklearn_metakan.training.pickles import getstate, setstate
 from sklearn_metakan.training.saving import restore, save
+from sklearn_metakan.training.self_scaled import LINE_SEARCHED, SelfScaled
 from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unchanged
 
 __all__ = [
     "COUNT",
     "LBFGS",
+    "LINE_SEARCHED",
     "META_CONSTRAINTS",
     "NOT_NEGATIVE",
     "POSITIVE",
     "SHARED_CONSTRAINTS",
     "WIDTHS",
+    "AfterEpoch",
     "CapturedStep",
     "Checkpoints",
     "Defaults",
@@ -50,8 +55,10 @@ __all__ = [
     "LearningRateSchedule",
     "Monitor",
     "Progress",
+    "SelfScaled",
     "StopTraining",
     "TensorData",
+    "TimeLimit",
     "Trainer",
     "by_chunks",
     "check_unchanged",

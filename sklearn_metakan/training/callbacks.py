@@ -142,6 +142,9 @@ class LearningRateSchedule(Callback):
             group["lr"] = base
 
 
+AfterEpoch = Callback  # skorch's, for what acts at the end of epochs
+
+
 class StopTraining(Exception):
     """Raised by a callback to end training at the end of an epoch."""
 

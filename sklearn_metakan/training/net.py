@@ -32,6 +32,7 @@ from sklearn_metakan.training.data import (
 )
 from sklearn_metakan.training.execution import Execution
 from sklearn_metakan.training.memory import Batch, Frugal, advice_when_full, parts
+from sklearn_metakan.training.self_scaled import LINE_SEARCHED
 
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
 _ROWS_TRIED = 64
@@ -118,8 +119,7 @@ class KANNet(NeuralNet):
         self._sharpness = None
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
         self._prepare_callbacks()
-        for part in (data, validation):
-            self._know_features(part)
+        self._know_features(*[part for part in (data, validation) if part is not None])
         self.captured_ = self._captured(data)
         remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
         try:
@@ -142,17 +142,21 @@ class KANNet(NeuralNet):
         """The inverse."""
         self._sharpness = state["sharpness"]
 
-    def _know_features(self, data: Any) -> None:
-        """Have what the first layer makes of x, the same in every epoch, made once for a table."""
+    def _know_features(self, *parts: Any) -> None:
+        """Have what the first layer makes of x, the same in every epoch, made once for a table.
+
+        Of training and validation rows, or of none.
+        """
         module, once = self.module_, self.max_epochs == 1
         if once or torch.device(self.device).type != "cpu" or not hasattr(module, "features"):
             return
-        if data is None or self._watched:
+        if self._watched:
             return
-        numbers = module.layers[0].n_features * len(data)
-        if numbers * data.table.element_size() <= FEATURES_MEMORY * 2**20:
+        numbers = module.layers[0].n_features * max(map(len, parts))
+        if numbers * parts[0].table.element_size() <= FEATURES_MEMORY * 2**20:
             with torch.no_grad():
-                data.features = module.features(data.X)
+                for part in parts:
+                    part.features = module.features(part.X)
 
     def _prepare_callbacks(self) -> None:
         """Have those that score see the user's units; raise for those that wait for nothing."""
@@ -356,8 +360,8 @@ class KANNet(NeuralNet):
 
     @property
     def eager_step(self) -> Callable[[Batch], dict[str, Any]]:
-        """What a graph stands for: a step of AdamW, or an evaluation of L-BFGS."""
-        if isinstance(self.optimizer_, torch.optim.LBFGS):
+        """What a graph stands for: a step of AdamW, or an evaluation of a line search."""
+        if isinstance(self.optimizer_, LINE_SEARCHED):
             return self.evaluate
         return self._update
 
@@ -512,7 +516,7 @@ def obstacle(net: Any) -> str | None:
     optimizer = net.optimizer_
     is_fused = all(group.get("fused") for group in optimizer.param_groups)
     by_adamw = isinstance(optimizer, torch.optim.AdamW) and is_fused
-    if not (by_adamw or isinstance(optimizer, torch.optim.LBFGS)):
+    if not (by_adamw or isinstance(optimizer, LINE_SEARCHED)):
         return "of optimisers, only fused AdamW and L-BFGS can be captured. Set solver='adamw'"
     for name, callback in net.callbacks_:
         own = isinstance(callback, LearningRateSchedule)

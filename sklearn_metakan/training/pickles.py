@@ -78,7 +78,7 @@ def getstate(self: Any) -> dict[str, Any]:
 
 
 def plain_state(self: Any) -> dict[str, Any]:
-    """What an estimator holds, with ``net_`` as arrays and names."""
+    """All of an estimator, with ``net_`` as arrays and names."""
     state = dict(BaseEstimator.__getstate__(self))
     state.pop("callbacks_", None)  # they may hold anything, such as the data
     if "net_" in state:

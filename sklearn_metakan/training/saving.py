@@ -164,7 +164,8 @@ def _check_names(kind: type[Any], path: str, state: dict[str, Any]) -> None:
     fitted = [name for name in state if name not in parameters and name != "_net"]
     check_attributes(kind, fitted)
     for name in fitted:
-        if not (name.startswith("_") or name.endswith("_") or name == "feature_names_in_"):
+        fits = name.startswith("_") or name.endswith("_")
+        if not fits or name == "_by_value":  # of pickles
             raise FileError(f"{path} is damaged, or newer: {kind.__name__} has no {name!r}.")
     for name, parameter in parameters.items():
         if name not in state:

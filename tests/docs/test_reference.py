@@ -70,4 +70,4 @@ def test_attributes_are_those_of_fitted_estimators():
     missing = {
         name for name in stated if not any(hasattr(each, name) for each in [*fitted, solver])
     }
-    assert missing == {"feature_names_in_", "image_shape_"}  # of frames, and of images
+    assert missing == {"feature_names_in_", "image_shape_", "windows_"}  # frames, images, parts

@@ -8,7 +8,7 @@ import torch
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 from sklearn_metakan.nn import build_network
-from sklearn_metakan.training import draw_seeds
+from sklearn_metakan.training import draw_seeds, net
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, size=(90, 3))
@@ -218,3 +218,14 @@ def test_a_time_limit_ends_training_with_what_it_has(monkeypatch, schedule, earl
     short = KANRegressor(**SMALL, **options, time_limit=3, batch_size=10).fit(X, Y)
     assert short.n_iter_ == 0
     assert np.isfinite(short.predict(X)).all()
+
+
+def test_features_are_kept_of_all_rows_or_of_none(monkeypatch):
+    train, valid = slice(0, 70), slice(70, 90)
+    given = {"X_val": X[valid], "y_val": Y[valid]}
+    expected = KANRegressor(**FEW).fit(X[train], Y[train], **given)
+    of_a_row = 8 * 9 * X.shape[1]  # bytes
+    monkeypatch.setattr(net, "FEATURES_MEMORY", 40 * of_a_row / 2**20)  # enough for 20 rows alone
+    found = KANRegressor(**FEW).fit(X[train], Y[train], **given)
+    np.testing.assert_allclose(found.predict(X), expected.predict(X), rtol=1e-9)
+    np.testing.assert_allclose(found.validation_scores_, expected.validation_scores_, rtol=1e-9)

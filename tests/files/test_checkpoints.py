@@ -111,7 +111,7 @@ SOLVERS = {
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_solvers_of_equations(name, count, tmp_path, killed, monkeypatch):
-    monkeypatch.setattr("sklearn_metakan.pde.solve.solver.REPORT", 10)  # steps of an epoch
+    monkeypatch.setattr("sklearn_metakan.pde.solve.stages.REPORT", 10)  # steps of an epoch
     settings = {"hidden_layer_sizes": (3,), "n_interior": 20, "n_boundary": 2, "random_state": 0}
     settings |= {"domain": Interval(0, 1), "conditions": [Dirichlet(0.0)]} | SOLVERS[name]
     if name == "random directions":

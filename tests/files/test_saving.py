@@ -212,6 +212,15 @@ def test_functions_of_an_equation_are_given_again(path):
     np.testing.assert_array_equal(one, other)
 
 
+def test_functions_without_a_name(path):
+    images = X[:24, :1] * np.linspace(-1, 1, 16)
+    turned = lambda images: images.flip(-1)  # noqa: E731
+    model = KANImageClassifier((3,), **SHORT, augment=turned).fit(images, Y[:24] > 0)
+    model.save(path)
+    loaded = load(path, augment=turned)
+    np.testing.assert_array_equal(loaded.predict_proba(images), model.predict_proba(images))
+
+
 @pytest.mark.parametrize(
     "domain",
     [
@@ -292,6 +301,7 @@ CHANGES = {
     "given": (set_at("given", value=["n_estimators"]), "stores its 'n_estimators'"),
     "method": (set_at("state", "predict", value=1), "stores no 'predict'"),
     "property": (set_at("state", "module_", value=1), "stores no 'module_'"),
+    "of pickles": (set_at("state", "_by_value", value={"dict": {"predict": 1}}), "no '_by_value'"),
     "unknown": (set_at("state", "fancy", value=1), "has no 'fancy'"),
     "wider": (set_at(*NETWORK, "layer_sizes", value=[2, 10**6, 1]), "shape and dtype"),
     "far wider": (set_at(*NETWORK, "layer_sizes", value=[10**9, 10**9, 1]), "damaged"),

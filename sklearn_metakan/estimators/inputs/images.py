@@ -45,9 +45,9 @@ class Layout(NamedTuple):
     def images(self, X: Any) -> Any:
         """Rows (n, c * h * w) of an array or a tensor as (n, c, h, w)."""
         if len(self.shape) == 3 and self.channels_last:
-            X = X.reshape(len(X), *self.shape)
+            X = X.reshape(X.shape[0], *self.shape)
             return X.permute(0, 3, 1, 2) if isinstance(X, Tensor) else X.transpose(0, 3, 1, 2)
-        return X.reshape(len(X), *self.image_shape)
+        return X.reshape(X.shape[0], *self.image_shape)
 
 
 def find_layout(

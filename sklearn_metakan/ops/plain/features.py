@@ -16,7 +16,7 @@ def combine_features(features: Tensor, dictionary: Tensor | None) -> Tensor:
     if dictionary is None:
         return features
     product = dictionary.T.contiguous() @ _rows_last(features)
-    return product.unflatten(1, (features.shape[1], len(features))).permute(2, 1, 0)
+    return product.unflatten(1, (features.shape[1], -1)).permute(2, 1, 0)
 
 
 def flat(features: Tensor) -> Tensor:

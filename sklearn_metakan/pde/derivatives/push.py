@@ -1,6 +1,7 @@
 """Derivatives of a network: pushed forward module by module, or by nested autograd."""
 
 from collections.abc import Callable, Iterator
+from math import pi
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,18 @@ from sklearn_metakan.pde.derivatives.channels import Channels, Index, bell, plac
 from sklearn_metakan.pde.derivatives.edge_jet import combined, edge_jet, weights_of
 from sklearn_metakan.pde.derivatives.per_sample import PerSample
 
-_ELEMENTWISE = (nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.Softplus)
+
+class Sine(nn.Module):
+    """``sin x``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sin()
+
+    def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
+        return tuple((x + m * pi / 2).sin() for m in range(order + 1))
+
+
+_ELEMENTWISE = (nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.Softplus, Sine)
 
 
 def modules_in_order(network: nn.Module) -> list[nn.Module] | None:
@@ -86,6 +98,8 @@ def _through(module: nn.Module, x: Tensor, values: Tensor, plan: Channels) -> tu
 
 def _elementwise(module: nn.Module, x: Tensor, order: int) -> tuple[Tensor, ...]:
     """The function and its derivatives up to an order, each of x's shape."""
+    if isinstance(module, Sine):
+        return module.derivatives(x, order)
     if order == 0:
         return (module(x),)
     both = jvp(lambda t: _elementwise(module, t, order - 1), (x,), (torch.ones_like(x),))

@@ -10,7 +10,6 @@ from torch import Tensor
 from sklearn_metakan.pde.derivatives.ansatz import CROSSED
 from sklearn_metakan.pde.physics.conditions import BaseCondition
 from sklearn_metakan.pde.physics.physics import DATA, EQUATION, Batch, Physics, named_residuals
-from sklearn_metakan.pde.physics.trial import check_degree, order_of
 
 _NUMPY = ("numpy", "array")
 _MOST_AT_ONCE = 16  # conditions in one function
@@ -25,7 +24,7 @@ def check_physics(physics: Physics, batch: Batch, loss_weights: Any = None) -> N
     TypeError
         For a residual or condition that uses numpy, or returns no tensors.
     ValueError
-        For wrong shapes, values that are not finite, or splines of too low a degree.
+        For wrong shapes, or values that are not finite.
     """
     for name in (EQUATION, *physics.conditions):
         title = physics.title(name)
@@ -46,7 +45,6 @@ def check_physics(physics: Physics, batch: Batch, loss_weights: Any = None) -> N
         else:
             _check_misfit(found, n, title)
             _check_depends(found, title)
-    check_degree(physics, max(map(order_of, physics.requests.values())))
     mode = physics.trial.derivatives
     random = mode != "exact" and "laplacian" in physics.requests[EQUATION]
     if random and not physics.is_linear_in_laplacian(batch[EQUATION][0][0]):

@@ -156,6 +156,8 @@ class Robin(BaseCondition):
 class Initial(BaseCondition):
     """``u = value`` at the first time of a SpaceTime domain; order=1: ``du/dt = value``.
 
+    Also at the lower end of an Interval with ``variables=("t",)``: for equations in time alone.
+
     Parameters
     ----------
     value : float or callable, default=0.0

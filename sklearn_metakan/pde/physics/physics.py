@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sklearn_metakan.pde.physics.conditions import BaseCondition, PointSet
+from sklearn_metakan.pde.physics.constants import Constants, Positive
 from sklearn_metakan.pde.physics.field import Field, Request
-from sklearn_metakan.pde.physics.trial import TrialFunction
+from sklearn_metakan.pde.physics.trial import TrialFunction, order_of
 
 EQUATION, DATA = "residual", "data"
 CHUNKS = 32  # of time, for causal weights
@@ -27,7 +29,7 @@ class Physics(nn.Module):
     residual : callable
         ``residual(x, u, **pde_params)``: (n,), or a tuple or dict of such.
     conditions : mapping of str to condition
-    pde_params : mapping of str to float
+    pde_params : mapping of str to float or Positive
         Starting values of trainable constants of the equation.
     causal : (epsilon, t0, t1), optional
         Weights ``exp(-epsilon * loss of all earlier times)`` on the equation, in 32 chunks of
@@ -48,21 +50,12 @@ class Physics(nn.Module):
         trial: TrialFunction,
         residual: Residual,
         conditions: Mapping[str, BaseCondition],
-        pde_params: Mapping[str, float],
+        pde_params: Mapping[str, float | Positive],
         causal: tuple[float, float, float] | None = None,
     ) -> None:
         super().__init__()
         self.trial, self.residual, self.conditions = trial, residual, dict(conditions)
-        like = next(trial.parameters())
-        self.pde_params = nn.ParameterDict(
-            {name: nn.Parameter(like.new_tensor(float(v))) for name, v in pde_params.items()}
-        )
-        for name, value in self.pde_params.items():
-            if not value.isfinite():
-                raise ValueError(
-                    f"pde_params must hold numbers that {like.dtype} can hold, got {name!r}: "
-                    f"{pde_params[name]!r}. Set precision='float64', or use another unit."
-                )
+        self.pde_params = Constants(pde_params, next(trial.parameters()))
         self.causal = causal
         self.requests: dict[str, Request] = {}  # what each term asks for, once it was probed
         self.target: Tensor | None = None  # of the observations, (n, k)
@@ -136,7 +129,7 @@ class Physics(nn.Module):
         points = [x for x, _ in sets]
         versions = [x._version for x in points]
         if name == EQUATION:
-            found = self.residual(points[0], fields[0], **self.pde_params)
+            found = self.residual(points[0], fields[0], **self.pde_params.constants())
         else:
             found = self.conditions[name].misfit(points, fields, sets[0][1])
         if versions != [x._version for x in points] or any(u.was_changed for u in fields):
@@ -148,6 +141,11 @@ class Physics(nn.Module):
             self.calls_u.fill_(True)
         self.requests[name] = frozenset().union(*(field.request for field in fields))
         return found
+
+    @property
+    def order(self) -> int:
+        """The highest derivative that any term asks for."""
+        return max(map(order_of, self.requests.values()), default=0)
 
     def _request(self, name: str) -> Request:
         return self.requests.get(name, frozenset())
@@ -180,7 +178,7 @@ class Physics(nn.Module):
         return True
 
     def _named(self, x: Tensor, u: Field) -> dict[str, Tensor]:
-        return named_residuals(self.residual(x, u, **self.pde_params))
+        return named_residuals(self.residual(x, u, **self.pde_params.constants()))
 
     def causal_weights(self, squares: Tensor, x: Tensor) -> Tensor:
         """What each squared residual counts, (n)."""
@@ -202,3 +200,10 @@ def named_residuals(found: Any) -> dict[str, Tensor]:
     if isinstance(found, tuple | list):
         return {f"{EQUATION}_{j}": each for j, each in enumerate(found)}
     return {EQUATION: found}
+
+
+def with_parts(module: Any, **parts: nn.Module) -> Any:
+    """A copy of a module that shares everything but these parts of it."""
+    changed = copy(module)
+    changed._modules = {**module._modules, **parts}
+    return changed

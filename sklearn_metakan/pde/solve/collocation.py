@@ -102,10 +102,13 @@ class Collocation:
 
     def _at_start(self, n: int) -> PointSet:
         domain = self.problem.domain
+        if self.problem.has_time and domain.dim == 1:  # time alone: one point
+            start = torch.as_tensor(domain.bounds[:, :1], device=self.generator.device)
+            return start, None
         if not isinstance(domain, SpaceTime):
             raise ValueError(
-                f"an initial condition needs a SpaceTime domain, got {domain!r}; use "
-                "Dirichlet(..., where=...) for others."
+                "an initial condition needs a SpaceTime domain, or an Interval with variables="
+                f"('t',), got {domain!r}; use Dirichlet(..., where=...) for others."
             )
         x = domain.sample_initial(n, self.generator, method=self.method, dtype=torch.float64)
         return x, None
@@ -115,7 +118,7 @@ class Steps:
     """Batches for training steps: points, and a seed for random directions.
 
     ``counts`` are the steps of each pass that is asked for, one after the other; new points come
-    every so many of them, or never.
+    every so many of them, and when those that there are have ``worn`` out, or never.
     """
 
     def __init__(
@@ -127,6 +130,7 @@ class Steps:
     ) -> None:
         self.collocation, self.residual_size = collocation, residual_size
         self.left, self.every, self.done = list(counts), every, 0
+        self.worn = False
         self.points: Batch | None = None
 
     def extra_state(self) -> dict[str, Any]:
@@ -151,7 +155,8 @@ class Steps:
 
     def __iter__(self) -> Iterator[tuple[Batch, int]]:
         for _ in range(self.left.pop(0)):
-            if self.points is None or (self.every and self.done % self.every == 0):
-                self.points = self.collocation.draw(self.residual_size)
+            due = self.worn or (self.every and self.done % self.every == 0)
+            if self.points is None or (self.every and due):
+                self.points, self.worn = self.collocation.draw(self.residual_size), False
             self.done += 1
             yield self.points, self.done

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_metakan.pde.physics.constants import Positive
 from sklearn_metakan.pde.solve.parameters import CONSTRAINTS
 from sklearn_metakan.pde.solve.solver import PDESolver
 from sklearn_metakan.training import fill_docstring, store
@@ -33,7 +34,7 @@ PROBLEM = """\
         Unknown functions.
     variables : sequence of str, default=None
         Names of the coordinates, for ``u.d("x", "t")``. A last name "t" is time.
-    pde_params : dict of str to float, default=None
+    pde_params : dict of str to float or Positive, default=None
         Constants of the equation that are trained too, with their starting values.
     solution : callable, default=None
         The known solution, in torch: its relative error is shown and recorded.
@@ -49,11 +50,17 @@ PROBLEM = """\
         "rad", where the residual is large.
     resample_every : int or None, default=<resample_every>
         Steps of AdamW between new points; None: the same points for all.
-    loss_weights : dict, "balanced" or None, default=None
-        Factors of the losses by name ("residual", "dirichlet", ...; see ``loss_terms_``).
-        "balanced" gives all gradients the same norm.
+    loss_weights : dict, "auto", "balanced" or None, default="auto"
+        Factors of the losses by name ("residual", "dirichlet", ...; see ``loss_terms_``), 1 for
+        those not named; None: 1 for all. "auto" makes all as large as that of the equation where
+        a smooth function of the solution's size stands in its place. "balanced" gives all
+        gradients the same norm.
     causal : float, default=None
-        epsilon: later times count once the loss at earlier ones is well below 1 / epsilon."""
+        epsilon: later times count once the loss at earlier ones is well below 1 / epsilon.
+    windows : int, default=1
+        Time is cut into so many parts, each with a network of its own that is trained after the
+        one before and starts from its end. For long times and many cycles; all ``Initial``
+        conditions move on, and ``time_limit`` is for all parts together."""
 
 NETWORK = """\
     hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
@@ -62,21 +69,35 @@ NETWORK = """\
         99 % of the points reach.
     learning_rate : float or "auto", default="auto"
         Largest step size of AdamW. "auto" is <adamw_learning_rate>, and 1.0 for L-BFGS.
+    solver : {"auto"} or None, default="auto"
+        "auto" trains by itself if ``max_iter`` is "auto" and no other iterations are asked for:
+        1,000 steps of AdamW; then Levenberg-Marquardt, where there are more points than parameters
+        and at most 4,000 of these, or self-scaled Broyden for up to 8,000, or L-BFGS; until
+        ``tol``, until the loss falls no more, or ``time_limit``. None: as the next parameters say.
     max_iter : int or "auto", default="auto"
-        Steps of AdamW. "auto" is 5,000.
+        Steps of AdamW. "auto" is 5,000, or what ``solver`` says.
     lbfgs_iter : int, default=<lbfgs_iter>
         Iterations of L-BFGS after them, on points that stay as they are.
+    ssbfgs_iter, ssbroyden_iter : int, default=<ssbfgs_iter>
+        Iterations of self-scaled BFGS, or Broyden, after them; see ``SelfScaled``. New points come
+        as ``resample_every`` says, but stay for 200 iterations at least.
     lm_iter : int, default=<lm_iter>
         Iterations of Levenberg-Marquardt at the end, least squares for all parameters at once,
         at most 20,000: each solves a linear system of their number. Points as
         ``resample_every`` says; more of them than parameters keep it from fitting the points.
+    tol : float, default=<tol>
+        Training ends after AdamW where every loss is below the square of this, relative to its
+        size for a smooth function in place of the solution.
+    time_limit : float, default=None
+        Seconds that training may take.
     weight_decay : float or "auto", default="auto"
         Of AdamW. "auto" is <adamw_weight_decay>.<meta_decay>
     basis : str, default="<basis>"
         The functions that an edge combines; see ``KANRegressor``. Beyond the grid they go on
         as they are.
-    degree : int, default=<degree>
-        Of splines and polynomials; of splines at least the equation's order + 1."""
+    degree : int or "auto", default="<degree>"
+        Of splines and polynomials; of splines at least the equation's order + 1. "auto" is 3,
+        and order + 2 for equations of order 3 and 4."""
 
 TRAINING = """\
     learning_rate_schedule : {"constant", "cosine", "exponential", "onecycle"}
@@ -87,7 +108,7 @@ TRAINING = """\
     device : str or torch.device, default="auto"
         "auto" is CUDA where there is some, but the CPU inside a joblib worker.
     precision : {"auto", "float64", "float32", "tf32", "bf16"}, default="auto"
-        "auto" is float64 if lbfgs_iter or lm_iter is set, else float32.
+        "auto" is float64 if any method but AdamW is used, else float32.
     working_memory : float, default=None
         MiB that a layer, and ``predict``, may take for what is made in blocks.
     random_state : int, RandomState or None, default=None
@@ -108,6 +129,9 @@ ATTRIBUTES = """\
     module_ : TrialFunction
         The solution as a torch module, with ``field(x)`` for its derivatives. It is part of
         ``net_.module_``, which has equation and conditions too, and gives the losses.
+    windows_ : list of solvers
+        Those of the parts of time, with ``windows``; other attributes are of the last one, but for
+        ``domain_``, ``n_iter_`` and ``n_parameters_``.
     loss_terms_ : dict of str to ndarray
         The mean of each loss over every 100 steps; "step", the steps done; "error", the
         relative error, if ``solution`` is given.
@@ -188,7 +212,7 @@ class KANPDESolver(PDESolver):
         ansatz: Callable[..., Tensor] | None = None,
         n_outputs: int = 1,
         variables: Sequence[str] | None = None,
-        pde_params: dict[str, float] | None = None,
+        pde_params: dict[str, float | Positive] | None = None,
         solution: Callable[..., Any] | None = None,
         derivatives: str = "exact",
         n_directions: int = 4,
@@ -197,17 +221,23 @@ class KANPDESolver(PDESolver):
         n_initial: int = 200,
         sampling: str = "uniform",
         resample_every: int | None = 1,
-        loss_weights: dict[str, float] | str | None = None,
+        loss_weights: dict[str, float] | str | None = "auto",
         causal: float | None = None,
+        windows: int = 1,
         hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
+        solver: str | None = "auto",
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
         lbfgs_iter: int = 0,
+        ssbfgs_iter: int = 0,
+        ssbroyden_iter: int = 0,
         lm_iter: int = 0,
+        tol: float = 0.0,
+        time_limit: float | None = None,
         weight_decay: float | str = "auto",
         basis: str = "bspline",
-        degree: int = 3,
+        degree: int | str = "auto",
         learning_rate_schedule: str = "onecycle",
         warm_start: bool = False,
         device: str | torch.device = "auto",
@@ -275,7 +305,7 @@ class MetaKANPDESolver(PDESolver):
         ansatz: Callable[..., Tensor] | None = None,
         n_outputs: int = 1,
         variables: Sequence[str] | None = None,
-        pde_params: dict[str, float] | None = None,
+        pde_params: dict[str, float | Positive] | None = None,
         solution: Callable[..., Any] | None = None,
         derivatives: str = "exact",
         n_directions: int = 4,
@@ -284,17 +314,23 @@ class MetaKANPDESolver(PDESolver):
         n_initial: int = 200,
         sampling: str = "uniform",
         resample_every: int | None = 1,
-        loss_weights: dict[str, float] | str | None = None,
+        loss_weights: dict[str, float] | str | None = "auto",
         causal: float | None = None,
+        windows: int = 1,
         hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
+        solver: str | None = "auto",
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
         lbfgs_iter: int = 0,
+        ssbfgs_iter: int = 0,
+        ssbroyden_iter: int = 0,
         lm_iter: int = 0,
+        tol: float = 0.0,
+        time_limit: float | None = None,
         weight_decay: float | str = "auto",
         basis: str = "bspline",
-        degree: int = 3,
+        degree: int | str = "auto",
         prompt_dim: int = 3,
         meta_hidden_dim: int = 0,
         meta_activation: str = "sin",

@@ -1,7 +1,6 @@
 """Levenberg-Marquardt: a step's loss as a sum of squares, for all parameters at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from sklearn_metakan.ops import slices
 from sklearn_metakan.pde.derivatives.per_sample import PerSample, per_sample
 from sklearn_metakan.pde.derivatives.push import modules_in_order
 from sklearn_metakan.pde.physics.conditions import PointSet
-from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
+from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics, with_parts
 from sklearn_metakan.training import set_values
 
 # MiB that the gradients of a block of rows may take.
@@ -207,7 +206,7 @@ class LeastSquares:
     def _linearised(self, term: str, rows: slice) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Weights, residuals and their gradients (n, P), for each column of a term's losses."""
         network, layers = per_sample(self.modules, rows.stop - rows.start)
-        physics = _with(self.physics, trial=_with(self.physics.trial, network=network))
+        physics = with_parts(self.physics, trial=with_parts(self.physics.trial, network=network))
         found = physics.misfits(term, self.batch[term], rows)
         columns = [
             (self.factors[name] * weights, column)
@@ -251,13 +250,6 @@ class LeastSquares:
 
 def _columns(rows: Tensor) -> tuple[Tensor, ...]:
     return rows.reshape(len(rows), -1).unbind(1)
-
-
-def _with(module: Any, **parts: nn.Module) -> Any:
-    """A copy that shares everything but these parts."""
-    changed = copy(module)
-    changed._modules = {**module._modules, **parts}
-    return changed
 
 
 def check_least_squares(physics: Physics, batch: Batch) -> None:

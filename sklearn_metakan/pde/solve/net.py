@@ -10,7 +10,15 @@ from torch import Tensor
 from sklearn_metakan.pde.physics.physics import Batch
 from sklearn_metakan.pde.solve.collocation import Steps
 from sklearn_metakan.pde.solve.least_squares import LeastSquares, LevenbergMarquardt
-from sklearn_metakan.training import CapturedStep, KANNet, Progress, StopTraining, is_captured
+from sklearn_metakan.training import (
+    LINE_SEARCHED,
+    CapturedStep,
+    KANNet,
+    Progress,
+    SelfScaled,
+    StopTraining,
+    is_captured,
+)
 
 REPORT = 100  # steps between two readings of the losses
 _KEEP = 0.9  # of balanced weights, from one reading to the next
@@ -86,13 +94,14 @@ class PDENet(KANNet):
         self.weights_: dict[str, float] = {}
         self._names: list[str] = []  # of the terms
         self._factors: Tensor | None = None  # their weights, where a captured step reads them
-        self._stuck: Batch | None = None  # points where least squares cannot lower the loss
+        self._stuck: Batch | None = None  # points where nothing lower can be found
+        self._points: Batch | None = None  # of the last step
 
     def fit_on(self, data: Any, validation: Any = None) -> "PDENet":
         try:
             super().fit_on(data, validation)
         finally:
-            self._factors = self._stuck = None
+            self._factors = self._stuck = self._points = None
         return self
 
     def extra_state(self) -> dict[str, Any]:
@@ -119,12 +128,16 @@ class PDENet(KANNet):
         try:
             for batch in iterator:
                 if self._stuck is not None and _same_points(self._stuck, batch[0]):
-                    break  # another step would try every damping again
+                    break  # another step would find nothing lower again
+                if isinstance(self.optimizer_, SelfScaled) and batch[0] is not self._points:
+                    self.optimizer_.forget()
+                self._points = batch[0]
                 if steps == 0 and self._is_due():
                     self._balance(batch)
                 self.notify("on_batch_begin", batch=batch, training=training)
                 step = step_fn(batch, **fit_params)
                 total, steps = total + step["y_pred"], steps + 1
+                iterator.worn |= self._stuck is not None
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         except KeyboardInterrupt:
             if steps:
@@ -153,7 +166,9 @@ class PDENet(KANNet):
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         if not self._of_squares:
-            return super().train_step(batch, **fit_params)
+            found = super().train_step(batch, **fit_params)
+            self._stuck = batch[0] if getattr(self.optimizer_, "stuck", False) else None
+            return found
         self._set_training(True)
         physics, optimizer = self.module_, self.optimizer_
         memory = self.working_memory if self._lowered is None else self._lowered
@@ -208,8 +223,8 @@ class PDENet(KANNet):
         return self.weights_.get(name, 1.0)
 
     def _is_due(self) -> bool:
-        """L-BFGS and Levenberg-Marquardt minimise one function: its weights stay."""
-        one = self._of_squares or isinstance(self.optimizer_, torch.optim.LBFGS)
+        """Line searches and Levenberg-Marquardt minimise one function: its weights stay."""
+        one = self._of_squares or isinstance(self.optimizer_, LINE_SEARCHED)
         stays = one and self.weights_
         return self.loss_weights == "balanced" and not stays
 

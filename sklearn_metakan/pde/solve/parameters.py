@@ -7,10 +7,11 @@ from sys import float_info
 from typing import Any, get_args
 
 from sklearn.utils._param_validation import Interval, StrOptions
-from torch import nn
 
 from sklearn_metakan.pde.domains.draws import METHODS
+from sklearn_metakan.pde.physics.constants import Constants, Positive
 from sklearn_metakan.pde.physics.trial import Derivatives
+from sklearn_metakan.pde.solve.stages import SECOND_ORDER
 from sklearn_metakan.training import (
     COUNT,
     META_CONSTRAINTS,
@@ -36,8 +37,10 @@ CONSTRAINTS: dict[str, Any] = {
     "solution": [callable, None],
     "hidden_layer_sizes": WIDTHS,
     "max_iter": [StrOptions({"auto"}), _NOT_NEGATIVE_COUNT],
-    "lbfgs_iter": [_NOT_NEGATIVE_COUNT],
-    "lm_iter": [_NOT_NEGATIVE_COUNT],
+    "solver": [StrOptions({"auto"}), None],
+    **{name: [_NOT_NEGATIVE_COUNT] for name in SECOND_ORDER},
+    "tol": [NOT_NEGATIVE],
+    "time_limit": [Interval(Real, 0, 1e9, closed="neither"), None],
     "derivatives": [StrOptions(set(get_args(Derivatives)))],
     "n_directions": [COUNT],
     "n_interior": [COUNT],
@@ -45,8 +48,10 @@ CONSTRAINTS: dict[str, Any] = {
     "n_initial": [COUNT],
     "sampling": [StrOptions({*METHODS, "rad"})],
     "resample_every": [COUNT, None],
-    "loss_weights": [dict, StrOptions({"balanced"}), None],
+    "degree": [StrOptions({"auto"}), *SHARED_CONSTRAINTS["degree"]],
+    "loss_weights": [dict, StrOptions({"auto", "balanced"}), None],
     "causal": [POSITIVE, None],
+    "windows": [COUNT],
 }
 
 
@@ -70,16 +75,20 @@ def _check_takes(residual: Callable[..., Any], constants: Iterable[str]) -> None
 
 def check_settings(solver: Any) -> None:
     """What no single range can say."""
-    if solver.max_iter == solver.lbfgs_iter == solver.lm_iter == 0:
-        raise ValueError(
-            "max_iter=0, lbfgs_iter=0 and lm_iter=0 leave nothing to train; raise one of them."
-        )
+    if solver.max_iter == 0 and not any(getattr(solver, name) for name in SECOND_ORDER):
+        none = " and ".join(f"{name}=0" for name in ("max_iter", *SECOND_ORDER))
+        raise ValueError(f"{none} leave nothing to train; raise one of them.")
     for name, value in (solver.pde_params or {}).items():
+        if isinstance(value, Positive):
+            value = value.value
         if not isinstance(name, str) or not _is_number(value):
-            raise ValueError(f"pde_params must map names to numbers, got {name!r}: {value!r}.")
+            raise ValueError(
+                "pde_params must map names to numbers, or to Positive(number), got "
+                f"{name!r}: {value!r}."
+            )
         if not abs(value) <= float_info.max:  # NaN, infinity, and whole numbers of any size
             raise ValueError(f"pde_params must be finite, got {name!r}: {value!r}.")
-        if not name.isidentifier() or hasattr(nn.ParameterDict, name):
+        if not name.isidentifier() or hasattr(Constants, name):
             raise ValueError(f"pde_params cannot have a constant called {name!r}; rename it.")
     _check_takes(solver.residual, solver.pde_params or {})
     if isinstance(solver.loss_weights, dict):
@@ -93,7 +102,7 @@ def check_settings(solver: Any) -> None:
             f"causal={solver.causal} contradicts derivatives={solver.derivatives!r}: causal "
             "weights need squared residuals. Set derivatives='exact' or causal=None."
         )
-    for name in ("lbfgs_iter", "lm_iter"):
+    for name in SECOND_ORDER:
         if solver.derivatives != "exact" and getattr(solver, name):
             raise ValueError(
                 f"{name}={getattr(solver, name)} contradicts derivatives={solver.derivatives!r}: "

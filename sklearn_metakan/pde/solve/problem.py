@@ -25,6 +25,7 @@ from sklearn_metakan.pde.physics.conditions import (
     Periodic,
     Robin,
 )
+from sklearn_metakan.pde.physics.constants import Positive
 
 _SEEN = 4096  # points that stand for the law of a domain, and for bounds that are not known
 _MOST, _NEARLY_ALL = 0.99, 0.9
@@ -110,7 +111,7 @@ STORED: tuple[type, ...] = (
     Problem,
     *(Ball, Box, Interval, SpaceTime, Sphere, Union, Intersection, Difference),
     *(Points, Sampler, DeepXDEGeometry),
-    *(Condition, Dirichlet, Initial, Neumann, Periodic, Robin),
+    *(Condition, Dirichlet, Initial, Neumann, Periodic, Robin, Positive),
 )
 
 

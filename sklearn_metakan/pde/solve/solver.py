@@ -1,6 +1,6 @@
 """How a PDE solver trains, and what it can then be asked."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from math import nan
@@ -18,20 +18,28 @@ from torch import Tensor, nn
 from sklearn_metakan.nn import build_network
 from sklearn_metakan.pde.physics.checks import check_conditions, check_physics
 from sklearn_metakan.pde.physics.conditions import BaseCondition, Condition
-from sklearn_metakan.pde.physics.physics import Physics
-from sklearn_metakan.pde.physics.trial import TrialFunction
+from sklearn_metakan.pde.physics.physics import Batch, Physics
+from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree
 from sklearn_metakan.pde.solve.collocation import Collocation, Steps
-from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
-from sklearn_metakan.pde.solve.net import REPORT, PDENet, PDEProgress
+from sklearn_metakan.pde.solve.net import PDENet, PDEProgress
 from sklearn_metakan.pde.solve.parameters import check_settings
 from sklearn_metakan.pde.solve.problem import STORED, Problem, in_order, read_problem
+from sklearn_metakan.pde.solve.sizes import Sizes, measure, warn_if_unsolved
+from sklearn_metakan.pde.solve.stages import (
+    Settled,
+    Stage,
+    is_second_order,
+    stages,
+    trains_by_itself,
+)
+from sklearn_metakan.pde.solve.windows import march, of_row
 from sklearn_metakan.training import (
-    LBFGS,
     Checkpoints,
     Defaults,
     Execution,
     LearningRateSchedule,
     Monitor,
+    TimeLimit,
     Trainer,
     by_chunks,
     check_unchanged,
@@ -47,10 +55,10 @@ from sklearn_metakan.training import (
     setstate,
 )
 
-STEPS = 5000  # what max_iter="auto" means
-LM_REPORT = 10  # steps of Levenberg-Marquardt between two readings of the losses
+LEAST_DEGREE = 3  # of splines by "auto": for equations of order two
 TEST_POINTS, TEST_SEED = 2000, 0  # where a known solution is compared, and scores are taken
 DEFAULT_MEMORY = 64.0  # MiB, of predictions
+_OF_INPUTS = ("trial.input_shift", "trial.input_scale")  # follow the domain
 _COPIES = 4  # of a row's channels that are alive at a time
 
 
@@ -67,6 +75,8 @@ class PDESolver(BaseEstimator):
     )
 
     net_: Any  # PDENet, over Physics
+    _network: dict[str, Any]
+    _sizes: Sizes
     net_params: dict[str, Any] | None
     loss_terms_: dict[str, NDArray[np.float64]]
     pde_params_: dict[str, float]
@@ -76,7 +86,7 @@ class PDESolver(BaseEstimator):
     __getstate__, __setstate__, save = getstate, setstate, save
 
     # In files: classes of objects; parameters that may be functions; where the network is.
-    _stored_types: ClassVar[tuple[type, ...]] = STORED
+    _stored_types: ClassVar[tuple[type, ...]] = (*STORED, Sizes)
     _given_again: ClassVar[tuple[str, ...]] = (
         "residual",
         "domain",
@@ -114,7 +124,11 @@ class PDESolver(BaseEstimator):
         """
         fitted = object.__new__(type(self))  # if the fit fails, the solver stays as it was
         fitted.__dict__ = self.__dict__.copy()
+        fitted.__dict__.pop("windows_", None)
         with torch.inference_mode(False):
+            if self.windows > 1:
+                self.__dict__ = march(self, X, y)
+                return self
             trainer = fitted._trainer()
             checkpoints = open_checkpoints(self, resume)
             conditions = check_conditions(self.conditions, self.ansatz is not None or y is not None)
@@ -123,42 +137,50 @@ class PDESolver(BaseEstimator):
             if checkpoints is not None:
                 facts = {"X": problem.bounds, "observations": problem.observed, "y": problem.values}
                 seeds = checkpoints.begin(seeds, self, facts)
-            physics, execution = fitted._start(trainer, problem, conditions, seeds[0])
-            fitted.net_ = fitted._net(trainer, physics, execution)
+            goes_on = self.warm_start and self.__sklearn_is_fitted__()
+            fitted._start(trainer, problem, conditions, seeds[0], goes_on)
             counts = {place: getattr(self, f"n_{place}") for place in Condition.places}
             collocation = fitted._collocation(counts, seeds[1])
             batch = collocation.draw()
-            check_physics(physics, batch, self.loss_weights)
-            if self.lm_iter:
-                check_least_squares(physics, batch)
+            check_physics(fitted._physics, batch, self.loss_weights)
+            fitted._condition(trainer, batch, seeds[0], goes_on)
+            plan = stages(self, fitted._physics, batch)
             if checkpoints is not None:
-                checkpoints.check_start(physics)
-            fitted._solve(trainer, collocation, checkpoints)
+                checkpoints.check_start(fitted._physics)
+            fitted._solve(trainer, collocation, plan, checkpoints)
             fitted._record()
+            fitted._judge(collocation.draw())
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self
 
     def _trainer(self) -> Trainer:
         """A trainer by the present parameters, which are checked."""
         widths = check_widths("hidden_layer_sizes", self.hidden_layer_sizes, single=True)
-        parameters = self.get_params(deep=False) | {"extrapolation": "base"}
+        parameters = self.get_params(deep=False) | {"extrapolation": "base", "solver": "adamw"}
         trainer = Trainer(parameters, self._defaults, widths, net_type=PDENet)
         check_settings(self)
         return trainer
 
     def _start(
-        self, trainer: Trainer, problem: Problem, conditions: dict[str, BaseCondition], seed: int
-    ) -> tuple[Physics, Execution]:
-        """Make the physics; with warm_start, from the weights and constants of the last fit."""
+        self,
+        trainer: Trainer,
+        problem: Problem,
+        conditions: dict[str, BaseCondition],
+        seed: int,
+        goes_on: bool,
+    ) -> None:
+        """Make the physics and its net; to go on, from weights and constants of the last fit."""
         precision: Any = self.precision
         if precision == "auto":
-            precision = "float64" if self.lbfgs_iter or self.lm_iter else "float32"
+            precision = "float64" if is_second_order(self) else "float32"
         execution = choose_execution(self.device, precision, np.dtype(np.float32), "adamw")
         sizes = [problem.domain.dim, *trainer.widths, self.n_outputs]
+        if trainer.network["degree"] == "auto":
+            trainer.network["degree"] = self._network["degree"] if goes_on else LEAST_DEGREE
         trained: dict[str, Tensor] = {}
-        if self.warm_start and self.__sklearn_is_fitted__():
+        if goes_on:
             self._check_same_network(trainer, sizes)
-            trained = dict(self._physics.named_parameters())
+            trained = self._physics.state_dict()
         self._problem = problem
         self.n_features_in_, self.domain_ = problem.domain.dim, problem.domain
         self._network = {
@@ -173,6 +195,8 @@ class PDESolver(BaseEstimator):
         self._trial = {
             "input_shift": torch.as_tensor(problem.bounds.mean(1)),
             "input_scale": torch.as_tensor(problem.input_scale(self._method)),
+            "output_shift": torch.zeros(self.n_outputs),
+            "output_scale": torch.ones(self.n_outputs),
             "ansatz": self.ansatz,
             "variables": problem.variables,
             "time": problem.has_time,
@@ -181,14 +205,33 @@ class PDESolver(BaseEstimator):
         }
         constants = dict(self.pde_params or {})
         self._equation = self.residual, conditions, constants, problem.causal(self.causal)
+        self._make_net(trainer, execution, seed)
+        wanted = self._physics.state_dict()
+        kept = {k: v for k, v in trained.items() if k in wanted and not k.startswith(_OF_INPUTS)}
+        self._physics.load_state_dict(wanted | kept)
+
+    def _make_net(self, trainer: Trainer, execution: Execution, seed: int) -> None:
         physics = trainer.module(self._make_physics, {"seed": seed})
-        for name, parameter in physics.named_parameters():
-            if name in trained:
-                parameter.data.copy_(trained[name].detach())
-        if problem.values is not None:
-            values = torch.tensor(problem.values, dtype=execution.dtype)
+        if self._problem.values is not None:
+            values = torch.tensor(self._problem.values, dtype=execution.dtype)
             physics.target = values.to(execution.device)
-        return physics, execution
+        self.net_ = self._net(trainer, physics, execution)
+
+    def _condition(self, trainer: Trainer, batch: Batch, seed: int, goes_on: bool) -> None:
+        """Fit the start to the problem: smoothness to its order, units to its sizes."""
+        order = self._physics.order
+        if not goes_on and order > LEAST_DEGREE - 1:
+            requests = self._physics.requests
+            if self.degree == "auto":
+                self._network["degree"] = order + 2
+            self._network.setdefault("init_order", order)
+            self._make_net(trainer, self._execution, seed)
+            self._physics.requests = requests
+        check_degree(self._physics, order)
+        known = vars(self).get("_sizes") if goes_on else None
+        if known is None or known.smooth.keys() != {*self._physics(batch)}:
+            self._sizes = measure(self._physics, batch, rescale=not goes_on)
+        self.net_.loss_weights = self._weights
 
     def _check_same_network(self, trainer: Trainer, sizes: list[int]) -> None:
         pairs = {name: (self._network[name], now) for name, now in trainer.network.items()}
@@ -208,10 +251,24 @@ class PDESolver(BaseEstimator):
             nn.Identity(),  # Physics gives the losses itself
             execution,
             groups=(("pde_params.*", {"weight_decay": 0.0}),),
-            loss_weights=self.loss_weights or {},
+            loss_weights=self._weights,
             working_memory=self.working_memory,
             **optimizer,
         )
+
+    @property
+    def _weights(self) -> dict[str, float] | str:
+        """Of the losses, or "balanced"."""
+        if self.loss_weights == "auto":
+            return self._sizes.weights() if hasattr(self, "_sizes") else {}
+        return self.loss_weights or {}
+
+    def _judge(self, batch: Batch) -> None:
+        """Warn where nothing was solved."""
+        if not self.net_.interrupted_ and np.isfinite(self.loss_):
+            with torch.no_grad(), self._execution.active():
+                u = self.module_.columns(self._points(self._test_points()))
+                warn_if_unsolved(self._physics, batch, self._sizes, u)
 
     def _collocation(self, counts: Mapping[str, int], seed: int) -> Collocation:
         return Collocation(
@@ -224,30 +281,33 @@ class PDESolver(BaseEstimator):
         )
 
     def _solve(
-        self, trainer: Trainer, collocation: Collocation, checkpoints: Checkpoints | None
+        self,
+        trainer: Trainer,
+        collocation: Collocation,
+        plan: Sequence[Stage],
+        checkpoints: Checkpoints | None,
     ) -> None:
-        """AdamW, L-BFGS on points that stay, Levenberg-Marquardt: one after the other."""
-        steps = STEPS if self.max_iter == "auto" else self.max_iter
-        rate = 1.0 if self.learning_rate == "auto" else self.learning_rate
-        lbfgs, lm = {"optimizer": LBFGS, "lr": rate}, {"optimizer": LevenbergMarquardt, "lr": 1.0}
+        """One optimiser after the other."""
         truth, width = self._truth(), self._physics.trial.network.widest_features
-        phases: list[tuple[Any, int, int | None, int]] = [
-            (None, steps, self.resample_every, REPORT),
-            (lbfgs, self.lbfgs_iter, None, REPORT),
-            (lm, self.lm_iter, self.resample_every, LM_REPORT),
-        ]
-        for phase, (optimizer, count, every, report) in enumerate(phases):
-            if not count or (checkpoints is not None and not checkpoints.reaches(phase)):
+        goals = {name: self.tol**2 * size for name, size in self._sizes.smooth.items()}
+        settled = Settled(goals, waits=trains_by_itself(self))
+        for phase, (optimizer, count, every, report, share) in enumerate(plan):
+            if checkpoints is not None and not checkpoints.reaches(phase):
                 continue
+            limit = trainer.time_limit
+            if limit is not None:
+                limit = TimeLimit(limit.began, share * limit.seconds)
             callbacks: list[Any] = [PDEProgress()] if self.verbose else []
             if optimizer is None:
-                callbacks.insert(0, LearningRateSchedule(self.learning_rate_schedule, count))
+                schedule = LearningRateSchedule(self.learning_rate_schedule, count, limit)
+                callbacks.insert(0, schedule)
             else:
+                callbacks.append(settled)
                 before = self.net_
                 self.net_ = self._net(trainer, before.module_, before.execution_, **optimizer)
                 self.net_.history.extend(before.history)
                 self.net_.weights_ = before.weights_
-            monitor = Monitor(None, 0.0, restore_best=False, expects_convergence=False)
+            monitor = Monitor(None, 0.0, False, expects_convergence=False, time_limit=limit)
             counts = [report] * (count // report) + [count % report] * (count % report > 0)
             data = Steps(collocation, self._residual_size, counts, every)
             self.net_.planned_steps_, self.net_.truth = count, truth
@@ -316,7 +376,7 @@ class PDESolver(BaseEstimator):
         self.loss_curve_ = [row["train_loss"] for row in history]
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else nan
         self.n_iter_ = int(steps[-1]) if len(steps) else 0
-        constants = self._physics.pde_params.items()
+        constants = self._physics.pde_params.constants().items()
         self.pde_params_ = {name: float(value.detach()) for name, value in constants}
 
     @property
@@ -338,8 +398,9 @@ class PDESolver(BaseEstimator):
 
     @property
     def n_parameters_(self) -> int:
-        """Trainable numbers of the network."""
-        return sum(parameter.numel() for parameter in self.module_.parameters())
+        """Trainable numbers of the network, or of those of all parts of time."""
+        modules = [solver.module_ for solver in self._solvers]
+        return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The solution at points.
@@ -360,7 +421,7 @@ class PDESolver(BaseEstimator):
             If X has another shape, other names of columns or numbers that are not finite; so far
             outside the domain that there is no finite value.
         """
-        return self._evaluated(X, 0, lambda x: self.module_(x))
+        return self._evaluated(X, 0, lambda solver, x: solver.module_(x))
 
     def predict_derivative(self, X: ArrayLike, wrt: Any = (0,)) -> NDArray[Any]:
         """A partial derivative of the solution, of order one to four, as ``predict``.
@@ -377,7 +438,7 @@ class PDESolver(BaseEstimator):
             As ``predict``, and for what is no coordinate.
         """
         by = tuple(wrt) if isinstance(wrt, Iterable) and not isinstance(wrt, str) else (wrt,)
-        return self._evaluated(X, 2 ** len(by), lambda x: self.module_.field(x).d(*by))
+        return self._evaluated(X, 2 ** len(by), lambda solver, x: solver.module_.field(x).d(*by))
 
     def predict_residual(self, X: ArrayLike) -> NDArray[Any]:
         """The equation's residual at points (n, d), its Laplacian exact; raises as ``predict``.
@@ -387,12 +448,12 @@ class PDESolver(BaseEstimator):
         ndarray of shape (n,), or (n, m) for m equations, in the order of ``residual``
         """
 
-        def residual(x: Tensor) -> Tensor:
-            found = [*self._physics.residuals(x).values()]
+        def residual(solver: Self, x: Tensor) -> Tensor:
+            with solver._physics.exact():
+                found = [*solver._physics.residuals(x).values()]
             return found[0] if len(found) == 1 else torch.stack(found, 1)
 
-        with self._physics.exact():
-            return self._evaluated(X, self.n_features_in_ + 1, residual)
+        return self._evaluated(X, self.n_features_in_ + 1, residual)
 
     def score(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> float:
         """How good the solution is; higher is better.
@@ -421,18 +482,26 @@ class PDESolver(BaseEstimator):
             if X is None:
                 raise ValueError("score with y needs X, the points where y is known.")
             return float(r2_score(y, self.predict(X)))
-        squares = np.square(self.predict_residual(self._test_points() if X is None else X))
-        total, physics = squares.mean(0).sum(), self._physics
+        solvers = self._solvers
+        if X is None:
+            X = np.concatenate([solver._test_points() for solver in solvers])
+        total = np.square(self.predict_residual(X)).mean(0).sum()
+        total += np.mean([solver._misfit_of_conditions() for solver in solvers])
+        return -float(np.sqrt(total))
+
+    def _misfit_of_conditions(self) -> float:
+        """The sum of their mean squares."""
+        total, physics = 0.0, self._physics
         batch = self._collocation(dict.fromkeys(Condition.places, TEST_POINTS), TEST_SEED).draw()
         with torch.no_grad(), self._execution.active():
             for name in physics.conditions:
                 total += float(physics.misfit(name, batch[name]).square().mean())
-        return -float(np.sqrt(total))
+        return total
 
     def _evaluated(
-        self, X: Any, channels: int, quantity: Callable[[Tensor], Tensor]
+        self, X: Any, channels: int, quantity: Callable[[Any, Tensor], Tensor]
     ) -> NDArray[Any]:
-        """``quantity(points)`` in X's dtype, a chunk of rows at a time, without a graph.
+        """``quantity(solver, points)`` in X's dtype, a chunk of rows at a time, without a graph.
 
         ``channels`` is how many derivatives travel with a row, for the size of the chunks.
         """
@@ -444,6 +513,8 @@ class PDESolver(BaseEstimator):
         )
         X = in_order(X, self._problem.variables)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        if len(solvers := self._solvers) > 1:
+            return self._by_window(X, solvers, channels, quantity)
         memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
         network: Any = self.module_.network
         widest = max(layer.in_features for layer in network.kan_layers())
@@ -451,7 +522,7 @@ class PDESolver(BaseEstimator):
         chunks: dict[int, NDArray[Any]] = {}
 
         def compute(chunk: slice) -> None:
-            found = quantity(self._points(X[chunk]))
+            found = quantity(self, self._points(X[chunk]))
             chunks[chunk.start] = found.double().cpu().numpy()
 
         with torch.no_grad(), self._execution.active():
@@ -460,6 +531,29 @@ class PDESolver(BaseEstimator):
             found = np.concatenate([chunks[start] for start in sorted(chunks)]).astype(X.dtype)
         self._check_finite(X, found)
         return found
+
+    def _by_window(
+        self,
+        X: NDArray[Any],
+        solvers: Sequence[Any],
+        channels: int,
+        quantity: Callable[[Any, Tensor], Tensor],
+    ) -> NDArray[Any]:
+        places, found = of_row(X, solvers), None
+        for number, solver in enumerate(solvers):
+            rows = places == number
+            if rows.any():
+                solver.working_memory = self.working_memory
+                its = solver._evaluated(X[rows], channels, quantity)
+                found = np.empty((len(X), *its.shape[1:]), X.dtype) if found is None else found
+                found[rows] = its
+        assert found is not None
+        return found
+
+    @property
+    def _solvers(self) -> list[Any]:
+        """Those of the parts of time, or itself."""
+        return vars(self).get("windows_", [self])
 
     def _check_finite(self, X: NDArray[Any], found: NDArray[Any]) -> None:
         """Raise for points so far outside that the network has no value there."""

@@ -1,0 +1,70 @@
+"""Constants of an equation that are trained: any, or positive ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite, log
+from numbers import Real
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Positive:
+    """A constant of an equation that stays positive; it is trained as its logarithm.
+
+    Parameters
+    ----------
+    value : float
+        Where it starts; one of the right power of ten will do.
+
+    Raises
+    ------
+    ValueError
+        Unless it is a finite number above zero.
+
+    Examples
+    --------
+    >>> from sklearn_metakan.pde import Dirichlet, Interval, KANPDESolver
+    >>> def residual(x, u, k):  # u'' = -1 / k
+    ...     return k * u.d(0, 0) + 1
+    >>> solver = KANPDESolver(
+    ...     residual, domain=Interval(0, 1), conditions=[Dirichlet(0.0)],
+    ...     pde_params={"k": Positive(1.0)}, hidden_layer_sizes=(4,), n_interior=200, n_boundary=2,
+    ...     max_iter=0, lm_iter=20, random_state=0,
+    ... ).fit([[0.5]], [12.5])
+    >>> round(solver.pde_params_["k"], 3)
+    0.01
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.value, Real) and not isinstance(self.value, bool)
+        if not number or not isfinite(self.value) or self.value <= 0:
+            raise ValueError(f"Positive must start at a number above 0, got {self.value!r}.")
+
+
+class Constants(nn.ParameterDict):
+    """What is trained, by name: each constant, or the logarithm of a ``Positive`` one.
+
+    Raises
+    ------
+    ValueError
+        If the dtype cannot hold a value.
+    """
+
+    def __init__(self, values: Mapping[str, float | Positive], like: Tensor) -> None:
+        super().__init__()
+        self._positive = {name for name, value in values.items() if isinstance(value, Positive)}
+        for name, value in values.items():
+            number = log(value.value) if isinstance(value, Positive) else float(value)
+            self[name] = nn.Parameter(like.new_tensor(number))
+            if not self[name].isfinite():
+                raise ValueError(
+                    f"pde_params must hold numbers that {like.dtype} can hold, got {name!r}: "
+                    f"{value!r}. Set precision='float64', or use another unit."
+                )
+
+    def constants(self) -> dict[str, Tensor]:
+        """Their present values."""
+        return {n: p.exp() if n in self._positive else p for n, p in self.items()}

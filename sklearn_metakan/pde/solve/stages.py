@@ -1,0 +1,114 @@
+"""Which optimisers train a solver one after the other, on which points, and when they end."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from sklearn_metakan.pde.physics.physics import Batch, Physics
+from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
+from sklearn_metakan.pde.solve.net import REPORT
+from sklearn_metakan.training import LBFGS, AfterEpoch, SelfScaled, StopTraining
+
+STEPS = 5000  # of AdamW, what max_iter="auto" means
+SECOND_ORDER = ("lbfgs_iter", "ssbfgs_iter", "ssbroyden_iter", "lm_iter")
+LM_REPORT = 10  # steps of Levenberg-Marquardt between two readings of the losses
+STAY = 200  # iterations of a quasi-Newton method on the same points, at least
+
+# By itself: so many steps of AdamW, at most this share of the time; then the most exact method
+# that is quick enough for so many parameters.
+AUTO_STEPS, AUTO_SHARE = 1000, 0.25
+MOST_LEAST_SQUARES, MOST_DENSE = 4000, 8000
+AUTO_ITERATIONS = {"lm_iter": 1000, "ssbroyden_iter": 20_000, "lbfgs_iter": 20_000}
+PATIENCE, IMPROVES = 10, 0.9  # readings in which the least loss must fall to this share
+
+
+class Stage(NamedTuple):
+    """So many steps of an optimiser (None: AdamW).
+
+    New points come every so many steps, or never; losses are read every ``report``; ``share`` is
+    what of the time limit is for it and those before.
+    """
+
+    optimizer: Mapping[str, Any] | None
+    steps: int
+    every: int | None
+    report: int
+    share: float = 1.0
+
+
+def trains_by_itself(solver: Any) -> bool:
+    """Whether ``solver="auto"`` decides, as nothing else says how to train."""
+    asked = any(getattr(solver, name) for name in SECOND_ORDER)
+    return solver.solver == "auto" and solver.max_iter == "auto" and not asked
+
+
+def is_second_order(solver: Any) -> bool:
+    """Whether a method is used that needs the digits of float64."""
+    by_itself = trains_by_itself(solver) and solver.derivatives == "exact"
+    return by_itself or any(getattr(solver, name) for name in SECOND_ORDER)
+
+
+def stages(solver: Any, physics: Physics, batch: Batch) -> list[Stage]:
+    """As the solver's parameters say; a ValueError for what the equation does not allow."""
+    counts = {name: getattr(solver, name) for name in SECOND_ORDER}
+    steps, share = STEPS if solver.max_iter == "auto" else solver.max_iter, 1.0
+    if trains_by_itself(solver) and solver.derivatives == "exact":
+        steps, share = AUTO_STEPS, AUTO_SHARE
+        chosen = _best_method(physics, batch)
+        counts[chosen] = AUTO_ITERATIONS[chosen]
+    if counts["lm_iter"]:
+        check_least_squares(physics, batch)
+    every = solver.resample_every
+    rate = 1.0 if solver.learning_rate == "auto" else solver.learning_rate
+    stay = None if every is None else max(every, STAY)
+    made = [Stage(None, steps, every, REPORT, share)]
+    for name, optimizer, again, report in (
+        ("lbfgs_iter", {"optimizer": LBFGS, "lr": rate}, None, REPORT),
+        ("ssbfgs_iter", _self_scaled("bfgs"), stay, REPORT),
+        ("ssbroyden_iter", _self_scaled("broyden"), stay, REPORT),
+        ("lm_iter", {"optimizer": LevenbergMarquardt, "lr": 1.0}, every, LM_REPORT),
+    ):
+        made.append(Stage(optimizer, counts[name], again, report))
+    return [stage for stage in made if stage.steps]
+
+
+def _self_scaled(method: str) -> dict[str, Any]:
+    return {"optimizer": SelfScaled, "lr": 1.0, "optimizer__method": method}
+
+
+def _best_method(physics: Physics, batch: Batch) -> str:
+    """Least squares where points outnumber parameters, else what fits into memory."""
+    size = sum(p.numel() for p in physics.parameters() if p.requires_grad)
+    rows = sum(len(sets[0][0]) for sets in batch.values())
+    if size <= min(MOST_LEAST_SQUARES, rows * physics.trial.output_scale.numel()):
+        with suppress(ValueError):
+            check_least_squares(physics, batch)
+            return "lm_iter"
+    return "ssbroyden_iter" if size <= MOST_DENSE else "lbfgs_iter"
+
+
+class Settled(AfterEpoch):
+    """Ends training when all losses are below their goals, or the sum falls no more.
+
+    Parameters
+    ----------
+    goals : mapping of str to float
+        By the name of a loss.
+    waits : bool
+        Whether to end where the least loss has hardly fallen in the last ten readings.
+    """
+
+    def __init__(self, goals: Mapping[str, float], waits: bool) -> None:
+        self.goals, self.waits = goals, waits
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.losses_: list[float] = []
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        row = net.history[-1]
+        self.losses_.append(row["train_loss"])
+        before, last = self.losses_[:-PATIENCE], self.losses_[-PATIENCE:]
+        falls = not self.waits or not before or min(last) < IMPROVES * min(before)
+        reached = all(row["terms"][name] <= goal for name, goal in self.goals.items())
+        if reached or not falls:
+            raise StopTraining
