@@ -67,7 +67,9 @@ def beam() -> Case:
         "domain": Interval(0, 1),
         "conditions": [*at(0.0, "clamped", 0, 1), *at(1.0, "free", 2, 3)],
     }
-    return Case(settings, exact, 1e-5, 1e-8, "DeepXDE, Euler_beam")
+    tuned = {"hidden_layer_sizes": (8,), "n_interior": 300, "n_boundary": 1}
+    tuned |= {"max_iter": 0, "lm_iter": 1000, "sampling": "uniform"}
+    return Case(settings, exact, 1e-5, 1e-8, "DeepXDE, Euler_beam", tuned=tuned)
 
 
 def system(
@@ -105,7 +107,9 @@ def lotka_volterra() -> Case:
     def rates(hares: Any, foxes: Any) -> tuple[Any, Any]:
         return 20 * (2 * hares - 8 * hares * foxes), 20 * (4 * hares * foxes - 1.06 * foxes)
 
-    return system(rates, (0.5, 0.075), 1.0, "DeepXDE, Lotka_Volterra", 1e-3, 1e-5)
+    tuned = {"windows": 10, "hidden_layer_sizes": (12,), "grid_size": 8, "n_interior": 300}
+    tuned |= {"max_iter": 0, "lm_iter": 100, "sampling": "uniform"}
+    return system(rates, (0.5, 0.075), 1.0, "DeepXDE, Lotka_Volterra", 1e-3, 1e-5, **tuned)
 
 
 def lorenz() -> Case:
@@ -114,7 +118,10 @@ def lorenz() -> Case:
     def rates(x: Any, y: Any, z: Any) -> tuple[Any, Any, Any]:
         return 10 * (y - x), x * (15 - z) - y, x * y - 8 / 3 * z
 
-    return system(rates, (-8.0, 7.0, 27.0), 3.0, "DeepXDE, Lorenz_inverse", 1e-3, 1e-5)
+    tuned = {"windows": 20, "hidden_layer_sizes": (8,), "degree": 5, "n_interior": 200}
+    tuned |= {"max_iter": 0, "lm_iter": 60, "sampling": "uniform"}
+    start, source = (-8.0, 7.0, 27.0), "DeepXDE, Lorenz_inverse"
+    return system(rates, start, 3.0, source, 1e-3, 1e-5, **tuned)
 
 
 def periodic_reference(
@@ -205,7 +212,7 @@ def kdv() -> Case:
         lambda x: np.cos(pi * x),
         (-1.0, 1.0),
         1.0,
-        512,
+        256,
     )
     settings = {
         "residual": lambda x, u: u.dt() + u.value * u.d("x") + 0.0025 * u.d("x", "x", "x"),
@@ -288,7 +295,10 @@ def brinkman_forchheimer() -> Case:
         "pde_params": {"v_e": Positive(0.1), "K": Positive(0.1)},
     }
     source = "DeepXDE, Brinkman_Forchheimer"
-    return Case(settings, exact, 0.05, 0.005, source, seen=seen, constants=truth)
+    tuned = {"hidden_layer_sizes": (8,), "grid_size": 10, "n_interior": 400, "n_boundary": 2}
+    tuned |= {"max_iter": 0, "lm_iter": 200, "sampling": "uniform"}
+    tuned |= {"loss_weights": {"data": 100.0, "dirichlet": 100.0}}
+    return Case(settings, exact, 0.05, 0.005, source, seen=seen, constants=truth, tuned=tuned)
 
 
 CASES: dict[str, Callable[[], Case]] = {

@@ -262,8 +262,9 @@ class BSplineBasis(Basis):
             u = torch.sub(at, left, out=None if traced else u).div_(width)
         outside = None
         if tails:
-            beyond = u.ne(u.clamp(0.0, 1.0))
-            u.clamp_(0.0, 1.0)
+            inside = u.clamp(0.0, 1.0)
+            beyond = u.ne(inside)
+            u.copy_(inside)
         elif traced or not (x.is_cpu and torch.equal(x, at)):  # a card would have to wait
             outside = x - at
         made = [one, u]

@@ -156,6 +156,7 @@ class KANEstimator(BaseEstimator):
             seeds = draw_seeds(self.random_state, 3)
             if checkpoints is not None:
                 known = rows.facts("") | {"groups": groups}
+                known |= {**fitted.input_scaler_.fitted, **fitted.target_.fitted}
                 known |= {} if given is None else given.facts("_val")
                 seeds = checkpoints.begin(seeds, self, known)
             rows, validation = fitted._split(rows, given, groups, seeds[0])

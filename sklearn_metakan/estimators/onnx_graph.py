@@ -38,10 +38,10 @@ def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
     Scaling is inside. Needs the packages onnx and onnxscript: ``pip install
     sklearn_metakan[onnx]``. Written at once, as by ``save``.
 
-    The input "X", (n, n_features) or images as in ``fit``, any n, has the dtype of the fit; in
-    columns of categories, positions in ``categories_`` as for ``to_torch``, and NaN for what is
-    missing. Outputs: of regressors "prediction", what ``predict`` gives; of classifiers "label"
-    (n,) and "probabilities" (n, n_classes). X is not checked.
+    The input "X", (n, n_features) or images as in ``fit``, any n, has the dtype of the fit, but
+    float32 for images of float64; in columns of categories, positions in ``categories_`` as for
+    ``to_torch``, and NaN for what is missing. Outputs: of regressors "prediction", what ``predict``
+    gives; of classifiers "label" (n,) and "probabilities" (n, n_classes). X is not checked.
 
     Parameters
     ----------
@@ -66,7 +66,10 @@ def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
     row = inputs.first_row()
     if inputs.of_images:
         row = row.reshape(1, *inputs.layout.shape)
-    rows = torch.from_numpy(np.repeat(row, _ROWS, axis=0).astype(inputs.dtype))
+    dtype = np.dtype(inputs.dtype)
+    if inputs.of_images and dtype == np.float64:  # in which few know convolutions
+        module, dtype = module.float(), np.dtype(np.float32)
+    rows = torch.from_numpy(np.repeat(row, _ROWS, axis=0).astype(dtype))
     write_bytes(path, onnx_model(module, rows, classes))
 
 

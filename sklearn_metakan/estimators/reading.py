@@ -75,7 +75,7 @@ def summary(estimator: Any) -> Summary:
     members, shared = module.n_members, {}
     head = ("layer", "inputs", "outputs", "edges", "functions", "numbers")
     rows: list[tuple[str, ...]] = [head]
-    n_edges = n_units = as_kan = of_edges = 0
+    n_edges = n_dense = n_units = as_kan = of_edges = 0
     for number, layer in enumerate(module.kan_layers()):
         source, own = layer.source, 0
         for name, parameter in layer.named_parameters():
@@ -85,12 +85,13 @@ def summary(estimator: Any) -> Summary:
                 own += parameter.numel()
         levels = getattr(layer, "levels", None)
         of_levels = 0 if levels is None else len(levels.sizes)
-        edges = (source.in_features + of_levels) * source.out_features
+        dense = (source.in_features + of_levels) * source.out_features
+        edges = getattr(source, "n_edges", dense)  # of a pruned layer those that there are
         outputs = getattr(layer, "out_features", source.out_features)
         sizes = layer.fan_in, outputs // members, edges, layer.basis.n_functions, own
         rows.append((str(number), *(f"{size:,}" for size in sizes)))
         n_edges, n_units = n_edges + edges, n_units + outputs
-        as_kan += edges * layer.basis.n_functions
+        n_dense, as_kan = n_dense + dense, as_kan + dense * layer.basis.n_functions
         of_edges += own
     total, of_learners = estimator.n_parameters_, sum(shared.values())
     others = total - of_edges - of_learners
@@ -101,6 +102,6 @@ def summary(estimator: Any) -> Summary:
     lines += [
         f"{type(estimator).__name__}: {each}{total:,} trainable numbers, {learners}on {n_edges:,} "
         "edges.",
-        f"Of the same widths: a KAN {as_kan + others:,}, an MLP {n_edges + n_units + others:,}.",
+        f"Of the same widths: a KAN {as_kan + others:,}, an MLP {n_dense + n_units + others:,}.",
     ]
     return Summary("\n".join(lines))

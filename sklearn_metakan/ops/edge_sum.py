@@ -12,7 +12,7 @@ from sklearn_metakan.ops.convolution import Convolution
 from sklearn_metakan.ops.kept import edge_sum_kept, grouped
 from sklearn_metakan.ops.memory import keep_freed_memory
 from sklearn_metakan.ops.products import Product
-from sklearn_metakan.ops.reference import edge_sum_reference
+from sklearn_metakan.ops.reference import edge_sum_by_group, edge_sum_reference
 from sklearn_metakan.ops.source import CoefficientSource
 
 BACKENDS = ("reference", "kept", "blocked", "triton")
@@ -85,6 +85,8 @@ def edge_sum(
         )
     on_cpu = x.device.type == "cpu"
     if is_traced():
+        if groups > 1:
+            return edge_sum_by_group(x, basis, source, derivative, groups)
         backend = "reference"
     elif on_cpu:
         keep_freed_memory()

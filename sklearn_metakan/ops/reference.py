@@ -24,6 +24,18 @@ def edge_sum_reference(
     return sum_of_products(x, basis, derivative, weights, dictionary, product)
 
 
+def edge_sum_by_group(
+    x: Tensor, basis: Basis, source: CoefficientSource, derivative: int, groups: int
+) -> Tensor:
+    """``edge_sum`` of groups by products of matrices, which exporters know in every dtype."""
+    by_input, shared = source.tensors()
+    weights, dictionary = source.generate(by_input, shared), source.dictionary(shared)
+    features = combine_features(basis.evaluate(x, derivative=derivative), dictionary).flatten(1)
+    of_groups = features.unflatten(1, (groups, -1)).transpose(0, 1)  # (groups, n, K)
+    y = of_groups @ weights.flatten(0, 1).unflatten(0, (groups, -1))
+    return y.transpose(0, 1).flatten(1)
+
+
 def sum_of_products(
     x: Tensor,
     basis: Basis,

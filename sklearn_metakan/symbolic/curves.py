@@ -1,6 +1,7 @@
 """Functions of one variable that an edge may be: ``a f(b z + c) + d``."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,8 +33,6 @@ class Function(NamedTuple):
 
 
 def _power(power: float, inner: str = "") -> Function:
-    from fractions import Fraction
-
     exact = Fraction(power).limit_denominator(6)
     text = f"z^{exact}" if not inner else f"(z + c)^{exact}"
     return Function(

@@ -29,8 +29,8 @@ class SymbolicFormula:
     estimator_r2 : float
         Of the estimator's predictions, on the same rows.
     unresolved : list of str
-        Edges that no function of the library fits, by what goes into them; empty where all are
-        found.
+        Edges that no function of the library fits, by what goes into them; empty where the
+        formula is about as exact as the estimator.
 
     Examples
     --------

@@ -26,6 +26,7 @@ from sklearn_metakan.symbolic.problem import Array, Expr, Problem
 
 CLOSE = 0.12  # relative spread up to which slopes count as in proportion
 SILENT = 0.02  # share of t's spread below which a variable counts as without effect
+MOST_PAIRED = 12  # variables
 MOST_MOVES = 4  # that are followed from a problem
 _FEW = 1e-300
 
@@ -118,6 +119,12 @@ def _differences(problem: Problem) -> Iterator[tuple[float, Problem]]:
             yield spread, problem.less(i, slope, Float(slope))
 
 
+def _strongest(problem: Problem) -> list[int]:
+    """The variables that move y most, which pairs are made of."""
+    effects = np.abs(problem.slopes * problem.unit[:, None]).mean(0) * problem.z.std(0)
+    return sorted(np.argsort(-effects, kind="stable")[:MOST_PAIRED].tolist())
+
+
 def _ratio(over: Array, under: Array) -> tuple[float, float]:
     """k with over = k under, and how far that is from true, by median."""
     norms = np.hypot(over, under) + _FEW
@@ -165,7 +172,7 @@ def _groups(problem: Problem) -> Iterator[tuple[float, Problem]]:
 
 def _joints(problem: Problem) -> Iterator[tuple[float, Problem]]:
     """Pairs that act through a monomial or a sum."""
-    for i, j in combinations(range(len(problem.names)), 2):
+    for i, j in combinations(_strongest(problem), 2):
         zi, zj = problem.z[:, i], problem.z[:, j]
         gi, gj = problem.slopes[:, i], problem.slopes[:, j]
         found = [*_monomials(problem, i, j, *_ratio(zi * gi, zj * gj))]
@@ -215,7 +222,7 @@ def _sum(problem: Problem, i: int, j: int, u: Term, v: Term, k: float) -> Proble
 def _scalings(problem: Problem) -> Iterator[tuple[float, Problem]]:
     """``e_i = p - k e_j`` with p not zero: one division makes a monomial of the two."""
     f = problem.smooth
-    for i, j in combinations(range(len(problem.names)), 2):
+    for i, j in combinations(_strongest(problem), 2):
         parts = [problem.z[:, m] * problem.slopes[:, m] for m in (i, j)]
         design = np.column_stack([f, parts[1]])
         (p, k), *_ = np.linalg.lstsq(design, parts[0], rcond=None)

@@ -8,9 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_metakan.estimators import KANEstimator, loss_on, trained_on, with_network
+from sklearn_metakan.estimators import (
+    KANEstimator,
+    loss_on,
+    network_inputs,
+    trained_on,
+    typical_inputs,
+    with_network,
+)
 from sklearn_metakan.nn import KAN, SparseCoefficients, edge_effects, without_edges
 
 T = TypeVar("T", bound=Any)
@@ -192,17 +199,11 @@ def _one_member(estimator: T, rows: Any) -> T:
 
 
 def _inputs(estimator: Any, rows: Any) -> torch.Tensor:
-    """Some of the network's inputs: of these rows, or drawn from the training data's quantiles."""
-    inputs, execution = estimator.input_scaler_, estimator.net_.execution_
-    rng = np.random.default_rng(0)
-    if rows is not None:
-        X = validate_data(estimator, rows[0], reset=False, dtype=inputs.dtypes)
-        table = inputs.transform(X[rng.permutation(len(X))[:ROWS]])
-    else:
-        quantiles = inputs.quantiles_
-        drawn = rng.integers(len(quantiles), size=(ROWS, quantiles.shape[1]))
-        table = np.take_along_axis(quantiles, drawn, axis=0)
-    return torch.from_numpy(table).to(execution.device, execution.dtype)
+    """Some of the network's inputs: of these rows, or typical ones."""
+    if rows is None:
+        return typical_inputs(estimator)[0]
+    order = np.random.default_rng(0).permutation(_num_samples(rows[0]))[:ROWS]
+    return network_inputs(estimator, _safe_indexing(rows[0], order))
 
 
 def _kept(

@@ -125,7 +125,10 @@ def symbolic_formula(
     best = next(each for each in front if each.error <= (1 + tolerance) * least + EXACT)
     finished = search.finished(best)
     plain = {symbol: Symbol(name) for symbol, name in zip(columns, names, strict=True)}
-    shown = [finished if each is best else each for each in front]
+    place, length = front.index(best), finished.complexity
+    simpler = [each for each in front[:place] if each.complexity < length]
+    longer = [each for each in front[place + 1 :] if each.complexity > length]
+    shown = [*simpler, finished, *longer]
     spread = float(np.var(b[~fit]))
     rows_of_front = [
         {
@@ -143,7 +146,6 @@ def symbolic_formula(
     formula.r2 = _r2(target[held_out], formula.predict(table[held_out]))
     formula.estimator_r2 = _r2(target[held_out], predict(table[held_out]))
     missed, by_estimator = 1 - formula.r2, 1 - formula.estimator_r2
-    formula.unresolved = best.unresolved
     if missed > _SMALL and missed > _SHORT_OF * by_estimator:
         formula.unresolved = _unresolved(search, best)
         warnings.warn(

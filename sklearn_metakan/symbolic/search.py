@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from sklearn_metakan.symbolic.constants import Parametric, normalised, snapped
 from sklearn_metakan.symbolic.curves import Function
-from sklearn_metakan.symbolic.leaves import Leaf, leaves
+from sklearn_metakan.symbolic.leaves import CONSTANT, leaves
 from sklearn_metakan.symbolic.moves import moves, without_silent
 from sklearn_metakan.symbolic.problem import Array, Expr, Problem
+from sklearn_metakan.symbolic.structure import Structure
 
 MOST_CONSTANTS = 12
 MOST_PROBLEMS, FEWEST_PROBLEMS = 40, 10
@@ -57,7 +58,7 @@ class Search:
     Attributes
     ----------
     candidates : list of Candidate
-    best_structure : Leaf or None
+    best_structure : Structure or None
         That which leaves least, its edges still splines.
     """
 
@@ -75,7 +76,7 @@ class Search:
         self.everywhere = X if everywhere is None else everywhere
         self.library, self.end = library, perf_counter() + seconds
         self.candidates: list[Candidate] = []
-        self.best_structure: Leaf | None = None
+        self.best_structure: Structure | None = None
         self._seen: set[str] = set()
 
     @property
@@ -90,7 +91,7 @@ class Search:
         missed = ((smooth - self.y)[~self.fit] ** 2).mean() / (np.var(self.y[~self.fit]) or 1.0)
         waiting, count = [(0.0, 0, whole), (0.0, 1, without_silent(whole))], 2
         seen: set[str] = set()
-        found: list[Leaf] = []
+        found: list[Structure] = []
         least = np.inf
         while waiting and len(seen) < MOST_PROBLEMS and not (self.over and found):
             distance, _, problem = heappop(waiting)
@@ -116,7 +117,7 @@ class Search:
                 break
         return self
 
-    def _try(self, leaf: Leaf) -> float:
+    def _try(self, leaf: Structure) -> float:
         """Fit the constants of a structure's expressions; the least error."""
         best = np.inf
         for expression, unresolved in leaf.expressions():
@@ -166,6 +167,6 @@ class Search:
         return min(options, key=lambda each: each.complexity)
 
 
-def _simplest(found: list[Leaf]) -> list[Leaf]:
-    """What a front begins with."""
-    return [leaf for leaf in found if leaf.story == "constant"][:1]
+def _simplest(found: list[Structure]) -> list[Structure]:
+    """What a front begins with: the mean of y."""
+    return [leaf for leaf in found if leaf.story == CONSTANT and not leaf.problem.story][:1]

@@ -19,6 +19,7 @@ from sklearn_metakan.training.pickles import extend_history, history_rows
 _KEPT = 2  # the newest may be damaged
 _PATTERN = "checkpoint-*.safetensors"
 _START = "the weights at the start"
+_LONGEST = 60  # characters of a value that is told
 _CHUNK = 2**22  # bytes of an array that are looked at in one go
 # What may differ from one start to the next.
 _FREE = {"checkpoint_dir", "checkpoint_every", "verbose", "working_memory", "random_state"}
@@ -65,8 +66,8 @@ class Checkpoints(Callback):
             For other parameters or data than those of the checkpoint, naming the first.
         """
         given = {"class": type(estimator).__name__} | estimator.get_params(deep=False)
-        self.facts = {name: _shown(each) for name, each in given.items() if name not in _FREE}
-        self.facts |= {name: _digest(each) for name, each in data.items() if each is not None}
+        self.facts = {name: _fact(each) for name, each in given.items() if name not in _FREE}
+        self.facts |= {name: _fact(each) for name, each in data.items() if each is not None}
         if self.opened is not None:
             seeds = self.opened.header["seeds"]
             known = self.opened.header["facts"].keys() - {_START}
@@ -93,7 +94,7 @@ class Checkpoints(Callback):
     def _compare(self, opened: Opened, name: str) -> None:
         then, now = (facts.get(name, "none") for facts in (opened.header["facts"], self.facts))
         if then != now:
-            told = f", which was {then} and is {now}" if max(len(then), len(now)) < 60 else ""
+            told = f", which was {then} and is {now}" if max(len(then), len(now)) < _LONGEST else ""
             raise ValueError(
                 f"The checkpoint {opened.path} is of another fit: it differs in {name}{told}. Fit "
                 "with what it was made with, or with resume=False or another checkpoint_dir."
@@ -249,15 +250,17 @@ def _generators(net: Any) -> dict[str, torch.Generator]:
     return {name: each for name, each in drawing.items() if each is not None}
 
 
-def _shown(value: Any) -> str:
-    """A parameter as text: of what is no plain value, the name or the kind."""
+def _fact(value: Any) -> str:
+    """A short text for a value: of what is no plain one, the name or the kind."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return _digest(value)
     try:
         codec = Codec()
         text = repr(codec.encode(value))
-        arrays = [_digest(array) for array in codec.arrays.values()]
-        return text if not arrays else f"{text} {arrays}"
+        text += "".join(map(_digest, codec.arrays.values()))
     except UnstorableError:
-        return str(getattr(value, "__qualname__", type(value).__qualname__))
+        text = str(getattr(value, "__qualname__", type(value).__qualname__))
+    return text if len(text) < _LONGEST else sha256(text.encode()).hexdigest()
 
 
 def _digest(array: Any) -> str:

@@ -1,5 +1,7 @@
 """References of others' equations are solutions of them, and a row says what is compared."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import torch
 from benchmarks.pde import cases, suite
 
 
+@cache
 def at(name, count=300):
     case = cases.CASES[name]()
     domain, generator = case.settings["domain"], torch.Generator().manual_seed(0)

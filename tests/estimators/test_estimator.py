@@ -497,3 +497,18 @@ def test_a_time_limit_within_the_first_iteration_is_told():
         model = KANRegressor(**SMALL, time_limit=1e-9).fit(X, Y)
     assert model.n_iter_ == 0
     assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "scoring"),
+    [
+        (KANRegressor, "neg_log_loss"),
+        (KANRegressor, "accuracy"),
+        (KANClassifier, "neg_mean_squared_error"),
+    ],
+)
+def test_a_score_that_does_not_suit_is_named(estimator, scoring):
+    model = estimator(**SMALL, scoring=scoring, early_stopping=True)
+    labels = np.where(Y > 0, "high", "low") if estimator is KANClassifier else Y
+    with pytest.raises(ValueError, match=f"scoring='{scoring}' .*Choose another"):
+        model.fit(X, labels)

@@ -77,6 +77,7 @@ def test_labels(labels, tmp_path):
     ("kind", "dtype"),
     [
         pytest.param(KANImageClassifier, np.float32, marks=pytest.mark.slow),
+        pytest.param(KANImageClassifier, np.float64, marks=pytest.mark.slow),
         (MetaKANImageClassifier, np.uint8),
     ],
 )
@@ -84,6 +85,11 @@ def test_images(kind, dtype, tmp_path):
     images = (40 * abs(IMAGES)).astype(dtype)
     model = kind((3,), **SHORT, norm="batch").fit(images, IMAGES[:, 0, 0] > 0)
     model.export_onnx(tmp_path / "model.onnx")
+    images = images.astype(np.float32) if dtype is np.float64 else images
+    if dtype is np.float64:
+        found = run(tmp_path / "model.onnx", images)["probabilities"]
+        np.testing.assert_allclose(found, model.predict_proba(images.astype(dtype)), atol=1e-5)
+        return
     assert_same(model, tmp_path / "model.onnx", (images, images[:1]))
 
 

@@ -6,6 +6,7 @@ import os
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from skorch.callbacks import EpochTimer
@@ -224,6 +225,27 @@ def test_validation_rows_are_data_as_well(tmp_path, killed):
     with pytest.raises(ValueError, match="differs in X_val"):
         model.fit(X, Y, resume=True)
     model.fit(X, Y, X_val=X, y_val=Y, resume=True)
+
+
+def test_levels_and_labels_are_data_as_well(tmp_path, killed):
+    settings = SHORT | {"checkpoint_dir": tmp_path, "checkpoint_every": (1, 0)}
+    towns = np.where(X[:, 0] > 0, "Bonn", "Köln")
+    table, y = pd.DataFrame({"a": X[:, 1], "town": towns}), np.where(Y > 0, "yes", "no")
+    groups = [*np.where(X[:, 1] > 0, "north", "south")]
+    groups[0] = "east"
+    unbroken = KANClassifier(**SHORT).fit(table, y, groups=groups)
+    killed(3)
+    with pytest.raises(Killed):
+        KANClassifier(**settings).fit(table, y, groups=groups)
+    killed(-1)
+    model, others = KANClassifier(**settings), table.replace("Köln", "Trier")
+    with pytest.raises(ValueError, match="differs in categories_"):
+        model.fit(others, y, groups=groups, resume=True)
+    with pytest.raises(ValueError, match="differs in classes_"):
+        model.fit(table, np.where(y == "yes", "yes", "never"), groups=groups, resume=True)
+    with pytest.raises(ValueError, match="differs in groups"):
+        model.fit(table, y, groups=[*groups[:-1], "west"], resume=True)
+    assert_same(model.fit(table, y, groups=groups, resume=True), unbroken)
 
 
 def test_another_class_is_refused(broken_off):

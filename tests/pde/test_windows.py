@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_metakan.pde import (
     Dirichlet,
@@ -100,6 +101,18 @@ def test_a_positive_constant_is_found_over_powers_of_ten():
     assert model.pde_params_["k"] == pytest.approx(1e-3, rel=1e-2)
     assert float(model._physics.pde_params["k"].detach()) == pytest.approx(np.log(1e-3), abs=0.02)
     assert pickle.loads(pickle.dumps(model)).pde_params_ == model.pde_params_
+
+
+def test_a_constant_that_ran_off_is_told_of():
+    model = KANPDESolver(
+        bent_by, domain=Interval(0, 1), conditions=[Dirichlet(0.0)], n_boundary=2,
+        pde_params={"k": Positive(1.0)}, **LEAST_SQUARES,
+    ).fit([[0.5]], [0.125])  # fmt: skip
+    batch = model._collocation({"interior": 20, "boundary": 2, "initial": 1}, 0).draw()
+    with torch.no_grad():
+        model._physics.pde_params["k"] -= 20.0
+    with pytest.warns(ConvergenceWarning, match=r"constant 'k' ran off to 2e-09 times its start"):
+        model._judge(batch)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), "1", True])

@@ -11,7 +11,13 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 
-from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
+from sklearn_metakan import (
+    KANClassifier,
+    KANRegressor,
+    MetaKANClassifier,
+    MetaKANRegressor,
+    load,
+)
 from sklearn_metakan.symbolic import prune
 
 
@@ -51,14 +57,17 @@ def test_as_many_go_as_the_loss_allows(fitted):
     assert np.array_equal(fitted.predict(X), before) and n_edges(fitted) == 88
 
 
-def test_a_pruned_estimator_is_one(fitted):
+def test_a_pruned_estimator_is_one(fitted, tmp_path):
     X, y = table()
     small = prune(fitted, n_edges=20)
     assert type(small) is type(fitted) and np.isfinite(small.predict(X)).all()
     assert small.n_parameters_ == sum(p.numel() for p in small.module_.parameters())
     assert len(small.hidden_layer_sizes) == 2 and small.n_estimators == 1
+    assert f"on {n_edges(small)} edges" in small.summary()
     loaded = pickle.loads(pickle.dumps(small))
     assert np.array_equal(loaded.predict(X), small.predict(X))
+    small.save(tmp_path / "small.safetensors")
+    assert np.array_equal(load(tmp_path / "small.safetensors").predict(X), small.predict(X))
     exported = small.to_torch()(torch.tensor(X)).detach().numpy()
     np.testing.assert_allclose(exported, small.predict(X), rtol=1e-9)
     assert small.feature_importances_.sum() == pytest.approx(1)

@@ -63,7 +63,8 @@ class Scoring:
     Raises
     ------
     ValueError
-        For an unknown name; when called, for a score that is no finite number.
+        For an unknown name; when called, for a score that does not suit the target, or is no finite
+        number.
     """
 
     def __init__(self, scoring: Any, target: Any) -> None:
@@ -79,7 +80,15 @@ class Scoring:
             if isinstance(self.scorer, _BaseScorer) and bool((weight != weight[0]).any()):
                 given = {"sample_weight": weight.numpy()}
         y = self.answers.target.decode(target.numpy())
-        score = float(np.asarray(self.scorer(self.answers, outputs, y, **given)))
+        try:
+            score = float(np.asarray(self.scorer(self.answers, outputs, y, **given)))
+        except (AttributeError, TypeError, ValueError) as error:
+            if not isinstance(self.scorer, _BaseScorer):  # a user's own function
+                raise
+            raise ValueError(
+                f"scoring={self.scoring!r} does not suit this target: {error}. Choose another "
+                "score, or scoring=None."
+            ) from error
         if not isfinite(score):
             raise ValueError(
                 f"scoring={self.scoring!r} gives {score} for {len(y)} held-out rows; it needs more "

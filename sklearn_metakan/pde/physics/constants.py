@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite, log
+from math import exp, isfinite, log
 from numbers import Real
 
 from torch import Tensor, nn
@@ -55,7 +55,8 @@ class Constants(nn.ParameterDict):
 
     def __init__(self, values: Mapping[str, float | Positive], like: Tensor) -> None:
         super().__init__()
-        self._positive = {name for name, value in values.items() if isinstance(value, Positive)}
+        # Where their logarithms start.
+        self._positive = {n: log(v.value) for n, v in values.items() if isinstance(v, Positive)}
         for name, value in values.items():
             number = log(value.value) if isinstance(value, Positive) else float(value)
             self[name] = nn.Parameter(like.new_tensor(number))
@@ -64,6 +65,10 @@ class Constants(nn.ParameterDict):
                     f"pde_params must hold numbers that {like.dtype} can hold, got {name!r}: "
                     f"{value!r}. Set precision='float64', or use another unit."
                 )
+
+    def changes(self) -> dict[str, float]:
+        """By what positive ones have been multiplied since the start."""
+        return {n: exp(min(float(self[n].detach()) - s, 700.0)) for n, s in self._positive.items()}
 
     def constants(self) -> dict[str, Tensor]:
         """Their present values."""

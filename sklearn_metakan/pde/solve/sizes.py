@@ -17,6 +17,7 @@ from sklearn_metakan.training import warn_caller
 # tell of, and those that sources tell of, which have it too large where they oscillate.
 USUAL_VALUES, USUAL_SOURCES = (0.05, 10.0), (0.2, 100.0)
 USUAL_LOSSES = (1e-4, 1e4)
+RUN_OFF = 1e6  # times a positive constant's start, where nothing holds it
 _SEEDS, _WAVES, _FREQUENCIES = range(4), 16, (0.5, 1.5)  # of what stands for the solution
 _ROWS, _ROWS_IF_RANDOM = 256, 16
 _ROUNDS = 2  # a term that is not linear responds otherwise at another size
@@ -185,7 +186,8 @@ def warn_if_unsolved(physics: Physics, batch: Batch, sizes: Sizes, u: Tensor) ->
     """A ConvergenceWarning if a fit explains nothing; u (n, k) are values of the solution.
 
     It explains nothing where a loss is as large as that of u = 0, or of functions drawn at random,
-    or where a condition's misfit is beyond the spread of the solution.
+    where a condition's misfit is beyond the spread of the solution, or where a positive constant
+    ran off.
     """
     reasons = []
     spread = u.std(0, correction=0) + _TINY * u.abs().amax(0)
@@ -202,8 +204,12 @@ def warn_if_unsolved(physics: Physics, batch: Batch, sizes: Sizes, u: Tensor) ->
                 reached.append("the spread of the solution")
         if reached:
             reasons.append(f"{name!r} is {size:.2g} (root mean square), as large as {reached[0]}")
+    for name, times in physics.pde_params.changes().items():
+        if not 1 / RUN_OFF < times < RUN_OFF:
+            reasons.append(f"the constant {name!r} ran off to {times:.1g} times its start")
     if reasons:
         warn_caller(
-            f"Not solved: {'; '.join(reasons)}. Try more iterations (lm_iter), a larger network or "
-            "an ansatz that holds the conditions, and check the equation's signs and units."
+            f"Not solved: {'; '.join(reasons)}. Try more iterations (lm_iter), a larger network, "
+            "loss_weights for the data, or an ansatz that holds the conditions, and check the "
+            "equation's signs and units."
         )

@@ -1,0 +1,141 @@
+"""Memory and time of large tables, beside scikit-learn's MLP.
+
+    python -m benchmarks.speed.large             # both tables; or one: memory, time
+
+memory: the most that a process has resident while it fits, beyond what it has before with the
+table in it, in tables; 1,000,000 rows of 20 columns, float32, defaults, one pass. A table in a
+file, read as it is needed, has its own pages counted apart. time: processor seconds of fits with
+the same widths, passes and batch size, one thread, none held out, one network, in turns, least of
+three.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from threadpoolctl import threadpool_limits
+
+from benchmarks.common.report import Goal, goals, table
+from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
+
+ROWS, COLUMNS = 1_000_000, 20
+WIDTHS, BATCH = (32, 32), 256
+OURS: dict[str, Any] = {"n_estimators": 1, "early_stopping": False}
+MODELS = {
+    "MLP": (MLPRegressor, MLPClassifier, {"n_iter_no_change": 10**6, "tol": 0.0}),
+    "KAN": (KANRegressor, KANClassifier, OURS),
+    "MetaKAN": (MetaKANRegressor, MetaKANClassifier, OURS),
+}
+# Rows, columns, classes (0: numbers), passes.
+SHAPES = [(2_000, 10, 0, 50), (20_000, 10, 0, 10), (5_000, 100, 0, 20), (2_000, 1_000, 0, 20)]
+SHAPES += [(5_000, 10, 2, 20), (5_000, 10, 20, 20)]
+MOST_TABLES, MOST_RATIO = 1.5, 4.0
+
+
+def make_data(rows: int, columns: int, classes: int = 0) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((rows, columns), dtype=np.float32)
+    y = np.sin(X[:, 0]) + X[:, 1]
+    return X, np.digitize(y, np.quantile(y, np.arange(1, classes) / classes)) if classes else y
+
+
+def resident() -> dict[str, int]:
+    """Bytes of this process: its own, and pages of files."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    pairs = (line.split()[:2] for line in lines if line.startswith("Rss"))
+    found = {name: 1024 * int(number) for name, number in pairs}
+    return {"own": found["RssAnon:"], "files": found["RssFile:"]}
+
+
+def memory(model: str, rows: int, mapped: bool = False) -> float:
+    """Tables that a fit needs beyond the input, seen by a process beside it."""
+    command = [sys.executable, "-m", "benchmarks.speed.large", "fit", model, str(rows)]
+    command += ["--mapped"] if mapped else []
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def fit(model: str, rows: int, mapped: bool) -> float:
+    X, y = make_data(rows, COLUMNS)
+    options = {"batch_size": BATCH, "max_iter": 1, "random_state": 0}
+    kind = MODELS[model][0]
+    kind(**options).fit(X[:5000], y[:5000])
+    with tempfile.TemporaryDirectory() as folder:
+        if mapped:
+            np.save(Path(folder, "X.npy"), X)
+            X = np.load(Path(folder, "X.npy"), mmap_mode="r")
+        before, most, done = resident()["own"], [0], threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.002):
+                most[0] = max(most[0], resident()["own"])
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        kind(**options).fit(X, y)
+        done.set()
+        watching.join()
+    return (most[0] - before) / X.nbytes
+
+
+def seconds(model: str, shape: tuple[int, int, int, int], repeats: int = 3) -> float:
+    rows, columns, classes, passes = shape
+    X, y = make_data(rows, columns, classes)
+    *kinds, options = MODELS[model]
+    make = partial(kinds[classes > 0], hidden_layer_sizes=WIDTHS, max_iter=passes, random_state=0)
+    spent = []
+    for _ in range(repeats):
+        begin = time.process_time()
+        make(batch_size=BATCH, **options).fit(X, y)
+        spent.append(time.process_time() - begin)
+    return min(spent)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="*", default=["memory", "time"])
+    parser.add_argument("--rows", type=int, default=ROWS, help="of the table whose memory is asked")
+    parser.add_argument("--mapped", action="store_true")
+    asked = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    reached = []
+    with threadpool_limits(1):
+        if asked.what[0] == "fit":
+            print(fit(asked.what[1], int(asked.what[2]), asked.mapped))
+            return
+        if "memory" in asked.what:
+            cases = [(model, mapped) for model in MODELS for mapped in (False, True)]
+            rows = [{"model": m, "file": f, "tables": memory(m, asked.rows, f)} for m, f in cases]
+            columns = {"model": "{model}", "table in a file": "{file}", "tables": "{tables:.2f}"}
+            print(table(pd.DataFrame(rows), columns) + "\n")
+            worst = max(row["tables"] for row in rows if row["model"] != "MLP")
+            reached.append(Goal("tables beyond the input", worst, MOST_TABLES))
+        if "time" in asked.what:
+            rows = []
+            for shape in SHAPES:
+                row = dict(zip(("rows", "columns", "classes", "passes"), shape, strict=True))
+                spent = {model: seconds(model, shape) for model in MODELS}
+                rows.append(row | spent | {f"x{m}": s / spent["MLP"] for m, s in spent.items()})
+            found = pd.DataFrame(rows)
+            columns = {name: f"{{{name}}}" for name in ("rows", "columns", "classes", "passes")}
+            columns |= {"MLP s": "{MLP:.2f}", "KAN": "{xKAN:.1f}", "MetaKAN": "{xMetaKAN:.1f}"}
+            print(table(found, columns) + "\n")
+            wide = found.loc[found["columns"] == 1000, ["xKAN", "xMetaKAN"]].max(axis=None)
+            reached.append(Goal("times the MLP's seconds at 1,000 columns", wide, MOST_RATIO))
+    print(goals(reached))
+
+
+if __name__ == "__main__":
+    main()
