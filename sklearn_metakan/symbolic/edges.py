@@ -83,20 +83,35 @@ def _sums(under: Linked, constant: float, edges: list[Array], curves: FitCurve) 
 def product_of_edges(
     problem: Problem, fit: Mask, library: Sequence[Function]
 ) -> Iterator[Structure]:
-    """``t = d + prod_k g_k(z_k)``: with all factors but one, linear in that one; alternating."""
+    """``t = d + prod_k g_k(z_k)``: with all factors but one, linear in that one; alternating.
+
+    With d from the beginning, and from the fourth sweep on: either may end in a worse minimum.
+    """
     ones = np.ones((len(problem.t), 1))
     blocks = [np.hstack([ones, block]) for block in _splines(problem.z, fit)]
     if sum(block.shape[1] for block in blocks) > fit.sum() / 2:
         return
-    factors, offset, least = [ones[:, 0] for _ in blocks], 0.0, np.inf
+    ways = [_alternated(problem, fit, blocks, first) for first in (0, _WITHOUT_OFFSET)]
+    left, offset, factors = min(ways, key=lambda way: way[0])
+    if np.isfinite(factors).all() and np.isfinite(left):
+        make = partial(_products, problem, offset, factors, partial(fits, library=library))
+        yield Structure(problem, "a product of edges", left, make)
+
+
+def _alternated(
+    problem: Problem, fit: Mask, blocks: list[Array], first: int
+) -> tuple[float, float, list[Array]]:
+    """What is left, d and the factors at the rows; d is fitted from the sweep ``first`` on."""
+    ones = np.ones((len(problem.t), 1))
+    factors, offset, left, least = [ones[:, 0] for _ in blocks], 0.0, np.inf, np.inf
     for sweep in range(SWEEPS):
         for k, block in enumerate(blocks):
             design = block * _others(factors, k)[:, None]
-            if sweep >= _WITHOUT_OFFSET:
+            if sweep >= first:
                 design = np.hstack([design, ones])
             target = (problem.t * problem.unit)[fit]
             weights = _solve(design[fit] * problem.unit[fit, None], target)
-            offset = float(weights[-1]) if sweep >= _WITHOUT_OFFSET else 0.0
+            offset = float(weights[-1]) if sweep >= first else 0.0
             factors[k] = block @ weights[: block.shape[1]]
             if k < len(blocks) - 1:
                 factors[k] = factors[k] / (np.sqrt(np.mean(factors[k] ** 2)) + _TINY)
@@ -105,9 +120,7 @@ def product_of_edges(
         if sweep > 2 * _WITHOUT_OFFSET and not left < 0.9 * least:
             break
         least = left
-    if np.isfinite(factors).all():
-        make = partial(_products, problem, offset, factors, partial(fits, library=library))
-        yield Structure(problem, "a product of edges", left, make)
+    return left, offset, factors
 
 
 def _products(problem: Problem, offset: float, factors: list[Array], curves: FitCurve) -> Found:

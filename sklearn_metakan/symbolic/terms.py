@@ -23,6 +23,7 @@ from sklearn_metakan.symbolic.structure import (
 MOST_TERMS = 4
 MOST_VARIABLES = 4  # of a monomial
 MOST_MONOMIALS = 1500  # that are chosen from
+MOST_PAIRED = 400  # of which all pairs are looked at
 MOST_COEFFICIENTS = 10  # of a ratio
 DEGREES = (1, 2, 3)
 _MOST_LISTED = 100_000
@@ -47,8 +48,10 @@ def monomials(problem: Problem, link: Link, fit: Mask) -> Iterator[Structure]:
     columns, scaled, norms = columns[:, usable], weighted[:, usable] / norms[usable], norms[usable]
     target, least = (under.values * under.unit)[fit], np.inf
     chosen: list[int] = []
-    for _ in range(MOST_TERMS):
+    for count in range(1, MOST_TERMS + 1):
         chosen.append(_next(scaled, target, chosen))
+        if count == 2:
+            chosen = _best_pair(scaled[:, :MOST_PAIRED], target)
         for place in range(len(chosen) - 1):
             others = chosen[:place] + chosen[place + 1 :]
             chosen = [*others, _next(scaled, target, others)]
@@ -75,6 +78,16 @@ def _next(columns: Array, target: Array, chosen: list[int]) -> int:
     gain[outside <= _INDEPENDENT] = 0.0
     gain[chosen] = -1.0
     return int(gain.argmax())
+
+
+def _best_pair(columns: Array, target: Array) -> list[int]:
+    """The two columns, of norm 1, that leave least of the target; all pairs are looked at."""
+    gram, parts = columns.T @ columns, columns.T @ target
+    outside = 1 - gram**2
+    squares = parts[:, None] ** 2 + parts**2 - 2 * parts[:, None] * parts * gram
+    gain = np.where(outside > _INDEPENDENT, squares / np.maximum(outside, _INDEPENDENT), -1.0)
+    first, second = np.unravel_index(gain.argmax(), gain.shape)
+    return [int(first), int(second)]
 
 
 def ratio_of_polynomials(problem: Problem, fit: Mask) -> Iterator[Structure]:
