@@ -138,16 +138,9 @@ def report(rows: pd.DataFrame) -> list[str]:
             own = part[part["function"].isin(names)]
             if len(own):
                 seconds = own[["fit_seconds", "prune_seconds", "read_seconds"]].sum(axis=1)
-                counts.append(
-                    {
-                        "model": model,
-                        "noise": noise,
-                        "group": group,
-                        "found": f"{(own['found'] == 'yes').sum()} of {len(own)}",
-                        "longest": seconds.max(),
-                        "median": seconds.median(),
-                    }
-                )
+                found = f"{(own['found'] == 'yes').sum()} of {len(own)}"
+                row = {"model": model, "noise": noise, "group": group, "found": found}
+                counts.append(row | {"longest": seconds.max(), "median": seconds.median()})
     titles = {"model": "{model}", "noise": "{noise:g}", "functions": "{group}"}
     titles |= {"recovered": "{found}", "median s": "{median:.0f}", "longest s": "{longest:.0f}"}
     versions = (
