@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -304,13 +305,13 @@ class KANEstimator(BaseEstimator):
         members, fraction = getattr(self, "n_estimators", 1), self.validation_fraction
         if by_splitter:
             how = self.validation_split, groups
-            splits = splits_of(*how, rows, fraction, members, seed)
-        else:
-            hold_out = self.target_.hold_out
-            splits = [hold_out(rows.y, fraction, seed + member) for member in range(members)]
+            splits = iter(splits_of(*how, rows, fraction, members, seed))
+        else:  # one after the other: of a large table they take room
+            hold_out = partial(self.target_.hold_out, rows.y, fraction)
+            splits = map(hold_out, range(seed, seed + members))
         if members > 1:
-            return rows.split_by(splits)
-        train, held_out = splits[0]
+            return rows.split_by(splits, members)
+        train, held_out = next(splits)
         return rows.take(train), rows.take(held_out)
 
     def _warn_if_beyond(self, validation: Rows) -> None:

@@ -1,6 +1,6 @@
 """Rows that were read, and parts of estimators that are fitted to them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -63,13 +63,13 @@ class Rows(NamedTuple):
         return Rows(self.X, index, self.y[rows], weight, self.unit)
 
     def split_by(
-        self, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
+        self, splits: Iterable[tuple[NDArray[np.intp], NDArray[np.intp]]], n_members: int
     ) -> tuple["Rows", "Rows"]:
         """All rows, with which of them each member trains on, and those held out by some.
 
         ``splits`` has each member's rows of training and of validation.
         """
-        trains = np.zeros((len(self), len(splits)), dtype=bool)
+        trains = np.zeros((len(self), n_members), dtype=bool)
         out = np.zeros_like(trains)
         for member, (train, held_out) in enumerate(splits):
             trains[train, member] = True
