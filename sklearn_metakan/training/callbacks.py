@@ -25,7 +25,7 @@ _START = 0.04  # where its rise starts
 _DECAY_PER_EPOCH = 0.975
 
 _DIVERGED = 10.0  # at least; a constant prediction has a loss of about 1 on a scaled target
-_LIBRARIES = {"sklearn_metakan", "skorch", "sklearn", "joblib"}  # between user and warning
+_LIBRARIES = {"sklearn_metakan", "skorch", "sklearn", "joblib", "torch"}  # between user and warning
 
 
 def check_callbacks(callbacks: Iterable[Any]) -> None:

@@ -16,6 +16,7 @@ QUICK = {
     "n_initial": 10,
     "max_iter": 102,
     "random_state": 0,
+    "precision": "float64",
 }
 
 
