@@ -302,7 +302,7 @@ class KANEstimator(BaseEstimator):
             return rows, validation
         if n < 2:
             raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
-        members, fraction = getattr(self, "n_estimators", 1), self.validation_fraction
+        members, fraction = int(getattr(self, "n_estimators", 1)), self.validation_fraction
         if by_splitter:
             how = self.validation_split, groups
             splits = iter(splits_of(*how, rows, fraction, members, seed))
