@@ -27,12 +27,6 @@ Y = 0.1 * FRAME["age"] + np.sqrt(FRAME["height"])
 SHORT = {"n_estimators": 1, "max_iter": 3, "random_state": 0}
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def additive():
     return MetaKANRegressor((), **SHORT).fit(FRAME, Y)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from matplotlib import pyplot as plt
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
@@ -39,12 +38,6 @@ X = pd.DataFrame(
 )
 Y = 0.1 * X["age"] + np.sqrt(X["income"]) * X["grade"]
 SHORT = {"n_estimators": 2, "max_iter": 30, "random_state": 0}
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

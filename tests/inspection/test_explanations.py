@@ -34,12 +34,6 @@ SHORT = {"n_estimators": 2, "max_iter": 20, "random_state": 0}
 ROWS = X[:5]
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def sums(explanation):
     return explanation.base_value + explanation.values.sum(1)
 

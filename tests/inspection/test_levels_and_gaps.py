@@ -5,7 +5,6 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANRegressor
 from sklearn_metakan.estimators import network_inputs
@@ -31,12 +30,6 @@ X = pd.DataFrame(
 OF_TOWN = {"Bonn": 8.0, "Köln": 1.0, "Trier": 5.0, "Ulm": 2.0}
 Y = X["town"].astype(object).map(OF_TOWN) + np.where(X["age"].isna(), 9.0, 0.1 * X["age"])
 SHORT = {"n_estimators": 2, "max_iter": 40, "random_state": 0}
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module", params=[(), (6,)], ids=["additive", "deep"])

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 
 from sklearn_metakan import KANRegressor, MetaKANRegressor
 from sklearn_metakan.inspection import (
@@ -29,12 +28,6 @@ FRAME.loc[:20, "city"] = None
 FRAME.loc[21:24, "city"] = ["a", "b", "c", "d"]
 Y = FRAME["weight"] + np.where(CITY == "Rome", 2.0, 0.0) + np.where(np.isnan(HEIGHT), 3.0, HEIGHT)
 SETTINGS = {"n_estimators": 2, "max_iter": 40, "min_frequency": 5, "random_state": 0}
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module", params=[KANRegressor, MetaKANRegressor])

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -34,12 +33,6 @@ X = pd.DataFrame(
 )
 Y = 0.1 * X["age"] + np.sqrt(X.iloc[:, 2]) * X["grade"]
 SHORT = {"n_estimators": 2, "max_iter": 10, "random_state": 0}
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,6 @@ Y = np.sin(3 * X[:, 0]) + X[:, 1]
 SHORT = {"n_estimators": 2, "max_iter": 10, "random_state": 0}
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.mark.parametrize(
     "source",
     [

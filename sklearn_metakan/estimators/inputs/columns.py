@@ -19,7 +19,6 @@ from sklearn_metakan.estimators.inputs.frames import (
     shown,
 )
 
-UNSEEN = -1.0
 MOST_DENSE = 2**30  # bytes that a frame with sparse columns may take
 _PLAIN = ("number", "flag")
 _SINGLE = ("float32", "float16", "halffloat", "float[")  # of Arrow's float in pandas
