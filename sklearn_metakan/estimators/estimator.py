@@ -21,6 +21,7 @@ from sklearn_metakan.estimators.inputs.checks import (
     check_target,
     check_validation_is_used,
     is_stochastic,
+    validated,
 )
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
@@ -455,11 +456,7 @@ class KANEstimator(BaseEstimator):
         check_is_fitted(self)
         fitted, name = self._working_copy(), type(self).__name__
         inputs, net = fitted.input_scaler_, fitted.net_
-        X = inputs.as_table(as_array(X), name)
-        options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
-        with np.errstate(over="ignore", invalid="ignore"):
-            X = validate_data(fitted, X, reset=False, **options)
-        inputs.check_table(X, name)
+        X = validated(fitted, X)
         given = self.working_memory  # it may have been set after the fit
         constraint = {"working_memory": self._parameter_constraints["working_memory"]}
         validate_parameter_constraints(constraint, {"working_memory": given}, caller_name=name)

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sklearn_metakan.estimators.inputs.checks import as_array
+from sklearn_metakan.estimators.inputs.checks import validated
 from sklearn_metakan.estimators.inputs.table import N_QUANTILES
 
 N_TYPICAL = 512
@@ -30,11 +30,8 @@ def typical_inputs(estimator: Any) -> tuple[Tensor, Tensor]:
 
 def network_inputs(estimator: Any, X: Any) -> Tensor:
     """Rows as the network of a fitted estimator takes them, (n_samples, n_kept)."""
-    scaler, execution = estimator.input_scaler_, estimator.net_.execution_
-    X = scaler.as_table(as_array(X), type(estimator).__name__)
-    X = validate_data(estimator, X, reset=False, dtype=scaler.dtypes, ensure_all_finite=False)
-    scaler.check_table(X, type(estimator).__name__)
-    rows = torch.from_numpy(scaler.transform(X))
+    execution = estimator.net_.execution_
+    rows = torch.from_numpy(estimator.input_scaler_.transform(validated(estimator, X)))
     return rows.to(execution.device, execution.dtype)
 
 

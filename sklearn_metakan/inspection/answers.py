@@ -4,11 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_metakan.estimators import responses
-from sklearn_metakan.inspection.holders import Within
+from sklearn_metakan.inspection.holders import Within, opened
 from sklearn_metakan.inspection.tables import Table
 
 _CHUNK = 2**15  # rows that are answered at a time
@@ -39,22 +37,8 @@ class Answers:
     """
 
     def __init__(self, holder: Any) -> None:
-        self._steps: list[Any] = []
-        self._targets: list[Any] = []
-        inner = holder
-        while True:
-            if isinstance(inner, Pipeline):
-                check_is_fitted(inner)
-                if len(inner) > 1:
-                    self._steps.append(inner[:-1])
-                inner = inner[-1]
-            elif hasattr(inner, "best_estimator_"):
-                inner = inner.best_estimator_
-            elif hasattr(inner, "regressor_"):
-                self._targets.append(inner.transformer_)
-                inner = inner.regressor_
-            else:
-                break
+        inner, self._steps, regressors = opened(holder)
+        self._targets = [regressor.transformer_ for regressor in regressors]
         within = Within(inner)
         if within.scaler is None:
             raise TypeError(

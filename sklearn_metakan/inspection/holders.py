@@ -271,23 +271,43 @@ def _no_column(name: str, names: list[str]) -> str:
     return f"there is no column {name!r}.{''.join(near)} The columns are {listed}."
 
 
-def _unwrapped(estimator: Any, X: Any) -> tuple[Any, Any, list[str]]:
-    """The estimator within pipelines, searches and so on, its X, and the names of its columns."""
-    names = None
+def opened(holder: Any) -> tuple[Any, list[Any], list[Any]]:
+    """The estimator within pipelines, searches and so on, and what is around it, from outside.
+
+    Returns
+    -------
+    estimator
+        Or whatever else is innermost.
+    steps : list of Pipeline
+        The steps before the last one of each pipeline.
+    regressors : list of TransformedTargetRegressor
+    """
+    steps: list[Any] = []
+    regressors: list[Any] = []
     while True:
-        if isinstance(estimator, Pipeline):
-            check_is_fitted(estimator)
-            before, estimator = estimator[:-1], estimator[-1]
-            if len(before):
-                X = None if X is None else before.transform(X)
-                try:
-                    names = before.get_feature_names_out(names)
-                except (AttributeError, ValueError):  # some step does not name what it gives
-                    names = None
-        elif hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif hasattr(estimator, "regressor_"):
-            estimator = estimator.regressor_
+        if isinstance(holder, Pipeline):
+            check_is_fitted(holder)
+            if len(holder) > 1:
+                steps.append(holder[:-1])
+            holder = holder[-1]
+        elif hasattr(holder, "best_estimator_"):
+            holder = holder.best_estimator_
+        elif hasattr(holder, "regressor_"):
+            regressors.append(holder)
+            holder = holder.regressor_
         else:
-            own = getattr(estimator, "feature_names_in_", names)
-            return estimator, X, [] if own is None else list(own)
+            return holder, steps, regressors
+
+
+def _unwrapped(holder: Any, X: Any) -> tuple[Any, Any, list[str]]:
+    """The estimator within, the X that reaches it, and the names of its columns."""
+    estimator, steps, _ = opened(holder)
+    names = None
+    for before in steps:
+        X = None if X is None else before.transform(X)
+        try:
+            names = before.get_feature_names_out(names)
+        except (AttributeError, ValueError):  # some step does not name what it gives
+            names = None
+    own = getattr(estimator, "feature_names_in_", names)
+    return estimator, X, [] if own is None else list(own)

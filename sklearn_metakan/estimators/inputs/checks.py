@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import _num_samples
+from sklearn.utils.validation import _num_samples, validate_data
 
 from sklearn_metakan.estimators.inputs.frames import (
     GAP,
@@ -76,6 +76,24 @@ def check_finite(X: NDArray[Any], columns: Any, estimator_name: str) -> None:
         f"Input X contains infinity (inf) or numbers too large for {X.dtype} in {held}; "
         f"{estimator_name} needs finite numbers. Replace such values or drop those rows."
     )
+
+
+def validated(estimator: Any, X: Any) -> NDArray[Any]:
+    """Rows of a table, or images, as the inputs of a fitted estimator take them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what ``predict`` does not take.
+    """
+    inputs, name = estimator.input_scaler_, type(estimator).__name__
+    X = inputs.as_table(as_array(X), name)
+    options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
+    with np.errstate(over="ignore", invalid="ignore"):  # check_table says so
+        X = validate_data(estimator, X, reset=False, **options)
+    inputs.check_table(X, name)
+    found: NDArray[Any] = X
+    return found
 
 
 def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> None:
