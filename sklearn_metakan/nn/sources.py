@@ -309,7 +309,7 @@ class MetaCoefficients(_Coefficients):
         return learner.apply_with(shared, prompts) * (scale[0] * self.gain)[:, None, :]
 
     def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None:
-        return self.scaled(shared)[0] if self.meta_learner.is_linear else None
+        return shared[0] * self.gain if self.meta_learner.is_linear else None
 
     def scaled(self, shared: Sequence[Tensor]) -> Sequence[Tensor]:
         """The gain is linear in the last two: those of M's outer layer."""

@@ -163,11 +163,11 @@ class KANNet(NeuralNet):
     def _prepare_callbacks(self) -> None:
         """Have those that score see the user's units; raise for those that wait for nothing."""
         self._scoring, self._best_of, self._watched = [], set(), False
-        self._of_batches = {hook: [] for hook in _EACH_BATCH}
+        self._of_batches = {}
         for name, callback in self.callbacks_:
             hooks = hooks_of_batches(callback)
             for hook in hooks:
-                self._of_batches[hook].append(callback)
+                self._of_batches.setdefault(hook, []).append(callback)
             if hooks and not isinstance(callback, LearningRateSchedule):
                 self._watched = True
             if isinstance(callback, EpochScoring | BatchScoring):
@@ -275,7 +275,7 @@ class KANNet(NeuralNet):
 
     def _tell(self, hook: str, **facts: Any) -> None:
         """``notify`` for those that want to hear about every batch, which are few or none."""
-        for callback in self._of_batches[hook]:
+        for callback in self._of_batches.get(hook, ()):
             getattr(callback, hook)(self, **facts)
 
     def _of_outputs(self, data: TensorData, outputs: Tensor, losses: Tensor) -> dict[str, Any]:
@@ -381,7 +381,7 @@ class KANNet(NeuralNet):
         def evaluated() -> Tensor:
             self._zero_grad_optimizer()
             found.update(evaluate(batch))
-            if self._of_batches["on_grad_computed"]:
+            if "on_grad_computed" in self._of_batches:
                 named = TeeGenerator(self.get_all_learnable_params())
                 self._tell("on_grad_computed", named_parameters=named, batch=batch, training=True)
             return found["loss"]
@@ -389,17 +389,25 @@ class KANNet(NeuralNet):
         self._step_optimizer(evaluated)
         return found
 
-    def evaluate(self, batch: Batch) -> dict[str, Any]:
-        """Loss and gradients of a batch, in parts where memory does not allow more."""
+    def evaluate(
+        self, batch: Batch, step: Callable[[Batch, float], dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        """What a step finds, by default loss and gradients; in parts where memory is short."""
+        step, full = self.gradients if step is None else step, None
+        if self.frugal_ is None:
+            try:
+                return step(batch, 1.0)
+            except torch.cuda.OutOfMemoryError as error:
+                self.frugal_, full = Frugal(), error.with_traceback(None)
 
         def free() -> None:
             self._free_captured()
             self._zero_grad_optimizer()  # of parts that were done
 
-        return self._where_memory_allows(batch, self.gradients, free)
+        return self.frugal_.run(self.module_, batch, step, free, full)
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        return self._where_memory_allows(batch, self._validated, self._free_captured)
+        return self.evaluate(batch, self._validated)
 
     @torch.no_grad()
     def _validated(self, batch: Batch, share: float) -> dict[str, Any]:
@@ -425,22 +433,6 @@ class KANNet(NeuralNet):
             loss = loss * share
         loss.backward()
         return {"loss": loss, "y_pred": y_pred}
-
-    def _where_memory_allows(
-        self,
-        batch: Batch,
-        step: Callable[[Batch, float], dict[str, Any]],
-        free: Callable[[], None],
-    ) -> dict[str, Any]:
-        """A step on the whole batch, or on one part after the other."""
-
-        full = None
-        if self.frugal_ is None:
-            try:
-                return step(batch, 1.0)
-            except torch.cuda.OutOfMemoryError as error:
-                self.frugal_, full = Frugal(), error.with_traceback(None)
-        return self.frugal_.run(self.module_, batch, step, free, full)
 
     def _free_captured(self) -> None:
         if self.captured_ is not None:

@@ -187,7 +187,7 @@ class PDENet(KANNet):
             )
         self._lowered = memory
 
-    def evaluate(self, batch: Any) -> dict[str, Any]:
+    def evaluate(self, batch: Any, step: Any = None) -> dict[str, Any]:
         return self.gradients(batch)
 
     def gradients(self, batch: Any, share: float = 1.0) -> dict[str, Any]:

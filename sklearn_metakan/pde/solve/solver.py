@@ -43,7 +43,6 @@ from sklearn_metakan.training import (
     Trainer,
     by_chunks,
     check_unchanged,
-    check_widths,
     choose_execution,
     draw_seeds,
     get_params,
@@ -155,9 +154,8 @@ class PDESolver(BaseEstimator):
 
     def _trainer(self) -> Trainer:
         """A trainer by the present parameters, which are checked."""
-        widths = check_widths("hidden_layer_sizes", self.hidden_layer_sizes, single=True)
         parameters = self.get_params(deep=False) | {"extrapolation": "base", "solver": "adamw"}
-        trainer = Trainer(parameters, self._defaults, widths, net_type=PDENet)
+        trainer = Trainer(parameters, self._defaults, net_type=PDENet)
         check_settings(self)
         return trainer
 
