@@ -9,7 +9,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -45,6 +44,7 @@ from sklearn_metakan.training import (
     draw_seeds,
     get_params,
     getstate,
+    memory_for_rows,
     open_checkpoints,
     refuse_misspelt,
     save,
@@ -53,7 +53,6 @@ from sklearn_metakan.training import (
     warn_caller,
 )
 
-DEFAULT_MEMORY = 64.0  # MiB
 # Settings of the network that may change as training goes on.
 _CHANGEABLE = {"dropout", "grid_size", "augment"}
 
@@ -291,6 +290,7 @@ class KANEstimator(BaseEstimator):
     def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """Fit scaling and knots to these rows, and make a network and its net."""
         execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
+        criterion = self.target_.criterion()
         target = self.target_.fit(rows)
         inputs = self.input_scaler_.fit(rows, execution.dtype)
         self._network = {
@@ -302,7 +302,7 @@ class KANEstimator(BaseEstimator):
         }
         self._fixed, self._options = self._fixed_settings(trainer), deepcopy(trainer.options)
         module = trainer.module(self._make_network, self._network | {"seed": seed})
-        return trainer.net(module, target.criterion(), execution, target)
+        return trainer.net(module, criterion, execution, target)
 
     def _made_anew(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """A new net for the same function: present settings, fresh optimiser."""
@@ -430,13 +430,10 @@ class KANEstimator(BaseEstimator):
         fit in; the layers need at most three quarters of what they are given for a training step.
         """
         check_is_fitted(self)
-        fitted, name = self._working_copy(), type(self).__name__
+        fitted = self._working_copy()
         inputs, net = fitted.input_scaler_, fitted.net_
         X = validated(fitted, X)
-        given = self.working_memory  # it may have been set after the fit
-        constraint = {"working_memory": self._parameter_constraints["working_memory"]}
-        validate_parameter_constraints(constraint, {"working_memory": given}, caller_name=name)
-        memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
+        memory = memory_for_rows(fitted)
         module: Any = inputs.with_means(net.module_) if inputs.has_unknown(X) else net.module_
         execution, dtype = net.execution_, torch.float64 if X.dtype == np.float64 else torch.float32
         members = (module.n_members,) if module.n_members > 1 else ()

@@ -117,8 +117,8 @@ def _moments(basis: Basis, law: InputLaw, order: int | None) -> Moments:
 
 
 def _moments_anew(basis: Basis, law: InputLaw, order: int | None) -> Moments:
-    domain, knots = basis.domain[:_MAX_INPUTS], basis.knots
-    if knots.dim() == 1 or torch.equal(knots, knots[:1].expand_as(knots)):
+    domain, grid = basis.domain[:_MAX_INPUTS], next(basis.buffers())
+    if torch.equal(grid, grid[:1].expand_as(grid)):
         domain = domain[:1]  # all inputs are alike
     low, high = domain.double().unbind(1)
     levels = torch.arange(_N_POINTS, dtype=low.dtype, device=low.device)[:, None]

@@ -13,7 +13,7 @@ from sklearn_metakan.training.capture import CapturedStep, recording
 from sklearn_metakan.training.checkpoints import Checkpoints, open_checkpoints
 from sklearn_metakan.training.data import TensorData
 from sklearn_metakan.training.execution import Execution, choose_execution
-from sklearn_metakan.training.memory import by_chunks, fit_into_memory
+from sklearn_metakan.training.memory import by_chunks, fit_into_memory, memory_for_rows
 from sklearn_metakan.training.net import KANNet, is_captured
 from sklearn_metakan.training.optimisers import LBFGS, set_values
 from sklearn_metakan.training.parameters import (
@@ -69,6 +69,7 @@ __all__ = [
     "get_params",
     "getstate",
     "is_captured",
+    "memory_for_rows",
     "open_checkpoints",
     "recording",
     "refuse_misspelt",

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
+from sklearn.utils._param_validation import validate_parameter_constraints
 from torch import Tensor, nn
 
 T = TypeVar("T")
 Batch = tuple[Tensor, tuple[Tensor, Tensor | None]]  # inputs, (targets, weights)
 
 LEAST = 1.0  # MiB; halving a layer's working memory ends here
-USUAL = 64.0  # MiB; from here working_memory=None, the layer's own choice, is halved
+USUAL = 64.0  # MiB of predictions; from here a layer's own choice, working_memory=None, is halved
 
 
 def fit_into_memory(
@@ -160,6 +161,14 @@ def parts(batch: Batch, rows: int) -> Iterator[tuple[Batch, float]]:
         part = slice(start, start + rows)
         weight_of_part = None if weight is None else weight[part]
         yield (X[part], (y[part], weight_of_part)), len(X[part]) / len(X)
+
+
+def memory_for_rows(estimator: Any) -> float:
+    """Bytes that predictions may take by ``working_memory``, which may be set after the fit."""
+    given, name = estimator.working_memory, "working_memory"
+    constraint = {name: estimator._parameter_constraints[name]}
+    validate_parameter_constraints(constraint, {name: given}, caller_name=type(estimator).__name__)
+    return (USUAL if given is None else float(given)) * 2**20
 
 
 def by_chunks(n: int, rows: int, compute: Callable[[slice], None]) -> None:
