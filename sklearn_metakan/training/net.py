@@ -434,11 +434,6 @@ class KANNet(NeuralNet):
         loss.backward()
         return {"loss": loss, "y_pred": y_pred}
 
-    def _set_training(self, training: bool = True) -> None:
-        """Where the mode changes: it goes through all modules, a sixth of a small step's calls."""
-        if self.module_.training != training:
-            super()._set_training(training)
-
     def _free_captured(self) -> None:
         if self.captured_ is not None:
             self.captured_.close()
