@@ -86,12 +86,12 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         self,
         batch_size: int,
         generator: torch.Generator | None = None,
-        room: Batch | None = None,
+        rooms: Iterable[Batch] = (),
     ) -> Iterator[Batch]:
         """Batches of at most so many rows, shuffled anew on each pass if a generator is given.
 
-        One batch that holds all rows is passed on as it is. Shuffled batches of ``batch_size``
-        rows are written into ``room`` if it is given, one after the other.
+        One batch that holds all rows is passed on as it is. Shuffled batches as long as one of
+        ``rooms`` are written into it, one after the other.
         """
         n = len(self.y)
         if batch_size >= n or generator is None:
@@ -100,11 +100,12 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
             return
         whole = torch.int32 if n < 2**31 else torch.int64  # the same order, in half the memory
         order = torch.randperm(n, generator=generator, dtype=whole).to(self.y.device)
+        by_length: dict[int, Batch] = {}
+        for room in rooms:
+            by_length[len(room[0])] = room
         for rows in order.split(batch_size):
-            if room is not None and len(rows) == batch_size:
-                yield self.copy_rows(rows, room)
-            else:
-                yield self[rows]
+            own = by_length.get(len(rows))
+            yield self[rows] if own is None else self.copy_rows(rows, own)
 
     def room_for(self, n: int) -> Batch:
         """Uninitialised tensors for a batch of n rows; for all rows, the table's own."""

@@ -249,8 +249,8 @@ class KANNet(NeuralNet):
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         losses = total.expand(self._n_members).clone()
         self._weights_seen[training] = []
-        room = None if self.captured_ is None else self.captured_.batch
-        shuffled = (self.generator_, room) if training else ()
+        rooms = [] if self.captured_ is None else [self.captured_.batch]
+        shuffled = (self.generator_, rooms) if training else ()
         for batch in data.batches(batch_size, *shuffled):
             self.history.new_batch()  # skorch's Checkpoint asks for it
             self._tell("on_batch_begin", batch=batch, training=training)

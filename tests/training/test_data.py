@@ -60,7 +60,7 @@ def test_full_batches_lie_in_the_room_given(batch_size, weighted):
     data = table(weighted)
     room = data.room_for(batch_size)
     plain = data.batches(batch_size, torch.Generator().manual_seed(0))
-    placed = data.batches(batch_size, torch.Generator().manual_seed(0), room)
+    placed = data.batches(batch_size, torch.Generator().manual_seed(0), [room])
     for (X, (y, weight)), batch in zip(plain, placed, strict=True):
         assert torch.equal(batch[0], X)
         assert torch.equal(batch[1][0], y)
@@ -73,7 +73,7 @@ def test_room_for_all_rows_is_the_table_itself():
     X, (y, weight) = data.room_for(N)
     assert (X.data_ptr(), y.data_ptr()) == (data.X.data_ptr(), data.y.data_ptr())
     assert weight.data_ptr() == data.weight.data_ptr()
-    ((batch, _),) = data.batches(N, torch.Generator(), (X, (y, weight)))
+    ((batch, _),) = data.batches(N, torch.Generator(), [(X, (y, weight))])
     assert batch.data_ptr() == X.data_ptr()
 
 
