@@ -19,7 +19,8 @@ class Sparsity:
     covariances C of the basis functions. That of a column of levels is the deviation over the
     training rows. Then ``|Phi|_1 = sum m_oi`` and ``S = -sum p_oi log p_oi`` with
     ``p = m / |Phi|_1``. Generated coefficients enter as those of any KAN, and the gradient goes on
-    to prompts and meta-learners. Constants cost nothing. Members are added up.
+    to prompts and meta-learners. Constants cost nothing. Called, it gives one
+    number for each member, (n_members,).
 
     Parameters
     ----------
@@ -32,8 +33,8 @@ class Sparsity:
     Examples
     --------
     >>> network = KAN([3, 5, 1])
-    >>> float(Sparsity(network)()) > 0
-    True
+    >>> Sparsity(network)().shape
+    torch.Size([1])
     """
 
     def __init__(self, network: KAN) -> None:
@@ -54,7 +55,7 @@ class Sparsity:
         return found
 
     def __call__(self) -> Tensor:
-        return torch.stack([_l1_and_entropy(sizes) for sizes in self.sizes()]).sum()
+        return torch.stack([*map(_l1_and_entropy, self.sizes())]).sum(0)
 
 
 @torch.no_grad()
@@ -71,4 +72,4 @@ def _l1_and_entropy(sizes: Tensor) -> Tensor:
     norm = sizes.sum((1, 2))
     shares = sizes / norm.clamp_min(torch.finfo(norm.dtype).eps)[:, None, None]
     logarithms = torch.log(shares + torch.finfo(norm.dtype).eps)  # finite slopes at edges of size 0
-    return (norm - (shares * logarithms).sum((1, 2))).sum()
+    return norm - (shares * logarithms).sum((1, 2))
