@@ -58,6 +58,7 @@ def trained_on(estimator: AnyEstimator, X: Any, y: Any, max_iter: int) -> AnyEst
         "checkpoint_dir": None,
         "learning_rate": "auto",
         "weight_decay": "auto",
+        "sparsity": 0.0,
         "time_limit": None,
         "dropout": 0.0,
         "callbacks": None,

@@ -117,26 +117,35 @@ def _moments(basis: Basis, law: InputLaw, order: int | None) -> Moments:
 
 
 def _moments_anew(basis: Basis, law: InputLaw, order: int | None) -> Moments:
-    domain, grid = basis.domain[:_MAX_INPUTS], next(basis.buffers())
-    if torch.equal(grid, grid[:1].expand_as(grid)):
-        domain = domain[:1]  # all inputs are alike
-    low, high = domain.double().unbind(1)
-    levels = torch.arange(_N_POINTS, dtype=low.dtype, device=low.device)[:, None]
-    levels = (levels + 0.5) / _N_POINTS
-    points = low + levels * (high - low)
-    if law == "normal":
-        points = torch.special.ndtri(levels).expand_as(points)
-    points = points.to(domain.dtype)
+    points = law_points(basis, law)[:, :_MAX_INPUTS]
+    low, high = basis.domain[: points.shape[1]].double().unbind(1)
     values = basis.values(points, 0, 0).double()
     means, values = values.mean(0), values.flatten(0, 1)
     penalty = MEAN_PENALTY * (means.T @ means / len(means)).cpu()
     if order is not None:
-        points = (low + (levels + REACH * (levels - 0.5)) * (high - low)).to(domain.dtype)
+        points = law_points(basis, "uniform", REACH)[:, :_MAX_INPUTS]
     for m in sorted({2, max(order or 2, 2)}):
         slopes = basis.values(points, 0, m).double()
         slopes = (slopes * ((high - low) / 2)[:, None] ** m).flatten(0, 1)
         penalty = penalty + SMOOTHNESS * (slopes.T @ slopes / len(slopes)).cpu()
     return (values.T @ values / len(values)).cpu(), penalty
+
+
+def law_points(basis: Basis, law: InputLaw, margin: float = 0.0) -> Tensor:
+    """Evenly many points of the inputs' law, (256, 1 if all inputs are alike, or in_features).
+
+    A uniform law reaches over the ends of the grid by a margin, in widths of it, of both together.
+    """
+    domain, grid = basis.domain, next(basis.buffers())  # every basis has it first
+    if torch.equal(grid, grid[:1].expand_as(grid)):
+        domain = domain[:1]
+    low, high = domain.double().unbind(1)
+    levels = torch.arange(_N_POINTS, dtype=low.dtype, device=low.device)[:, None]
+    levels = (levels + 0.5) / _N_POINTS
+    points = low + (levels + margin * (levels - 0.5)) * (high - low)
+    if law == "normal":
+        points = torch.special.ndtri(levels).expand_as(points)
+    return points.to(domain.dtype)
 
 
 def _prior_factor(moment: Tensor, penalty: Tensor) -> Tensor:

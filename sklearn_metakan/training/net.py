@@ -14,6 +14,7 @@ from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
+from sklearn_metakan.nn import Sparsity
 from sklearn_metakan.training.callbacks import (
     LearningRateSchedule,
     StopTraining,
@@ -55,6 +56,8 @@ class KANNet(NeuralNet):
         Recorded as ``valid_score`` after each epoch with validation data.
     penalty : float
         Adds ``0.5 * penalty * |parameters|^2`` to the training loss.
+    sparsity : float
+        Adds ``sparsity * Sparsity(module)()`` to it.
     cuda_graph : {"auto", True, False}
         Whether training steps become CUDA graphs, after a few that warm up. "auto": with
         AdamW on CUDA, without callbacks for each batch, if at least 20 full batches follow.
@@ -68,11 +71,14 @@ class KANNet(NeuralNet):
         shuffle_seed: int = 0,
         score: Score | None = None,
         penalty: float = 0.0,
+        sparsity: float = 0.0,
         cuda_graph: Literal["auto", True, False] = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.shuffle_seed, self.score, self.penalty = shuffle_seed, score, penalty
+        self.shuffle_seed, self.score = shuffle_seed, score
+        self.penalty, self.sparsity = penalty, sparsity
+        self._edge_sizes: Sparsity | None = None  # while it trains, if they count
         self.cuda_graph, self.by_score = cuda_graph, False
         self._sharpness: Tensor | None = None  # of the members in the last epoch
         self.execution_ = Execution(torch.device(self.device), torch.float32, "full")
@@ -118,6 +124,7 @@ class KANNet(NeuralNet):
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
         self._prepare_callbacks()
         self._know_features(data, validation)
+        self._edge_sizes = Sparsity(self.module_) if self.sparsity else None
         self.captured_ = self._captured(data)
         try:
             self.done_ = 0
@@ -131,7 +138,7 @@ class KANNet(NeuralNet):
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
-            self.captured_ = None
+            self.captured_ = self._edge_sizes = None
 
     def extra_state(self) -> dict[str, Any]:
         """What training depends on beside module, optimiser and callbacks, for checkpoints."""
@@ -295,7 +302,7 @@ class KANNet(NeuralNet):
         elif hasattr(self.target_, "refine"):
             refined = self.target_.refine(data.y, outputs, data.weight, self._sharpness)
             self._sharpness, losses = refined
-            found["losses"] = losses.tolist()
+            found["losses"] = self._with_sparsity(losses).tolist()
         elif self._n_members > 1:
             found["losses"] = losses.tolist()
         return found
@@ -414,7 +421,7 @@ class KANNet(NeuralNet):
         self._set_training(False)
         X, y = batch
         y_pred = self._outputs(X)
-        losses = self.losses(y_pred, y) * share
+        losses = self._with_sparsity(self.losses(y_pred, y)) * share
         return {"loss": losses.sum(), "losses": losses, "y_pred": y_pred}
 
     def _outputs(self, inputs: Tensor) -> Tensor:
@@ -459,6 +466,12 @@ class KANNet(NeuralNet):
         by_row = self.loss_by_row(outputs, target)
         return (weighted_mean if self._n_members == 1 else losses_of_members)(by_row, weight)
 
+    def _with_sparsity(self, losses: Tensor) -> Tensor:
+        """Losses of a batch with the members' penalties; they decide which weights are best."""
+        if self._edge_sizes is None:
+            return losses
+        return losses + self.sparsity * self._edge_sizes().view_as(losses)
+
     def get_loss(
         self,
         y_pred: Tensor,
@@ -467,6 +480,8 @@ class KANNet(NeuralNet):
         training: bool = False,
     ) -> Tensor:
         loss = self.losses(y_pred, y_true)
+        if training:
+            loss = self._with_sparsity(loss)
         if self._n_members > 1:
             loss = loss.sum()  # each learns as if it were alone
         if training and self.penalty:

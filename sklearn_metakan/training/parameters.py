@@ -67,6 +67,7 @@ _TAKEN = {
     "optimizer__weight_decay": "weight_decay",
     "shuffle_seed": "random_state",
     "penalty": "weight_decay",
+    "sparsity": "sparsity",
     "score": "early_stopping",
     "module__seed": "random_state",
     "module__dtype": "precision",
@@ -106,7 +107,8 @@ _ELSEWHERE = {
     "scale_inputs": "normalize scaler standardize",
     "solver": "opt optim optimizer",
     "validation_fraction": "val_fraction val_split",
-    "weight_decay": "alpha l2 lamb regularization",
+    "sparsity": "l1 lamb sparsity_penalty",
+    "weight_decay": "alpha l2 regularization",
 }
 
 

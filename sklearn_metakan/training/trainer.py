@@ -43,7 +43,7 @@ META_LEARNERS = ("*.meta_learner.*",)
 
 # What a net is made for; if it changes, training that goes on needs a new net.
 _TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate", "loss"}
-_TRAINING |= {"weight_decay", "dropout", "augment", "grid_size", "quantile", "device"}
+_TRAINING |= {"weight_decay", "sparsity", "dropout", "augment", "grid_size", "quantile", "device"}
 _TRAINING |= {"precision", "working_memory", "net_params"}
 
 # What the network is made of, beside its shape.
@@ -267,6 +267,7 @@ class Trainer:
             own = user.get("optimizer__param_groups", [])
             chosen["optimizer__param_groups"] = [*own, *by_group, *groups]
         fixed = {"criterion": criterion, "device": execution.device, "verbose": 0}
+        fixed["sparsity"] = vars(self.parameters).get("sparsity", 0.0)  # images have none
         net = self.module(self.net_type, {"module": module, **fixed, **chosen})
         self.module(net.initialize, {})
         net.module_.eval()
