@@ -56,6 +56,19 @@ def make_basis(
 
     Gaussians, wavelets and polynomials take the ends of their grid alone as knots.
 
+    Parameters
+    ----------
+    name : str
+        "bspline", "rbf", "mexican_hat", "morlet", "dog", "shannon", "chebyshev", "legendre" or
+        "gram".
+    in_features : int
+    grid_size, degree, knots, extrapolation, dtype
+        As for the class of that name.
+
+    Returns
+    -------
+    Basis
+
     Raises
     ------
     ValueError

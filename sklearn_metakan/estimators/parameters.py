@@ -235,11 +235,11 @@ ATTRIBUTES = """\
 
 OF_FEATURES = """categories_ : dict of ndarrays
         Levels of each column of categories, by its position.
-    feature_importances_ : ndarray of shape (n_features_in_,)
+    feature_importances_ : ndarray of shape (n_features,)
         Share of the outputs' spread due to each feature."""
 
 OF_IMAGES = """image_shape_ : tuple of int
-        (channels, height, width); n_features_in_ is their product."""
+        (channels, height, width); ``n_features_in_`` is their product."""
 
 _TEXTS = {
     "TUNE_FIRST": HIDDEN_LAYERS + TUNE_FIRST,

@@ -212,6 +212,18 @@ def build_conv_network(
 ) -> ConvKAN:
     """``build_network`` for images: its settings, and those of ``ConvKAN``.
 
+    Parameters
+    ----------
+    image_shape : (int, int, int)
+        Channels, height and width.
+    hidden_channels : list of int
+    n_outputs : int
+    **settings : dict
+
+    Returns
+    -------
+    ConvKAN
+
     Raises
     ------
     ValueError
@@ -222,6 +234,15 @@ def build_conv_network(
 
 def spread_strides(strides: int | Sequence[int], n_layers: int) -> tuple[int, ...]:
     """One stride for each layer.
+
+    Parameters
+    ----------
+    strides : int or sequence of int
+    n_layers : int
+
+    Returns
+    -------
+    tuple of int
 
     Raises
     ------

@@ -136,7 +136,7 @@ def get_params(self: Any, deep: bool = True) -> dict[str, Any]:
 
 
 def set_params(self: Any, **params: Any) -> Any:
-    """Set parameters; ``net__...`` go into a new dict ``net_params``."""
+    """Set parameters by name, ``set_params(**params)``; ``net__...`` go into ``net_params``."""
     added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
     own = {k: v for k, v in params.items() if not k.startswith("net__")}
     known = self.get_params(deep=False)

@@ -438,7 +438,7 @@ class PDESolver(BaseEstimator):
         return self._evaluated(X, 2 ** len(by), lambda solver, x: solver.module_.field(x).d(*by))
 
     def predict_residual(self, X: ArrayLike) -> NDArray[Any]:
-        """The equation's residual at points (n, d), its Laplacian exact; raises as ``predict``.
+        """The equation's residual at points X (n, d), its Laplacian exact; raises as ``predict``.
 
         Returns
         -------
