@@ -244,8 +244,11 @@ class NumberTarget(FittedModule):
         return y * self.scale_ + self.location_
 
     def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Targets of the loss (n, n_outputs)."""
-        return (torch.from_numpy(rows.y) - self.location).div_(self.scale).to(device, dtype)
+        """Targets of the loss (n, n_outputs), made some rows at a time."""
+        found = torch.empty(rows.y.shape, device=device, dtype=dtype)
+        for part, y in zip(found.split(_ROWS), torch.from_numpy(rows.y).split(_ROWS), strict=True):
+            part.copy_((y - self.location).div_(self.scale))
+        return found
 
     def criterion(self) -> nn.Module:
         """The loss by row."""
@@ -286,8 +289,9 @@ class NumberTarget(FittedModule):
 
     def errors(self, outputs: Tensor, rows: Rows) -> HeldOutErrors:
         """Of held-out rows, from the network's outputs for them."""
-        held_out = None if rows.counts is None else torch.from_numpy(rows.counts)
-        return held_out_errors(rows.y, self._ends(outputs), held_out, rows.weight)
+        return held_out_errors(
+            rows.y, lambda some: self._ends(outputs[some]), rows.counts, rows.weight
+        )
 
     def intervals(
         self, outputs: Tensor, errors: HeldOutErrors, alpha: float
