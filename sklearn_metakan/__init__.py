@@ -7,6 +7,7 @@ from sklearn_metakan.estimators import (
     MetaKANClassifier,
     MetaKANImageClassifier,
     MetaKANRegressor,
+    StoredTable,
 )
 from sklearn_metakan.loading import load
 
@@ -19,5 +20,6 @@ __all__ = [
     "MetaKANClassifier",
     "MetaKANImageClassifier",
     "MetaKANRegressor",
+    "StoredTable",
     "load",
 ]

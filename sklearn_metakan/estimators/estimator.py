@@ -26,11 +26,14 @@ from sklearn_metakan.estimators.inputs.checks import (
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
+from sklearn_metakan.estimators.inputs.stored import as_stored
+from sklearn_metakan.estimators.inputs.survey import StoredRows, read_stored, sampled
 from sklearn_metakan.estimators.inputs.table import TableInputs
 from sklearn_metakan.estimators.inputs.validation import (
     check_groups,
     check_held_out_once,
     splits_of,
+    warn_if_beyond,
 )
 from sklearn_metakan.estimators.onnx_graph import export_onnx
 from sklearn_metakan.estimators.predictor import Predictor
@@ -58,7 +61,6 @@ from sklearn_metakan.training import (
     set_params,
     setstate,
     threads_for,
-    warn_caller,
 )
 
 AUTO_EARLY_STOPPING_ROWS = 200
@@ -157,7 +159,7 @@ class KANEstimator(BaseEstimator):
                 given = fitted._read_validation(X_val, y_val, sample_weight_val)
             seeds = draw_seeds(self.random_state, 3)
             if checkpoints is not None:
-                known = rows.facts("") | {"groups": groups}
+                known = sampled(rows).facts("") | {"groups": groups}
                 known |= {**fitted.input_scaler_.fitted, **fitted.target_.fitted}
                 known |= {} if given is None else given.facts("_val")
                 seeds = checkpoints.begin(seeds, self, known)
@@ -167,7 +169,7 @@ class KANEstimator(BaseEstimator):
             else:
                 net = fitted._start(trainer, rows, seeds[1])
             if given is not None:
-                fitted._warn_if_beyond(given)
+                warn_if_beyond(fitted.input_scaler_, sampled(given))
             data = fitted._data(rows, net)
             held_out = None if validation is None else fitted._data(validation, net, data)
             del rows  # of a large table, a tenth of its memory
@@ -263,6 +265,9 @@ class KANEstimator(BaseEstimator):
             self.target_ = self.target_.follow(self)
         inputs, target, name = self.input_scaler_, self.target_, type(self).__name__
         X, y = as_array(X), as_array(y, "y")
+        stored = None if type(X) is np.ndarray else as_stored(X)
+        if stored is not None:
+            return read_stored(self, stored, y, sample_weight, reset, classes, unit)
         X = inputs.as_table(X, name, reset)
         check_target(X, y, target.is_numeric, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False, **target.validation}
@@ -310,28 +315,21 @@ class KANEstimator(BaseEstimator):
         else:  # one after the other: of a large table they take room
             hold_out = partial(self.target_.hold_out, rows.y, fraction)
             splits = map(hold_out, range(seed, seed + members))
+        if isinstance(rows.X, StoredRows):  # read from one end to the other
+            splits = (tuple(map(np.sort, sides)) for sides in splits)
         if members > 1:
             return rows.split_by(splits, members)
         train, held_out = next(splits)
         return rows.take(train), rows.take(held_out)
 
-    def _warn_if_beyond(self, validation: Rows) -> None:
-        column = self.input_scaler_.beyond(validation)
-        if column is not None:
-            warn_caller(
-                "All rows of X_val lie beyond the range of training in "
-                f"{self.input_scaler_.called(column)}. A pipeline hands X_val on as it is; have it "
-                'transformed with Pipeline(..., transform_input=["X_val"]).',
-                UserWarning,
-            )
-
     def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """Fit scaling and knots to these rows, and make a network and its net."""
         execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
-        inputs = self.input_scaler_.fit(rows, execution.dtype)
+        some = sampled(rows) if isinstance(rows.X, StoredRows) else rows
+        inputs = self.input_scaler_.fit(some, execution.dtype)
         target = self.target_.fit(rows)
         self._network = {
-            **inputs.network_shape(rows, self, trainer.widths, target.n_network_outputs),
+            **inputs.network_shape(some, self, trainer.widths, target.n_network_outputs),
             "dtype": execution.dtype,
             "working_memory": trainer.parameters.working_memory,
             **trainer.network,
@@ -394,6 +392,9 @@ class KANEstimator(BaseEstimator):
         target = self.target_.tensor(rows, device, dtype)
         weight = None if rows.weight is None else torch.from_numpy(rows.weight).to(device, dtype)
         counts = None if rows.counts is None else torch.from_numpy(rows.counts).to(device)
+        if isinstance(rows.X, StoredRows):
+            tensor = partial(self.input_scaler_.tensor, device=device, dtype=dtype, trains=True)
+            return rows.X.data(rows, tensor, target, weight=weight, counts=counts)
         if training is None or rows.within is None:
             table, within = self.input_scaler_.tensor(rows, device, dtype, trains=True), None
         else:
@@ -456,7 +457,8 @@ class KANEstimator(BaseEstimator):
         check_is_fitted(self)
         fitted, name = self._working_copy(), type(self).__name__
         inputs, net = fitted.input_scaler_, fitted.net_
-        X = validated(fitted, X)
+        stored = None if type(X) is np.ndarray else as_stored(X)
+        X = validated(fitted, X) if stored is None else StoredRows(stored, fitted)
         given = self.working_memory  # it may have been set after the fit
         constraint = {"working_memory": self._parameter_constraints["working_memory"]}
         validate_parameter_constraints(constraint, {"working_memory": given}, caller_name=name)
@@ -494,7 +496,7 @@ class KANEstimator(BaseEstimator):
             low, high = inputs.ranges_[:, column]
             raise ValueError(
                 f"The prediction for row {row} of X is too large to be held: "
-                f"{inputs.called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
+                f"{inputs.called(column)} is {X[row][column]:.4g} there, and was from {low:.4g} to "
                 f"{high:.4g} in training. Clip or drop such rows, or set extrapolation='constant'."
             )
 

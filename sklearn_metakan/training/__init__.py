@@ -11,7 +11,7 @@ from sklearn_metakan.training.callbacks import (
 )
 from sklearn_metakan.training.capture import CapturedStep, recording
 from sklearn_metakan.training.checkpoints import Checkpoints, open_checkpoints
-from sklearn_metakan.training.data import TensorData
+from sklearn_metakan.training.data import StoredData, TensorData
 from sklearn_metakan.training.execution import Execution, choose_execution, threads_for
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory
 from sklearn_metakan.training.net import KANNet, is_captured
@@ -57,6 +57,7 @@ __all__ = [
     "Progress",
     "SelfScaled",
     "StopTraining",
+    "StoredData",
     "TensorData",
     "TimeLimit",
     "Trainer",

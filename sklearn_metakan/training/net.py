@@ -24,6 +24,7 @@ from sklearn_metakan.training.callbacks import (
 from sklearn_metakan.training.capture import WARM_UP, CapturedStep
 from sklearn_metakan.training.data import (
     BatchIterator,
+    StoredData,
     TensorData,
     joined,
     losses_of_members,
@@ -150,7 +151,7 @@ class KANNet(NeuralNet):
         module, once = self.module_, self.max_epochs == 1
         if once or torch.device(self.device).type != "cpu" or not hasattr(module, "features"):
             return
-        if self._watched:
+        if self._watched or isinstance(parts[0], StoredData):
             return
         numbers = module.layers[0].n_features * max(map(len, parts))
         if numbers * parts[0].table.element_size() <= FEATURES_MEMORY * 2**20:

@@ -18,6 +18,7 @@ from sklearn_metakan.estimators.inputs.frames import (
     refusal,
     shown,
 )
+from sklearn_metakan.estimators.inputs.stored import read_whole
 
 MOST_DENSE = 2**30  # bytes that a frame with sparse columns may take
 _PLAIN = ("number", "flag")
@@ -87,7 +88,7 @@ class ColumnReader:
             if reset:
                 self.names, self.categorical = [*range(X.shape[1])], []
             return X
-        table = as_table(X, name)
+        table = as_table(read_whole(X), name)
         if not table.types:  # scikit-learn says what is wrong
             return X
         if not reset and not self._fits(table):

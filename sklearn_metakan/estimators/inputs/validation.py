@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, check_cv
 
 from sklearn_metakan.estimators.inputs.rows import Rows
+from sklearn_metakan.training import warn_caller
 
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 
@@ -39,6 +40,18 @@ def check_held_out_once(estimator: Any, groups: Any, given: Any) -> None:
         raise ValueError(
             f"{asked[0]} is for early stopping, but early_stopping=False. Set early_stopping=True "
             "or leave it out."
+        )
+
+
+def warn_if_beyond(inputs: Any, validation: Rows) -> None:
+    """Warn where a column of X_val lies beyond its range in training in all rows."""
+    column = inputs.beyond(validation)
+    if column is not None:
+        warn_caller(
+            "All rows of X_val lie beyond the range of training in "
+            f"{inputs.called(column)}. A pipeline hands X_val on as it is; have it "
+            'transformed with Pipeline(..., transform_input=["X_val"]).',
+            UserWarning,
         )
 
 
