@@ -10,6 +10,7 @@ from sklearn_metakan.estimators import (
     StoredTable,
 )
 from sklearn_metakan.loading import load
+from sklearn_metakan.training import data_parallel
 
 __version__ = "0.1.0.dev0"
 
@@ -21,5 +22,6 @@ __all__ = [
     "MetaKANImageClassifier",
     "MetaKANRegressor",
     "StoredTable",
+    "data_parallel",
     "load",
 ]

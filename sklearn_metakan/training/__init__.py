@@ -16,6 +16,7 @@ from sklearn_metakan.training.execution import Execution, choose_execution, thre
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory
 from sklearn_metakan.training.net import KANNet, is_captured
 from sklearn_metakan.training.optimisers import LBFGS, set_values
+from sklearn_metakan.training.parallel import PRESENT, data_parallel
 from sklearn_metakan.training.parameters import (
     COUNT,
     META_CONSTRAINTS,
@@ -43,6 +44,7 @@ __all__ = [
     "META_CONSTRAINTS",
     "NOT_NEGATIVE",
     "POSITIVE",
+    "PRESENT",
     "SHARED_CONSTRAINTS",
     "WIDTHS",
     "AfterEpoch",
@@ -65,6 +67,7 @@ __all__ = [
     "check_unchanged",
     "check_widths",
     "choose_execution",
+    "data_parallel",
     "draw_seeds",
     "fill_docstring",
     "fit_into_memory",

@@ -15,6 +15,7 @@ from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
+from sklearn_metakan.nn import Drawing
 from sklearn_metakan.training.callbacks import (
     LearningRateSchedule,
     StopTraining,
@@ -33,6 +34,7 @@ from sklearn_metakan.training.data import (
 )
 from sklearn_metakan.training.execution import Execution
 from sklearn_metakan.training.memory import Batch, Frugal, advice_when_full, parts
+from sklearn_metakan.training.parallel import PRESENT, Ranks
 from sklearn_metakan.training.self_scaled import LINE_SEARCHED
 
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
@@ -88,6 +90,7 @@ class KANNet(NeuralNet):
         self.whole_ = False  # whether an interrupt comes through, or leaves the weights so far
         self.done_ = 0  # epochs that a checkpoint brings, of those to train
         self.frugal_ = Frugal()
+        self.ranks_: Ranks | None = None  # processes that train together, while they do
         self.training_: TensorData | None = None  # while it trains
         self.validation_: TensorData | None = None
         self._scoring: list[Callback] = []  # callbacks that score predictions
@@ -120,6 +123,9 @@ class KANNet(NeuralNet):
         self._sharpness = None
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
         self._prepare_callbacks()
+        self.ranks_ = PRESENT.get()
+        if self.ranks_ is not None:
+            self.ranks_.begin(self.module_, data)
         self._know_features(*[part for part in (data, validation) if part is not None])
         self.captured_ = self._captured(data)
         remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
@@ -127,13 +133,25 @@ class KANNet(NeuralNet):
             with advice_when_full("training", remedy + "device='cpu'."):
                 self.done_ = 0
                 self.notify("on_train_begin", X=data, y=None)
+                if self.ranks_ is not None:
+                    self._draw_apart(self.ranks_)
                 self.fit_loop(data, epochs=self.max_epochs - self.done_)
                 self.notify("on_train_end", X=data, y=None)  # a second interrupt comes through
                 return self
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
-            self.captured_ = None
+            self.captured_ = self.ranks_ = None
+
+    def _draw_apart(self, ranks: Ranks) -> None:
+        """Have random modules draw other numbers in each process."""
+        for module in self.module_.modules():
+            if isinstance(module, Drawing):
+                ranks.part_ways(module.generator_on(torch.device(self.device)))
+
+    def agreed(self, value: float) -> float:
+        """A number that processes which train together could see differently, such as a time."""
+        return value if self.ranks_ is None else float(self.ranks_.agreed(value))
 
     def extra_state(self) -> dict[str, Any]:
         """What training depends on beside module, optimiser and callbacks, for checkpoints."""
@@ -212,7 +230,7 @@ class KANNet(NeuralNet):
         except KeyboardInterrupt:
             self._drop_unfinished_epoch()
             if not self._stopped_by_callback():
-                if self.whole_:
+                if self.whole_ or self.ranks_ is not None:
                     raise
                 self.interrupted_ = True
                 warn_caller(
@@ -398,10 +416,23 @@ class KANNet(NeuralNet):
             self._free_captured()
             self._zero_grad_optimizer()  # of parts that were done
 
-        return self._where_memory_allows(batch, self.gradients, free)
+        if self.ranks_ is None:
+            return self._where_memory_allows(batch, self.gradients, free)
+        own, part = self.ranks_.own(batch)
+
+        def step(rows: Batch, share: float) -> dict[str, Any]:
+            return self.gradients(rows, share * part)
+
+        return self.ranks_.summed(self._where_memory_allows(own, step, free), self.module_)
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        return self._where_memory_allows(batch, self._validated, self._free_captured)
+        if self.ranks_ is None:
+            return self._where_memory_allows(batch, self._validated, self._free_captured)
+        own, _ = self.ranks_.own(batch)
+        found = self._where_memory_allows(own, self._validated, self._free_captured)
+        outputs = self.ranks_.joined(found["y_pred"], len(batch[0]))
+        losses = self.losses(outputs, batch[1])
+        return {"loss": losses.sum(), "losses": losses, "y_pred": outputs}
 
     @torch.no_grad()
     def _validated(self, batch: Batch, share: float) -> dict[str, Any]:
@@ -514,6 +545,8 @@ def obstacle(net: Any) -> str | None:
     """What forbids to capture the steps of this net, with a remedy."""
     if torch.device(net.device).type != "cuda":
         return f"device={str(net.device)!r} is no CUDA device. Set device='cuda'"
+    if net.ranks_ is not None:
+        return "steps of several processes are not captured. Train with one"
     optimizer = net.optimizer_
     is_fused = all(group.get("fused") for group in optimizer.param_groups)
     by_adamw = isinstance(optimizer, torch.optim.AdamW) and is_fused

@@ -193,13 +193,18 @@ class PDENet(KANNet):
         self._lowered = memory
 
     def evaluate(self, batch: Any) -> dict[str, Any]:
-        return self.gradients(batch)
+        if self.ranks_ is None:
+            return self.gradients(batch)
+        found = self.gradients(batch, 1 / self.ranks_.size)
+        return self.ranks_.summed(found, self.module_, ("loss", "y_pred"))
 
     def gradients(self, batch: Any, share: float = 1.0) -> dict[str, Any]:
         """Of points and what draws random directions; "y_pred" is the loss, then its terms."""
         self._set_training(True)
         losses = self.module_(*batch)
         loss, terms = self._total(losses)
+        if share != 1.0:
+            loss, terms = loss * share, terms * share
         loss.backward()
         return {"loss": loss, "y_pred": torch.cat([loss.detach()[None], terms.detach()])}
 
@@ -239,6 +244,8 @@ class PDENet(KANNet):
             slopes = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
             parts = [slope.double().square().sum() for slope in slopes if slope is not None]
             norms[name] = float(torch.stack(parts).sum().sqrt())
+        if self.ranks_ is not None:
+            norms = dict(zip(norms, self.ranks_.mean([*norms.values()]), strict=True))
         together = sum(norms.values())
         for name, norm in norms.items():
             wanted = together / norm if norm > 1e-12 * together else self._weight(name)
