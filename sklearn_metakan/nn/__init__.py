@@ -12,6 +12,7 @@ from sklearn_metakan.nn.pruning import edge_effects, without_edges
 from sklearn_metakan.nn.random import Augment, Augmentation, Drawing, Dropout
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
 from sklearn_metakan.nn.sparse import SparseCoefficients
+from sklearn_metakan.nn.sparsity import Sparsity
 
 __all__ = [
     "KAN",
@@ -32,6 +33,7 @@ __all__ = [
     "MetaLearner",
     "Norm",
     "SparseCoefficients",
+    "Sparsity",
     "build_conv_network",
     "build_network",
     "edge_effects",

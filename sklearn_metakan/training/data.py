@@ -39,11 +39,11 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         self.features: Tensor | None = None
         self._weight, self._counts = weight, counts
         if counts is not None:
-            sums = [
-                rows.count_nonzero() if weight is None else weight[rows].sum(dtype=torch.float64)
-                for rows in counts.T
-            ]
-            self._share = (len(y) / torch.stack(sums).double()).to(table.dtype)
+            sums = counts.count_nonzero(0).double()
+            if weight is not None:
+                for member, rows in enumerate(counts.T):
+                    sums[member] = weight[rows].sum(dtype=torch.float64)
+            self._share = (len(y) / sums).to(table.dtype)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -82,6 +82,31 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         counts = self._counts[rows] * self._share
         return counts if weight is None else counts * weight[..., None]
 
+    def batches(
+        self,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        rooms: Iterable[Batch] = (),
+    ) -> Iterator[Batch]:
+        """Batches of at most so many rows, shuffled anew on each pass if a generator is given.
+
+        One batch that holds all rows is passed on as it is. Shuffled batches as long as one of
+        ``rooms`` are written into it, one after the other.
+        """
+        n = len(self.y)
+        if batch_size >= n or generator is None:
+            for start in range(0, n, batch_size):
+                yield self[slice(start, start + batch_size)]
+            return
+        whole = torch.int32 if n < 2**31 else torch.int64  # the same order, in half the memory
+        order = torch.randperm(n, generator=generator, dtype=whole).to(self.y.device)
+        by_length: dict[int, Batch] = {}
+        for room in rooms:
+            by_length[len(room[0])] = room
+        for rows in order.split(batch_size):
+            own = by_length.get(len(rows))
+            yield self[rows] if own is None else self.copy_rows(rows, own)
+
     def room_for(self, n: int) -> Batch:
         """Uninitialised tensors for a batch of n rows; for all rows, the table's own."""
         if n == len(self):
@@ -101,19 +126,6 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         table = self.table if self.features is None else self.features
         torch.index_select(table, 0, rows, out=inputs)
         return room
-
-    def shuffled(
-        self, batch_size: int, generator: torch.Generator, room: Batch | None
-    ) -> Iterator[Batch]:
-        """All rows once, in an order that is drawn; see ``BatchIterator``."""
-        n = len(self)
-        whole = torch.int32 if n < 2**31 else torch.int64  # the same order, in half the memory
-        order = torch.randperm(n, generator=generator, dtype=whole).to(self.y.device)
-        for rows in order.split(batch_size):
-            if room is not None and len(rows) == batch_size:
-                yield self.copy_rows(rows, room)
-            else:
-                yield self[rows]
 
 
 class StoredData(TensorData):
@@ -158,10 +170,17 @@ class StoredData(TensorData):
         start, stop, _ = rows.indices(len(self))
         return self.read(slice(start, stop))
 
-    def shuffled(
-        self, batch_size: int, generator: torch.Generator, room: Batch | None
+    def batches(
+        self,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        rooms: Iterable[Batch] = (),
     ) -> Iterator[Batch]:
-        """All rows once, in an order that is drawn in two steps."""
+        """All rows once, with a generator in an order that is drawn in two steps."""
+        if batch_size >= len(self.y) or generator is None:
+            yield from super().batches(batch_size)
+            return
+        by_length = {len(room[0]): room for room in rooms}
         order = torch.randperm(len(self.blocks), generator=generator).tolist()
         rest, rows = self.table, torch.empty(0, dtype=torch.int64, device=self.y.device)
         while order:
@@ -180,12 +199,12 @@ class StoredData(TensorData):
             mixed = torch.randperm(n, generator=generator).to(rows.device)
             whole = n - n % batch_size if order else n
             for places in mixed[:whole].split(batch_size):
-                yield self._batch(held[places], rows[places], room)
+                yield self._batch(held[places], rows[places], by_length.get(len(places)))
             rest, rows = held[mixed[whole:]], rows[mixed[whole:]]
 
     def _batch(self, inputs: Tensor, rows: Tensor, room: Batch | None) -> Batch:
         weight = self._weight_of(rows)
-        if room is None or len(rows) < len(room[0]):
+        if room is None:
             return inputs, (self.y[rows], weight)
         of_inputs, (of_target, of_weight) = room
         of_inputs.copy_(inputs)
@@ -214,34 +233,6 @@ def joined(parts: Iterable[Tensor], n: int) -> Tensor:
         found[done : done + len(part)] = part
         done += len(part)
     return found
-
-
-class BatchIterator:
-    """Batches of at most ``batch_size`` rows, shuffled anew on each pass if a generator is given.
-
-    One batch that holds all rows is passed on as it is. Shuffled batches of ``batch_size``
-    rows are written into ``room`` if it is given, one after the other.
-    """
-
-    def __init__(
-        self,
-        data: TensorData,
-        batch_size: int,
-        generator: torch.Generator | None = None,
-        room: Batch | None = None,
-    ) -> None:
-        self.data, self.batch_size, self.generator = data, batch_size, generator
-        self.room = room
-
-    def __len__(self) -> int:
-        return -(-len(self.data) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        n = len(self.data)
-        if self.batch_size < n and self.generator is not None:
-            return self.data.shuffled(self.batch_size, self.generator, self.room)
-        starts = range(0, n, self.batch_size)
-        return iter(self.data[slice(start, start + self.batch_size)] for start in starts)
 
 
 def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:

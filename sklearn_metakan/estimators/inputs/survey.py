@@ -10,9 +10,9 @@ from sklearn.utils.validation import _check_y, validate_data
 from torch import Tensor
 
 from sklearn_metakan.estimators.inputs.checks import (
-    check_finite,
     check_sample_weight,
     check_target,
+    validated,
 )
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
@@ -47,13 +47,7 @@ class StoredRows:
     def _block(self, i: int) -> NDArray[Any]:
         number, block = self._held
         if number != i:
-            fitted = self.estimator
-            inputs, name = fitted.input_scaler_, type(fitted).__name__
-            X = inputs.as_table(self.table.block(i), name)
-            with np.errstate(over="ignore", invalid="ignore"):
-                options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
-                block = validate_data(fitted, X, reset=False, **options)
-            check_finite(block, inputs.names, name)
+            block = validated(self.estimator, self.table.block(i))
             self._held = i, block
         return block
 
@@ -71,7 +65,7 @@ class StoredRows:
         ]
         return np.concatenate(found) if found else np.empty((0, self.shape[1]), self.dtype)
 
-    def data(self, rows: Rows, tensor: Any, target: Tensor, **more: Any) -> StoredData:
+    def data(self, rows: Rows, tensor: Any, target: Tensor, *more: Any) -> StoredData:
         """Of these rows, for training: ``tensor(rows)`` are the network's inputs."""
 
         def read(part: slice) -> Tensor:
@@ -82,7 +76,7 @@ class StoredRows:
         if rows.index is not None:
             starts = np.searchsorted(rows.index, starts)
         blocks = [slice(a, b) for a, b in pairwise(starts) if a < b]
-        return StoredData(read, blocks, int(self.table.memory * 2**20 / 2), target, **more)
+        return StoredData(read, blocks, int(self.table.memory * 2**20 / 2), target, *more)
 
 
 def read_stored(
@@ -114,9 +108,11 @@ def read_stored(
             "solver='lbfgs' needs all rows at once, which a StoredTable does not hold. Set "
             "solver='adamw', or fit to table.read() of some rows."
         )
-    check_target(table, y, target.is_numeric, name)
+    y = check_target(table, y, target.is_numeric, name)
     y = target.encode(_check_y(y, **target.validation, estimator=estimator), classes)
-    weight = target.weights(y, check_sample_weight(sample_weight, table), estimator)
+    weight = None if sample_weight is None else check_sample_weight(sample_weight, table)
+    if getattr(estimator, "class_weight", None) is not None:
+        weight = target.weights(y, weight, estimator.class_weight)
     rows = rows_that_count(np.empty((len(table), 0)), y, weight, unit)
     estimator._weight_unit = rows.unit
     counting = table if rows.index is None else table[rows.index]

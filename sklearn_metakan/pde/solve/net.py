@@ -116,14 +116,9 @@ class PDENet(KANNet):
             return None
         return CapturedPhysics(self, self.eager_step)
 
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        return dataset
-
-    def run_single_epoch(  # type: ignore[override]
-        self, iterator: Steps | None, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    def run_single_epoch(
+        self, iterator: Steps, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
-        if iterator is None:
-            return
         total, steps = torch.zeros((), device=self.device), 0
         try:
             for batch in iterator:
@@ -192,11 +187,12 @@ class PDENet(KANNet):
             )
         self._lowered = memory
 
-    def evaluate(self, batch: Any) -> dict[str, Any]:
-        if self.ranks_ is None:
-            return self.gradients(batch)
-        found = self.gradients(batch, 1 / self.ranks_.size)
-        return self.ranks_.summed(found, self.module_, ("loss", "y_pred"))
+    def evaluate(self, batch: Any, step: Any = None) -> dict[str, Any]:
+        return self.gradients(batch)
+
+    def _summed(self, ranks: Any, batch: Any) -> dict[str, Any]:
+        found = self.gradients(batch, 1 / ranks.size)
+        return ranks.summed(found, self.module_, ("loss", "y_pred"))
 
     def gradients(self, batch: Any, share: float = 1.0) -> dict[str, Any]:
         """Of points and what draws random directions; "y_pred" is the loss, then its terms."""
