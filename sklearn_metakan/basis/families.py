@@ -23,7 +23,13 @@ def basis_family(
 ) -> Callable[..., Basis]:
     """The family of this name: called with ``in_features``, ``knots``, ``extrapolation``, a basis.
 
-    Polynomials have no use for grid_size, others none for degree.
+    Parameters
+    ----------
+    name : str
+        As for ``make_basis``.
+    grid_size, degree, dtype
+        As for the class of that name. Polynomials have no use for grid_size, others none for
+        degree.
 
     Raises
     ------
