@@ -7,8 +7,10 @@ from sklearn_metakan.estimators import (
     MetaKANClassifier,
     MetaKANImageClassifier,
     MetaKANRegressor,
+    StoredTable,
 )
 from sklearn_metakan.loading import load
+from sklearn_metakan.training import data_parallel
 
 __version__ = "0.1.0"
 
@@ -19,5 +21,7 @@ __all__ = [
     "MetaKANClassifier",
     "MetaKANImageClassifier",
     "MetaKANRegressor",
+    "StoredTable",
+    "data_parallel",
     "load",
 ]

@@ -58,7 +58,8 @@ SHORT: dict[str, str] = {"estimators/predictor.py": "what to_torch gives, apart 
 # the house of 18,500; with intervals, calibration and ways to hold rows out, 500; with effects,
 # explanations and pictures of networks, 2,300; with files, checkpoints and ONNX, 1,500; with
 # columns as they come, 1,100; with pruning and formulas, 2,500; with sizes, quasi-Newton methods,
-# windows and constants of equations, 900; with parameters in every public docstring, 140.
+# windows and constants of equations, 900; with parameters in every public docstring, 140;
+# with stored tables, several processes and text in graphs, 950.
 # benchmarks: with a comparison with eleven others on thirty tables, a process a fit, formulas, a
 # suite of others' equations, large tables and steps.
 MOST_LINES = {"sklearn_metakan": 28_640, "benchmarks": 5_240}

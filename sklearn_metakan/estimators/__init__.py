@@ -6,6 +6,7 @@ from sklearn_metakan.estimators.image_classifiers import (
     KANImageClassifier,
     MetaKANImageClassifier,
 )
+from sklearn_metakan.estimators.inputs.stored import StoredTable
 from sklearn_metakan.estimators.reading import network_inputs, responses, typical_inputs
 from sklearn_metakan.estimators.rebuilt import loss_on, trained_on, with_network
 from sklearn_metakan.estimators.regressors import KANRegressor, MetaKANRegressor
@@ -18,6 +19,7 @@ __all__ = [
     "MetaKANClassifier",
     "MetaKANImageClassifier",
     "MetaKANRegressor",
+    "StoredTable",
     "loss_on",
     "network_inputs",
     "responses",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,6 +24,8 @@ from sklearn_metakan.estimators.inputs.checks import (
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count, set_aside
+from sklearn_metakan.estimators.inputs.stored import as_stored
+from sklearn_metakan.estimators.inputs.survey import StoredRows, read_stored, sampled
 from sklearn_metakan.estimators.inputs.table import TableInputs
 from sklearn_metakan.estimators.onnx_graph import export_onnx
 from sklearn_metakan.estimators.predictor import Predictor
@@ -147,7 +150,7 @@ class KANEstimator(BaseEstimator):
                 given = fitted._read_validation(X_val, y_val, sample_weight_val)
             seeds = draw_seeds(self.random_state, 3)
             if checkpoints is not None:
-                known = rows.facts("") | {"groups": groups}
+                known = sampled(rows).facts("") | {"groups": groups}
                 known |= {**fitted.input_scaler_.fitted, **fitted.target_.fitted}
                 known |= {} if given is None else given.facts("_val")
                 seeds = checkpoints.begin(seeds, self, known)
@@ -250,6 +253,9 @@ class KANEstimator(BaseEstimator):
         else:
             self.target_ = self.target_.follow(self)
         inputs, target, name = self.input_scaler_, self.target_, type(self).__name__
+        stored = None if type(X) is np.ndarray else as_stored(X)
+        if stored is not None:
+            return read_stored(self, stored, y, sample_weight, reset, classes, unit)
         X = inputs.as_table(X, name, reset)
         y = check_target(X, y, target.is_numeric, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False, **target.validation}
@@ -278,7 +284,7 @@ class KANEstimator(BaseEstimator):
             self._weight_unit = unit
 
     def _warn_if_beyond(self, validation: Rows) -> None:
-        column = self.input_scaler_.beyond(validation)
+        column = self.input_scaler_.beyond(sampled(validation))
         if column is not None:
             warn_caller(
                 "All rows of X_val lie beyond the range of training in "
@@ -292,9 +298,10 @@ class KANEstimator(BaseEstimator):
         execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
         criterion = self.target_.criterion()
         target = self.target_.fit(rows)
-        inputs = self.input_scaler_.fit(rows, execution.dtype)
+        some = sampled(rows) if isinstance(rows.X, StoredRows) else rows
+        inputs = self.input_scaler_.fit(some, execution.dtype)
         self._network = {
-            **inputs.network_shape(rows, self, trainer.widths, target.n_network_outputs),
+            **inputs.network_shape(some, self, trainer.widths, target.n_network_outputs),
             "dtype": execution.dtype,
             "working_memory": trainer.parameters.working_memory,
             **trainer.network,
@@ -363,17 +370,18 @@ class KANEstimator(BaseEstimator):
         found: list[TensorData] = []
         for part, y in zip(parts, targets, strict=True):
             weight, counts, within = part.weight, part.counts, part.within
+            more = (
+                None if weight is None else torch.from_numpy(weight).to(device, dtype),
+                None if counts is None else torch.from_numpy(counts).to(device),
+            )
+            if isinstance(part.X, StoredRows):
+                tensor = partial(self.input_scaler_.tensor, device=device, dtype=dtype, trains=True)
+                found.append(part.X.data(part, tensor, y, *more))
+                continue
             if within is None:
                 table = self.input_scaler_.tensor(part, device, dtype, trains=True)
-            found.append(
-                TensorData(
-                    table,
-                    y,
-                    None if weight is None else torch.from_numpy(weight).to(device, dtype),
-                    None if counts is None else torch.from_numpy(counts).to(device),
-                    None if within is None else torch.from_numpy(within).to(device),
-                )
-            )
+            places = None if within is None else torch.from_numpy(within).to(device)
+            found.append(TensorData(table, y, *more, places))
         return found[0], found[1] if validation is not None else None
 
     def _learn_from(self, rows: Rows, data: Any, outputs: Tensor) -> None:
@@ -432,7 +440,8 @@ class KANEstimator(BaseEstimator):
         check_is_fitted(self)
         fitted = self._working_copy()
         inputs, net = fitted.input_scaler_, fitted.net_
-        X = validated(fitted, X)
+        stored = None if type(X) is np.ndarray else as_stored(X)
+        X = validated(fitted, X) if stored is None else StoredRows(stored, fitted)
         memory = memory_for_rows(fitted)
         module: Any = inputs.with_means(net.module_) if inputs.has_unknown(X) else net.module_
         execution, dtype = net.execution_, torch.float64 if X.dtype == np.float64 else torch.float32
@@ -466,7 +475,7 @@ class KANEstimator(BaseEstimator):
             low, high = inputs.ranges_[:, column]
             raise ValueError(
                 f"The prediction for row {row} of X is too large to be held: "
-                f"{inputs.called(column)} is {X[row, column]:.4g} there, and was from {low:.4g} to "
+                f"{inputs.called(column)} is {X[row][column]:.4g} there, and was from {low:.4g} to "
                 f"{high:.4g} in training. Clip or drop such rows, or set extrapolation='constant'."
             )
 

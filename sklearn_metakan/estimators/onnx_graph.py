@@ -3,9 +3,10 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,12 @@ def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
     sklearn_metakan[onnx]``. Written at once, as by ``save``.
 
     The input "X", (n, n_features) or images as in ``fit``, any n, has the dtype of the fit, but
-    float32 for images of float64; in columns of categories, positions in ``categories_`` as for
-    ``to_torch``, and NaN for what is missing. Outputs: of regressors "prediction", what ``predict``
-    gives; of classifiers "label" (n,) and "probabilities" (n, n_classes). X is not checked.
+    float32 for images of float64, and NaN for what is missing. If some column has categories that
+    are text, each column is an input of its own, (n, 1), under its name ("x0", "x1", ... where it
+    has none): text, in which "" is missing, or numbers as in the table. Other columns of categories
+    hold positions in ``categories_``, as for ``to_torch``. Outputs: of regressors "prediction",
+    what ``predict`` gives; of classifiers "label" (n,) and "probabilities" (n, n_classes). Inputs
+    are not checked.
 
     Parameters
     ----------
@@ -70,10 +74,20 @@ def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
     if inputs.of_images and dtype == np.float64:  # in which few know convolutions
         module, dtype = module.float(), np.dtype(np.float32)
     rows = torch.from_numpy(np.repeat(row, _ROWS, axis=0).astype(dtype))
-    write_bytes(path, onnx_model(module, rows, classes))
+    levels = {} if inputs.of_images else inputs.reader.levels
+    columns = None
+    if any(map(_are_text, levels.values())):
+        columns = [(f"x{n}" if isinstance(n, int) else str(n)) for n in inputs.reader.names]
+    write_bytes(path, onnx_model(module, rows, classes, columns, levels))
 
 
-def onnx_model(predictor: nn.Module, x: Tensor, classes: NDArray[Any] | None) -> bytes:
+def onnx_model(
+    predictor: nn.Module,
+    x: Tensor,
+    classes: NDArray[Any] | None,
+    columns: Sequence[str] | None = None,
+    levels: Mapping[int, Sequence[Any]] | None = None,
+) -> bytes:
     """The bytes of an ONNX file.
 
     Parameters
@@ -84,6 +98,10 @@ def onnx_model(predictor: nn.Module, x: Tensor, classes: NDArray[Any] | None) ->
         Some rows.
     classes : ndarray, optional
         Of a classifier.
+    columns : list of str, optional
+        Names of the columns, where each is to be an input of its own.
+    levels : mapping, optional
+        Of columns of categories, by position.
 
     Raises
     ------
@@ -124,6 +142,8 @@ def onnx_model(predictor: nn.Module, x: Tensor, classes: NDArray[Any] | None) ->
     model = program.model_proto
     if classes is not None:
         _name_labels(onnx, model.graph, classes)
+    if columns is not None:
+        _take_columns(onnx, model, columns, levels or {})
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()
     return data
@@ -143,6 +163,48 @@ def _name_labels(onnx: Any, graph: Any, classes: NDArray[Any]) -> None:
     graph.initializer.append(table)
     graph.node.append(onnx.helper.make_node("Gather", ["classes", "label_number"], ["label"]))
     label.type.tensor_type.elem_type = table.data_type
+
+
+def _are_text(levels: Sequence[Any]) -> bool:
+    return bool(levels) and all(isinstance(level, str) for level in levels)
+
+
+def _take_columns(
+    onnx: Any, model: Any, columns: Sequence[str], levels: Mapping[int, Sequence[Any]]
+) -> None:
+    """Have each column be an input; text becomes its position among the levels."""
+    graph, make = model.graph, onnx.helper
+    (table,) = graph.input
+    kind, size = table.type.tensor_type.elem_type, table.type.tensor_type.shape.dim[0].dim_param
+    inputs, nodes, parts = [], [], []
+    for j, name in enumerate(columns):
+        known = levels.get(j, ())
+        is_text = _are_text(known)
+        of_column = onnx.TensorProto.STRING if is_text else kind
+        inputs.append(make.make_tensor_value_info(name, of_column, [size, 1]))
+        parts.append(name)
+        if is_text:
+            texts = {**dict(zip(known, map(float, range(len(known))), strict=True))}
+            texts.setdefault("", nan)
+            found, parts[-1] = f"{name} found", f"{name} at"
+            nodes.append(
+                make.make_node(
+                    "LabelEncoder",
+                    [name],
+                    [found],
+                    domain="ai.onnx.ml",
+                    keys_strings=[*texts],
+                    values_floats=[*texts.values()],
+                    default_float=-1.0,
+                )
+            )
+            nodes.append(make.make_node("Cast", [found], [parts[-1]], to=kind))
+    nodes.append(make.make_node("Concat", parts, [table.name], axis=1))
+    before = [*nodes, *graph.node]
+    del graph.input[:], graph.node[:]
+    graph.input.extend(inputs)
+    graph.node.extend(before)
+    model.opset_import.append(make.make_opsetid("ai.onnx.ml", 2))
 
 
 @contextmanager

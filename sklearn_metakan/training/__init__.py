@@ -11,11 +11,12 @@ from sklearn_metakan.training.callbacks import (
 )
 from sklearn_metakan.training.capture import CapturedStep, recording
 from sklearn_metakan.training.checkpoints import Checkpoints, open_checkpoints
-from sklearn_metakan.training.data import TensorData
+from sklearn_metakan.training.data import StoredData, TensorData
 from sklearn_metakan.training.execution import Execution, choose_execution
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory, memory_for_rows
 from sklearn_metakan.training.net import KANNet, is_captured
 from sklearn_metakan.training.optimisers import LBFGS, set_values
+from sklearn_metakan.training.parallel import PRESENT, data_parallel
 from sklearn_metakan.training.parameters import (
     COUNT,
     META_CONSTRAINTS,
@@ -42,6 +43,7 @@ __all__ = [
     "META_CONSTRAINTS",
     "NOT_NEGATIVE",
     "POSITIVE",
+    "PRESENT",
     "SHARED_CONSTRAINTS",
     "WIDTHS",
     "AfterEpoch",
@@ -56,6 +58,7 @@ __all__ = [
     "Progress",
     "SelfScaled",
     "StopTraining",
+    "StoredData",
     "TensorData",
     "TimeLimit",
     "Trainer",
@@ -63,6 +66,7 @@ __all__ = [
     "check_unchanged",
     "check_widths",
     "choose_execution",
+    "data_parallel",
     "draw_seeds",
     "fill_docstring",
     "fit_into_memory",

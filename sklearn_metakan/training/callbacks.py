@@ -126,7 +126,7 @@ class LearningRateSchedule(Callback):
             return
         progress = self.steps_ / self.total_steps
         if self.time_limit is not None:
-            progress = max(progress, self.time_limit.used)
+            progress = max(progress, net.agreed(self.time_limit.used))
             if progress > 1:
                 raise StopTraining
         if self.schedule == "constant":
@@ -197,7 +197,7 @@ class Monitor(Callback):
         self.best_state_ = self.start_state_ = _copy_state(net)
         self.best_of_: list[float] = []  # of each member
         limit = self.time_limit
-        self.used_, self.longest_ = 0.0 if limit is None else limit.used, 0.0
+        self.used_, self.longest_ = 0.0 if limit is None else net.agreed(limit.used), 0.0
 
     def on_epoch_begin(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
         if dataset_valid is None:
@@ -227,7 +227,7 @@ class Monitor(Callback):
             self.waited_ += 1
         out_of_time = False
         if self.time_limit is not None:
-            used = self.time_limit.used
+            used = net.agreed(self.time_limit.used)
             self.used_, self.longest_ = used, max(self.longest_, used - self.used_)
             out_of_time = used + self.longest_ > 1
         if out_of_time or (self.patience is not None and self.waited_ >= self.patience):
@@ -317,7 +317,10 @@ class Progress(Callback):
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         from tqdm.auto import tqdm
 
-        self.bar_ = tqdm(total=self._total(net), desc="fit", unit="it", dynamic_ncols=True)
+        hidden = net.ranks_ is not None and net.ranks_.rank > 0
+        self.bar_ = tqdm(
+            total=self._total(net), desc="fit", unit="it", dynamic_ncols=True, disable=hidden
+        )
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         row = net.history[-1]

@@ -145,7 +145,8 @@ class Checkpoints(Callback):
         self.done_ += 1
         epochs, seconds = self.every
         if self.since_ >= epochs and perf_counter() - self.written_ >= seconds:
-            self._write(net)
+            if net.ranks_ is None or net.ranks_.rank == 0:
+                self._write(net)
             self.since_, self.written_ = 0, perf_counter()
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:

@@ -1,6 +1,6 @@
 """Rows as tensors, in batches, and what their losses come to."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 
 import torch
@@ -126,6 +126,96 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         table = self.table if self.features is None else self.features
         torch.index_select(table, 0, rows, out=inputs)
         return room
+
+
+class StoredData(TensorData):
+    """Rows whose inputs are read when a batch wants them.
+
+    They are shuffled in two steps: blocks of rows come in an order that is drawn, and the rows of
+    as many blocks as may be held come in one of their own.
+
+    Parameters
+    ----------
+    read : callable
+        (slice) -> Tensor (n_slice, d): inputs of neighbouring rows.
+    blocks : list of slice
+        What it is quick to read together; one after the other they are all rows.
+    held : int
+        Bytes of inputs that may be held at a time; one block in any case.
+    y, weight, counts : Tensor
+        See ``TensorData``.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[slice], Tensor],
+        blocks: list[slice],
+        held: int,
+        y: Tensor,
+        weight: Tensor | None = None,
+        counts: Tensor | None = None,
+    ) -> None:
+        self.read, self.blocks = read, blocks
+        first = read(slice(0, 1))
+        super().__init__(first[:0], y, weight, counts)
+        self._most = max(1, held // max(1, first.nbytes))
+
+    @property
+    def X(self) -> Tensor:
+        return self.read(slice(0, len(self)))
+
+    def inputs_of(self, rows: Tensor | slice | int) -> Tensor:
+        if not isinstance(rows, slice):
+            raise TypeError("rows of a stored table are read in slices")
+        start, stop, _ = rows.indices(len(self))
+        return self.read(slice(start, stop))
+
+    def batches(
+        self,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        rooms: Iterable[Batch] = (),
+    ) -> Iterator[Batch]:
+        """All rows once, with a generator in an order that is drawn in two steps."""
+        if batch_size >= len(self.y) or generator is None:
+            yield from super().batches(batch_size)
+            return
+        by_length = {len(room[0]): room for room in rooms}
+        order = torch.randperm(len(self.blocks), generator=generator).tolist()
+        rest, rows = self.table, torch.empty(0, dtype=torch.int64, device=self.y.device)
+        while order:
+            chosen = [self.blocks[order.pop()]]
+            n = len(rest) + _length(chosen[0])
+            while order and (n < batch_size or n + _length(self.blocks[order[-1]]) <= self._most):
+                chosen.append(self.blocks[order.pop()])
+                n += _length(chosen[-1])
+            held = rows_like(self.table, n)
+            held[: len(rest)], done = rest, len(rest)
+            for block in chosen:
+                held[done : done + _length(block)] = self.read(block)
+                done += _length(block)
+            spans = [torch.arange(b.start, b.stop, device=rows.device) for b in chosen]
+            rows = torch.cat([rows, *spans])
+            mixed = torch.randperm(n, generator=generator).to(rows.device)
+            whole = n - n % batch_size if order else n
+            for places in mixed[:whole].split(batch_size):
+                yield self._batch(held[places], rows[places], by_length.get(len(places)))
+            rest, rows = held[mixed[whole:]], rows[mixed[whole:]]
+
+    def _batch(self, inputs: Tensor, rows: Tensor, room: Batch | None) -> Batch:
+        weight = self._weight_of(rows)
+        if room is None:
+            return inputs, (self.y[rows], weight)
+        of_inputs, (of_target, of_weight) = room
+        of_inputs.copy_(inputs)
+        of_target.copy_(self.y[rows])
+        if of_weight is not None and weight is not None:
+            of_weight.copy_(weight)
+        return room
+
+
+def _length(rows: slice) -> int:
+    return int(rows.stop) - int(rows.start)
 
 
 def rows_like(table: Tensor, n: int) -> Tensor:

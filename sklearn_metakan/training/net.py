@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from inspect import signature
 from typing import Any, ClassVar, Literal, Self
 
@@ -14,7 +15,7 @@ from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
-from sklearn_metakan.nn import Sparsity
+from sklearn_metakan.nn import Drawing, Sparsity
 from sklearn_metakan.training.callbacks import (
     LearningRateSchedule,
     StopTraining,
@@ -23,6 +24,7 @@ from sklearn_metakan.training.callbacks import (
 )
 from sklearn_metakan.training.capture import WARM_UP, CapturedStep
 from sklearn_metakan.training.data import (
+    StoredData,
     TensorData,
     joined,
     losses_of_members,
@@ -31,6 +33,7 @@ from sklearn_metakan.training.data import (
 )
 from sklearn_metakan.training.execution import Execution
 from sklearn_metakan.training.memory import Batch, Frugal, with_advice
+from sklearn_metakan.training.parallel import PRESENT, Ranks
 from sklearn_metakan.training.self_scaled import LINE_SEARCHED
 
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
@@ -91,6 +94,7 @@ class KANNet(NeuralNet):
         self.whole_ = False  # whether an interrupt comes through, or leaves the weights so far
         self.done_ = 0  # epochs that a checkpoint brings, of those to train
         self.frugal_: Frugal | None = None  # once memory did not suffice
+        self.ranks_: Ranks | None = None  # processes that train together, while they do
         self.training_: TensorData | None = None  # while it trains
         self.validation_: TensorData | None = None
         self._scoring: list[Callback] = []  # callbacks that score predictions
@@ -124,12 +128,17 @@ class KANNet(NeuralNet):
         self._sharpness, self._n_members = None, getattr(self.module_, "n_members", 1)
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
         self._prepare_callbacks()
+        self.ranks_ = PRESENT.get()
+        if self.ranks_ is not None:
+            self.ranks_.begin(self.module_, data)
         self._know_features(data, validation)
         self._edge_sizes = Sparsity(self.module_) if self.sparsity else None
         self.captured_ = self._captured(data)
         try:
             self.done_ = 0
             self.notify("on_train_begin", X=data, y=None)
+            if self.ranks_ is not None:
+                self._draw_apart(self.ranks_)
             self.fit_loop(data, epochs=self.max_epochs - self.done_)
             self.notify("on_train_end", X=data, y=None)  # a second interrupt comes through
             return self
@@ -139,7 +148,17 @@ class KANNet(NeuralNet):
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
-            self.captured_ = self._edge_sizes = None
+            self.captured_ = self._edge_sizes = self.ranks_ = None
+
+    def _draw_apart(self, ranks: Ranks) -> None:
+        """Have random modules draw other numbers in each process."""
+        for module in self.module_.modules():
+            if isinstance(module, Drawing):
+                ranks.part_ways(module.generator_on(torch.device(self.device)))
+
+    def agreed(self, value: float) -> float:
+        """A number that processes which train together could see differently, such as a time."""
+        return value if self.ranks_ is None else float(self.ranks_.agreed(value))
 
     def extra_state(self) -> dict[str, Any]:
         """What training depends on beside module, optimiser and callbacks, for checkpoints."""
@@ -159,6 +178,8 @@ class KANNet(NeuralNet):
             return
         rows = len(data.y) if validation is None else max(len(data.y), len(validation.y))
         numbers = module.layers[0].n_features * rows
+        if isinstance(data, StoredData) or isinstance(validation, StoredData):
+            return
         if self._watched or numbers * data.table.element_size() > FEATURES_MEMORY * 2**20:
             return
         step = max(1, _IN_CACHE // module.layers[0].in_features)
@@ -224,7 +245,7 @@ class KANNet(NeuralNet):
         except KeyboardInterrupt:
             self._drop_unfinished_epoch()
             if not self._stopped_by_callback():
-                if self.whole_:
+                if self.whole_ or self.ranks_ is not None:
                     raise
                 self.interrupted_ = True
                 warn_caller(
@@ -394,6 +415,8 @@ class KANNet(NeuralNet):
         captured = self.captured_
         by_graph = captured is not None and not captured.updates
         evaluate = captured.run if captured is not None and by_graph else self.evaluate
+        if self.ranks_ is not None:
+            evaluate = partial(self._summed, self.ranks_)
 
         def evaluated() -> Tensor:
             self._zero_grad_optimizer()
@@ -423,8 +446,23 @@ class KANNet(NeuralNet):
 
         return self.frugal_.run(self.module_, batch, step, free, full)
 
+    def _summed(self, ranks: Ranks, batch: Batch) -> dict[str, Any]:
+        """Loss and gradients of a batch, of which each process has a part."""
+        own, part = ranks.own(batch)
+
+        def step(rows: Batch, share: float) -> dict[str, Any]:
+            return self.gradients(rows, share * part)
+
+        return ranks.summed(self.evaluate(own, step), self.module_)
+
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        return self.evaluate(batch, self._validated)
+        if self.ranks_ is None:
+            return self.evaluate(batch, self._validated)
+        own, _ = self.ranks_.own(batch)
+        found = self.evaluate(own, self._validated)
+        outputs = self.ranks_.joined(found["y_pred"], len(batch[0]))
+        losses = self._with_sparsity(self.losses(outputs, batch[1]))
+        return {"loss": losses.sum(), "losses": losses, "y_pred": outputs}
 
     @torch.no_grad()
     def _validated(self, batch: Batch, share: float) -> dict[str, Any]:
@@ -533,6 +571,8 @@ def obstacle(net: Any) -> str | None:
     """What forbids to capture the steps of this net, with a remedy."""
     if torch.device(net.device).type != "cuda":
         return f"device={str(net.device)!r} is no CUDA device. Set device='cuda'"
+    if net.ranks_ is not None:
+        return "steps of several processes are not captured. Train with one"
     optimizer = net.optimizer_
     is_fused = all(group.get("fused") for group in optimizer.param_groups)
     by_adamw = isinstance(optimizer, torch.optim.AdamW) and is_fused

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_metakan.basis import BasisName
+from sklearn_metakan.training.parallel import PRESENT
 
 POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
@@ -153,14 +154,16 @@ def set_params(self: Any, **params: Any) -> Any:
 
 
 def draw_seeds(random_state: int | np.random.RandomState | None, count: int) -> list[int]:
-    """Seeds: the same for an int, the next of a RandomState, fresh for None.
+    """Seeds: the same for an int, the next of a RandomState, fresh for None; of rank 0 for all.
 
     No global generator is moved.
     """
     source = random_state
     if not isinstance(source, np.random.RandomState):
         source = np.random.RandomState(source)
-    return source.randint(2**31 - 1, size=count).tolist()
+    seeds: list[int] = source.randint(2**31 - 1, size=count).tolist()
+    ranks = PRESENT.get()
+    return seeds if ranks is None else ranks.agreed(seeds)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

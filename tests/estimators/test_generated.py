@@ -227,12 +227,13 @@ def fits_or_says_why(model, X, y, weight=None, others=()):
 
 @cases(40, 800)
 @pytest.mark.parametrize("estimators", [REGRESSORS, CLASSIFIERS], ids=["numbers", "classes"])
-def test_tables_targets_and_weights(profile, estimators):
+def test_tables_targets_and_weights(profile, estimators, tried):
     of_classes = estimators is CLASSIFIERS
 
     @profile
     @given(st.data())
     def check(data):
+        tried("generated inputs")
         n = data.draw(rows(), label="n")
         X, turned = data.draw(tables(n), label="X")
         y = data.draw(targets(n, of_classes), label="y")
@@ -348,10 +349,11 @@ PLAIN_TARGETS = {"numbers": np.abs(PLAIN[:, 0]), "classes": (PLAIN[:, 0] > 0).as
 
 @cases(60, 800)
 @pytest.mark.parametrize("kind", ["numbers", "classes"])
-def test_parameters_at_their_borders(profile, kind):
+def test_parameters_at_their_borders(profile, kind, tried):
     @profile
     @given(st.data())
     def check(data):
+        tried("generated inputs")
         estimators = REGRESSORS if kind == "numbers" else CLASSIFIERS
         estimator = data.draw(st.sampled_from(estimators), label="estimator")
         chosen = data.draw(parameters(estimator), label="parameters")
@@ -386,10 +388,11 @@ def assert_same(found, expected, rtol=1e-6):
 
 
 @cases(20, 300)
-def test_units_order_and_weights_change_nothing(profile):
+def test_units_order_and_weights_change_nothing(profile, tried):
     @profile
     @given(st.data())
     def check(data):
+        tried("generated inputs")
         rng = np.random.default_rng(data.draw(st.integers(0, 10**6), label="seed"))
         n, d = data.draw(st.integers(5, 40), label="n"), data.draw(st.integers(1, 3), label="d")
         X, noise = rng.normal(size=(n, d)), rng.normal(size=n)
@@ -420,12 +423,13 @@ def test_units_order_and_weights_change_nothing(profile):
 
 
 @cases(15, 200)
-def test_containers_hold_the_same_table(profile):
+def test_containers_hold_the_same_table(profile, tried):
     """Layout, library and order of rows at predict do not matter."""
 
     @profile
     @given(st.data())
     def check(data):
+        tried("generated inputs")
         n = data.draw(st.integers(2, 12), label="n")
         X = np.column_stack(
             data.draw(st.lists(columns(n, ["normal", "few", "far"]), min_size=2, max_size=4))

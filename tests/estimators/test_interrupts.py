@@ -8,6 +8,8 @@ import pytest
 PROGRAM = """
 import os, random, signal, sys, threading, time, warnings
 import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 from sklearn_metakan import KANRegressor, MetaKANClassifier
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,12 +43,28 @@ def outputs(model):
     return model.predict_proba(X) if hasattr(model, "classes_") else model.predict(X)
 
 
+def search(model, y):
+    # Interrupted, it raises or ends with a fitted model; what it was given stays unfitted.
+    grid = GridSearchCV(clone(model).set_params(warm_start=False), {"grid_size": [3, 5]}, cv=2)
+    usual = seconds(lambda: clone(grid).fit(X, y))
+    through = interrupt(lambda: grid.fit(X, y), 1.1 * usual * random.random())
+    assert not hasattr(grid.estimator, "net_")
+    if not through:
+        assert np.isfinite(grid.cv_results_["mean_test_score"]).all()
+        assert np.isfinite(outputs(grid)).all()
+    grid.fit(X, y)  # another one is as ever
+    return through
+
+
 for number in range(int(sys.argv[2])):
     kind, y = random.choice([*zip([KANRegressor, MetaKANClassifier], targets)])
     settings = {"hidden_layer_sizes": (4,), "n_estimators": 2, "max_iter": 6, "batch_size": 64}
     model = kind(**settings, random_state=0, warm_start=random.random() < 0.5).fit(X[:120], y[:120])
     expected, before = outputs(model), dict(vars(model))
-    name = random.choice(["fit", "fit", "partial_fit", "predict"])
+    name = random.choice(["fit", "fit", "partial_fit", "predict", "search"])
+    if name == "search":
+        ended["through" if search(model, y) else "fitted"] += 1
+        continue
     call = (lambda: model.predict(X)) if name == "predict" else lambda: getattr(model, name)(X, y)
     other = kind(**settings, random_state=0).fit(X[:120], y[:120])
     usual = seconds(lambda: other.predict(X) if name == "predict" else getattr(other, name)(X, y))
@@ -67,10 +85,11 @@ print(ended)
 
 
 @pytest.mark.parametrize(
-    ("seed", "rounds"), [(0, 16), *(pytest.param(s, 60, marks=pytest.mark.slow) for s in (1, 2, 3))]
+    ("seed", "rounds"), [(0, 16), *(pytest.param(s, 67, marks=pytest.mark.slow) for s in (1, 2, 3))]
 )
-def test_ctrl_c_at_random_moments(seed, rounds):
+def test_ctrl_c_at_random_moments(seed, rounds, tried):
     command = [sys.executable, "-c", PROGRAM, str(seed), str(rounds)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 0, run.stderr
     assert "through" in run.stdout
+    tried("interrupts", rounds)

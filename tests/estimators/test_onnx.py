@@ -123,14 +123,36 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         model.export_onnx(tmp_path / "model.onnx")
 
 
-@pytest.mark.slow
-def test_missing_numbers_and_categories(tmp_path):
+def of_towns():
     towns = np.array(["Bonn", "Köln", "Trier"])
     codes = np.arange(len(X)) % 3
     table = pd.DataFrame({"a": X[:, 0], "town": pd.Categorical(towns[codes]), "b": X[:, 1]})
     table.loc[::5, "a"] = np.nan
+    table["late"] = codes > 1
+    return table, codes
+
+
+def test_categories_that_are_text(tmp_path):
+    """Each column under its name, with what is missing and what training did not see."""
+    table, codes = of_towns()
+    table.loc[3, "town"] = None
     model = KANRegressor(**TABLE).fit(table, Y + codes)
     model.export_onnx(tmp_path / "model.onnx")
-    plain = np.c_[table["a"], codes, table["b"]]
+    table["town"] = table["town"].astype(object).mask(np.arange(len(X)) == 4, "Aachen")
+    given = {name: table[[name]].to_numpy(np.float64) for name in ("a", "b", "late")}
+    given["town"] = table[["town"]].fillna("").to_numpy(object)
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    (found,) = session.run(["prediction"], given)
+    np.testing.assert_allclose(found, model.predict(table), rtol=1e-5, atol=1e-5)
+    assert not np.allclose(found[4], model.predict(table.assign(town="Bonn"))[4])
+
+
+@pytest.mark.slow
+def test_missing_numbers_and_other_categories(tmp_path):
+    table, codes = of_towns()
+    table["town"] = codes.astype(float)
+    model = KANRegressor(**TABLE, categorical_features=["town"]).fit(table, Y + codes)
+    model.export_onnx(tmp_path / "model.onnx")
+    plain = table[["a", "town", "b", "late"]].to_numpy(np.float64)
     found = run(tmp_path / "model.onnx", plain)["prediction"]
     np.testing.assert_allclose(found, model.predict(table), rtol=1e-5, atol=1e-5)

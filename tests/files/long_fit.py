@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sklearn_metakan import KANClassifier, KANImageClassifier, KANRegressor, MetaKANRegressor
+from sklearn_metakan.pde import Dirichlet, Interval, KANPDESolver
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 3))
@@ -18,6 +19,15 @@ IMAGES = RNG.normal(size=(60, 6, 6))
 LONG = {"random_state": 0, "batch_size": 32, "checkpoint_every": (1, 0)}
 TABLE = {**LONG, "hidden_layer_sizes": (3,), "n_estimators": 2, "early_stopping": True}
 TABLE |= {"dropout": 0.1, "max_iter": 150}
+EQUATION = {"domain": Interval(0, 1), "conditions": [Dirichlet(0.0)], "n_interior": 20}
+EQUATION |= {"hidden_layer_sizes": (3,), "max_iter": 400, "lbfgs_iter": 200, "resample_every": 10}
+EQUATION |= {"random_state": 0, "checkpoint_every": (1, 0)}
+
+
+def residual(x, u):
+    return u.d(0, 0) + 100 * torch.sin(9 * x[:, 0])
+
+
 FITS = {
     "meta": (lambda: MetaKANRegressor(**TABLE), X, Y),
     "classifier": (lambda: KANClassifier(**TABLE), X, Y > 0),
@@ -27,6 +37,7 @@ FITS = {
         IMAGES,
         Y[:60] > 0,
     ),
+    "equations": (lambda: KANPDESolver(residual, **EQUATION), None, None),
 }
 
 

@@ -27,10 +27,11 @@ def came_of(count, seed):
 @pytest.mark.parametrize(
     ("count", "seed"), [(500, 0), pytest.param(10_000, 1, marks=pytest.mark.slow)]
 )
-def test_mutated_files_are_refused_or_read_as_before(count, seed, capsys):
+def test_mutated_files_are_refused_or_read_as_before(count, seed, capsys, tried):
     found = came_of(count, seed)
     with capsys.disabled():
         print(f"\nmutated files: {found}")
+    tried("mutated files", found["count"])
     assert found["count"] == count
     assert found["bytes: refused"] + found.get("bytes: as before", 0) == count / 2
     assert found["bytes: refused"] > 0.9 * count / 2

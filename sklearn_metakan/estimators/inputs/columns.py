@@ -18,6 +18,7 @@ from sklearn_metakan.estimators.inputs.frames import (
     refusal,
     shown,
 )
+from sklearn_metakan.estimators.inputs.stored import read_whole
 
 MOST_DENSE = 2**30  # bytes that a frame with sparse columns may take
 _PLAIN = ("number", "flag")
@@ -81,7 +82,7 @@ class ColumnReader:
             X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
         if self.of_pixels and isinstance(X, np.ndarray) and X.dtype.kind in "biuf":
             return X
-        table = as_table(X, name)
+        table = as_table(read_whole(X), name)
         if not table.types:  # scikit-learn says what is wrong
             return X
         if not reset and not self._fits(table):

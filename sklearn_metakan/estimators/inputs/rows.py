@@ -142,6 +142,8 @@ def set_aside(
         trains[train, member] = True
         out[held_out, member] = True
     if members == 1:
+        if not isinstance(rows.X, np.ndarray):  # a stored table is read from one end to the other
+            train, held_out = np.sort(train), np.sort(held_out)
         return rows.take(train), rows.take(held_out)
     some = np.flatnonzero(out.any(1))
     return Rows(*rows[:5], trains), Rows(*rows.take(some)[:5], out[some], some)

@@ -448,8 +448,10 @@ class TableInputs(FittedModule):
 
     def has_unknown(self, X: NDArray[Any]) -> bool:
         """Whether a validated X may hold what training did not see."""
+        if len(self.coded) or not isinstance(X, np.ndarray):  # a stored table
+            return True
         with np.errstate(over="ignore", invalid="ignore"):
-            return bool(len(self.coded)) or bool(np.isnan(X.sum()))
+            return bool(np.isnan(X.sum()))
 
     def with_means(self, network: KAN) -> KAN:
         """The network, for which what training did not see counts as the mean of its column."""

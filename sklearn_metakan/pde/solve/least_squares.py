@@ -11,7 +11,7 @@ from sklearn_metakan.pde.derivatives.per_sample import PerSample, per_sample
 from sklearn_metakan.pde.derivatives.push import modules_in_order
 from sklearn_metakan.pde.physics.conditions import PointSet
 from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics, with_parts
-from sklearn_metakan.training import set_values
+from sklearn_metakan.training import PRESENT, set_values
 
 # MiB that the gradients of a block of rows may take.
 BLOCK_MEMORY = {"cpu": 128.0, "cuda": 1024.0}
@@ -254,6 +254,11 @@ def _columns(rows: Tensor) -> tuple[Tensor, ...]:
 
 def check_least_squares(physics: Physics, batch: Batch) -> None:
     """Raise a ValueError where it cannot solve: it needs every point's own gradients."""
+    if PRESENT.get() is not None:
+        raise ValueError(
+            "lm_iter solves on the points of one process, and several train together. Set "
+            "lm_iter=0 and ssbroyden_iter or lbfgs_iter."
+        )
     for name, sets in batch.items():
         if _couples(physics, name, sets):
             raise ValueError(

@@ -190,11 +190,17 @@ class PDENet(KANNet):
     def evaluate(self, batch: Any, step: Any = None) -> dict[str, Any]:
         return self.gradients(batch)
 
+    def _summed(self, ranks: Any, batch: Any) -> dict[str, Any]:
+        found = self.gradients(batch, 1 / ranks.size)
+        return ranks.summed(found, self.module_, ("loss", "y_pred"))
+
     def gradients(self, batch: Any, share: float = 1.0) -> dict[str, Any]:
         """Of points and what draws random directions; "y_pred" is the loss, then its terms."""
         self._set_training(True)
         losses = self.module_(*batch)
         loss, terms = self._total(losses)
+        if share != 1.0:
+            loss, terms = loss * share, terms * share
         loss.backward()
         return {"loss": loss, "y_pred": torch.cat([loss.detach()[None], terms.detach()])}
 
@@ -234,6 +240,8 @@ class PDENet(KANNet):
             slopes = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
             parts = [slope.double().square().sum() for slope in slopes if slope is not None]
             norms[name] = float(torch.stack(parts).sum().sqrt())
+        if self.ranks_ is not None:
+            norms = dict(zip(norms, self.ranks_.mean([*norms.values()]), strict=True))
         together = sum(norms.values())
         for name, norm in norms.items():
             wanted = together / norm if norm > 1e-12 * together else self._weight(name)

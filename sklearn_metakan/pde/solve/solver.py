@@ -33,6 +33,7 @@ from sklearn_metakan.pde.solve.stages import (
 )
 from sklearn_metakan.pde.solve.windows import march, of_row
 from sklearn_metakan.training import (
+    PRESENT,
     Checkpoints,
     Defaults,
     Execution,
@@ -145,6 +146,9 @@ class PDESolver(BaseEstimator):
             plan = stages(self, fitted._physics, batch)
             if checkpoints is not None:
                 checkpoints.check_start(fitted._physics)
+            ranks = PRESENT.get()
+            if ranks is not None:
+                ranks.part_ways(collocation.generator)
             fitted._solve(trainer, collocation, plan, checkpoints)
             fitted._record()
             fitted._judge(collocation.draw())

@@ -1,0 +1,107 @@
+"""Fits of processes that train together: ``torchrun ... ranks_fit.py folder name ...``.
+
+Each process writes what it has, as ``name-rank.npz``; so does a single one, without torchrun.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sklearn_metakan import (
+    KANClassifier,
+    KANImageClassifier,
+    KANRegressor,
+    MetaKANRegressor,
+    StoredTable,
+    data_parallel,
+)
+from sklearn_metakan.pde import KANPDESolver
+from sklearn_metakan.pde.problems import Helmholtz
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(307, 3))
+Y = X[:, 0] + np.sin(2 * X[:, 1])
+WEIGHT = RNG.random(307)
+IMAGES = RNG.normal(size=(65, 6, 6))
+LONG = {"random_state": 0, "batch_size": 64, "max_iter": 6}
+TABLE = {**LONG, "hidden_layer_sizes": (4,), "n_estimators": 2}
+
+
+def others(folder):
+    """Other rows in the second process."""
+    from torch import distributed
+
+    shift = distributed.get_rank() if distributed.is_initialized() else 0
+    KANRegressor(**TABLE).fit(X, Y + shift)
+
+
+def points(folder):
+    """Where the residual was asked in the last step, and a solution."""
+    seen = []
+
+    def residual(x, u):
+        seen.append(x.detach())
+        return Helmholtz().settings["residual"](x, u)
+
+    settings = Helmholtz().settings | {"residual": residual, "lbfgs_iter": 30, "max_iter": 100}
+    solver = KANPDESolver(**settings, hidden_layer_sizes=(4,), n_interior=50, random_state=0).fit()
+    solver.seen_ = seen[-1].numpy()
+    return solver
+
+
+FITS = {
+    "regressor": lambda folder: KANRegressor(**TABLE).fit(X, Y, WEIGHT),
+    "meta": lambda folder: MetaKANRegressor(**TABLE, device="auto", precision="float64").fit(X, Y),
+    "drawn": lambda folder: MetaKANRegressor(**TABLE | {"random_state": None}).fit(X, Y),
+    "dropout": lambda folder: KANRegressor(**TABLE, dropout=0.2).fit(X, Y),
+    "classifier": lambda folder: KANClassifier(**TABLE).fit(X, np.digitize(Y, [-1, 1])),
+    "lbfgs": lambda folder: KANRegressor(3, solver="lbfgs", max_iter=10, random_state=0).fit(X, Y),
+    "images": lambda folder: KANImageClassifier((3,), norm="instance", **LONG).fit(
+        IMAGES, Y[:65] > 0
+    ),
+    "stored": lambda folder: KANRegressor(**TABLE).fit(StoredTable(X, memory=0.01), Y),
+    "few rows": lambda folder: KANRegressor(**TABLE | {"batch_size": 1, "max_iter": 1}).fit(
+        X[:20], Y[:20], X_val=X[:3], y_val=Y[:3]
+    ),
+    "time": lambda folder: KANRegressor(**TABLE | {"max_iter": 10_000}, time_limit=2.0).fit(X, Y),
+    "checkpoints": lambda folder: KANRegressor(
+        **TABLE, checkpoint_dir=Path(folder) / "run", checkpoint_every=(2, 0)
+    ).fit(X, Y, resume=True),
+    "batch norm": lambda folder: KANImageClassifier((3,), norm="batch", **LONG).fit(
+        IMAGES, Y[:65] > 0
+    ),
+    "others": others,
+    "pde": points,
+    "pde by squares": lambda folder: KANPDESolver(
+        **Helmholtz().settings | {"lm_iter": 5}, hidden_layer_sizes=(4,), random_state=0
+    ).fit(),
+}
+
+
+def facts(name, folder):
+    """What a fit left behind; of one that raises, the message."""
+    try:
+        model = FITS[name](folder)
+    except ValueError as error:
+        return {"error": np.array(str(error))}
+    found = {"loss": np.array(model.loss_curve_), "seen": getattr(model, "seen_", np.empty(0))}
+    if getattr(model, "validation_scores_", None):
+        found["scores"] = np.array(model.validation_scores_)
+    for key, value in model.net_.module_.state_dict().items():
+        found[f"weights {key}"] = value.detach().cpu().numpy()
+    return found
+
+
+def main(folder, *names):
+    with data_parallel() as ranks:
+        for name in names:
+            np.savez(Path(folder) / f"{name}-{ranks.rank}.npz", **facts(name, folder))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    main(*sys.argv[1:])

@@ -1,0 +1,101 @@
+"""Processes that train together end in the weights of one, and in the same everywhere."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ranks_fit
+
+SCRIPT = Path(__file__).parent / "ranks_fit.py"
+SAME = ["regressor", "meta", "classifier", "lbfgs", "images", "few rows", "stored"]
+RUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+
+
+def together(folder, names, size=2):
+    """By name, what each process found."""
+    command = [*RUN, str(size), SCRIPT, folder, *names]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return {name: [loaded(folder, name, rank) for rank in range(size)] for name in names}
+
+
+def loaded(folder, name, rank=0):
+    with np.load(folder / f"{name}-{rank}.npz") as arrays:
+        return {key: arrays[key] for key in arrays.files if key != "seen"}
+
+
+def alone(folder, names):
+    folder.mkdir()
+    ranks_fit.main(folder, *names)
+    return {name: loaded(folder, name) for name in names}
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+
+
+def assert_near(one, other):
+    assert one.keys() == other.keys()
+    for key in one:
+        np.testing.assert_allclose(one[key], other[key], rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_two_processes_are_one(tmp_path):
+    found = together(tmp_path, ["regressor"])["regressor"]
+    assert_equal(*found)
+    assert_near(found[0], alone(tmp_path / "alone", ["regressor"])["regressor"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("size", [2, 3])
+def test_several_processes_are_one(size, tmp_path):
+    single = alone(tmp_path / "alone", SAME)
+    for name, found in together(tmp_path, SAME, size).items():
+        for each in found[1:]:
+            assert_equal(found[0], each)
+        assert_near(found[0], single[name])
+
+
+@pytest.mark.slow
+def test_what_one_process_decides_all_do(tmp_path):
+    for found in together(tmp_path, ["drawn", "dropout", "time"]).values():
+        assert_equal(*found)
+        assert found[0]["loss"][-1] < found[0]["loss"][0]
+
+
+@pytest.mark.slow
+def test_the_first_writes_checkpoints_and_all_go_on_from_them(tmp_path):
+    first = together(tmp_path, ["checkpoints"])["checkpoints"]
+    assert len([*(tmp_path / "run").iterdir()]) == 2
+    again = together(tmp_path, ["checkpoints"])["checkpoints"]
+    assert_equal(*first)
+    assert_equal(*again)
+    assert_near(first[0], again[0])
+
+
+@pytest.mark.slow
+def test_solvers_draw_points_of_their_own(tmp_path):
+    assert_equal(*together(tmp_path, ["pde"])["pde"])
+    seen = [np.load(tmp_path / f"pde-{rank}.npz")["seen"] for rank in range(2)]
+    assert seen[0].shape == seen[1].shape
+    assert not np.isin(seen[0][:, 0], seen[1][:, 0]).all()
+
+
+@pytest.mark.slow
+def test_what_cannot_be_shared_is_refused(tmp_path):
+    found = together(tmp_path, ["batch norm", "pde by squares"])
+    for name, remedy in {"batch norm": "norm='instance'", "pde by squares": "lbfgs_iter"}.items():
+        assert all(remedy in str(each["error"]) for each in found[name])
+
+
+@pytest.mark.slow
+def test_other_rows_in_one_process_are_noticed(tmp_path):
+    command = [*RUN, "2", SCRIPT, tmp_path, "others"]
+    subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert "whole table" in str(loaded(tmp_path, "others", 1)["error"])
