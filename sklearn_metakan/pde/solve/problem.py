@@ -17,6 +17,8 @@ from sklearn_metakan.pde.domains.domain import (
     Union,
     points_inside,
 )
+from sklearn_metakan.pde.domains.made import Ellipsoid, LevelSet, Moved, Product
+from sklearn_metakan.pde.domains.polygon import Polygon
 from sklearn_metakan.pde.domains.shapes import Ball, Box, Interval, SpaceTime, Sphere
 from sklearn_metakan.pde.physics.conditions import (
     BaseCondition,
@@ -131,6 +133,7 @@ class Problem:
 STORED: tuple[type, ...] = (
     Problem,
     *(Ball, Box, Interval, SpaceTime, Sphere, Union, Intersection, Difference),
+    *(Ellipsoid, LevelSet, Moved, Polygon, Product),
     *(Points, Sampler, DeepXDEGeometry),
     *(Condition, Dirichlet, Initial, Integral, Neumann, Periodic, Robin, Positive),
 )
