@@ -21,15 +21,16 @@ _INT64 = 7  # ONNX's number of it
 
 
 class _WithLabel(nn.Module):
-    """Probabilities, and the number of the most probable class before them."""
+    """Probabilities, and before them the number of the most probable class, or 0 and 1 by label."""
 
-    def __init__(self, predictor: nn.Module) -> None:
+    def __init__(self, predictor: nn.Module, several: bool) -> None:
         super().__init__()
-        self.predictor = predictor
+        self.predictor, self.several = predictor, several
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         probabilities = self.predictor(x)
-        return probabilities.argmax(1), probabilities
+        label = (probabilities > 0.5).long() if self.several else probabilities.argmax(1)
+        return label, probabilities
 
 
 def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
@@ -40,8 +41,8 @@ def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
 
     The input "X", (n, n_features) or images as in ``fit``, any n, has the dtype of the fit, but
     float32 for images of float64; in columns of categories, positions in ``categories_`` as for
-    ``to_torch``, and NaN for what is missing. Outputs: of regressors "prediction", what ``predict``
-    gives; of classifiers "label" (n,) and "probabilities" (n, n_classes). X is not checked.
+    ``to_torch``, and NaN for what is missing. Outputs: "prediction" of regressors; "label" and
+    "probabilities" of classifiers: what the methods give. X is not checked.
 
     Parameters
     ----------
@@ -73,7 +74,9 @@ def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
     write_bytes(path, onnx_model(module, rows, classes))
 
 
-def onnx_model(predictor: nn.Module, x: Tensor, classes: NDArray[Any] | None) -> bytes:
+def onnx_model(
+    predictor: nn.Module, x: Tensor, classes: NDArray[Any] | list[NDArray[Any]] | None
+) -> bytes:
     """The bytes of an ONNX file.
 
     Parameters
@@ -82,8 +85,8 @@ def onnx_model(predictor: nn.Module, x: Tensor, classes: NDArray[Any] | None) ->
         What ``to_torch`` returns.
     x : Tensor
         Some rows.
-    classes : ndarray, optional
-        Of a classifier.
+    classes : ndarray or list of them, optional
+        Of a classifier; one for each of several labels.
 
     Raises
     ------
@@ -109,7 +112,8 @@ def onnx_model(predictor: nn.Module, x: Tensor, classes: NDArray[Any] | None) ->
 
     is_classifier = classes is not None
     names = ["label", "probabilities"] if is_classifier else ["prediction"]
-    module = (_WithLabel(predictor) if is_classifier else predictor).eval().cpu()
+    several = isinstance(classes, list)
+    module = (_WithLabel(predictor, several) if is_classifier else predictor).eval().cpu()
     with torch.no_grad(), _silence():
         program: Any = torch.onnx.export(
             module.requires_grad_(False),
@@ -122,7 +126,7 @@ def onnx_model(predictor: nn.Module, x: Tensor, classes: NDArray[Any] | None) ->
             verbose=False,
         )
     model = program.model_proto
-    if classes is not None:
+    if isinstance(classes, np.ndarray):
         _name_labels(onnx, model.graph, classes)
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()
