@@ -583,6 +583,8 @@ def obstacle(net: Any) -> str | None:
             return f"the callback {name!r} wants to be called for each batch. Leave it out"
     if any(getattr(m, "extrapolation", None) == "error" for m in net.module_.modules()):
         return "extrapolation='error' looks at every batch. Choose another extrapolation"
+    if callable(getattr(net.criterion_, "function", None)):
+        return "loss is a function, whose branches a graph would not see. Name one"
     if any(callable(getattr(m, "augmentation", None)) for m in net.module_.modules()):
         return "augment is a callable, whose random numbers a graph would repeat. Name one"
     return None

@@ -28,6 +28,9 @@ N_QUANTILES = 129
 QUANTILE_ROWS = 2**13
 _LEVELS = np.linspace(0, 1, N_QUANTILES)
 _SKEWED = 0.1  # largest gap between rank and position that still counts as even
+_LUMP = 0.5  # share of the rows that have one value, and
+_TAIL = 0.2  # share of the range that holds 98 % of them: beyond both, positions say little
+_LUMP_WEIGHT = 2.0  # of such a value at most, beside all others
 _ROUNDING = 1e-12  # a column that spreads less, beside its size, counts as constant
 _CHUNK = 2**17  # numbers that are scaled at a time
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
@@ -54,7 +57,9 @@ class TableInputs(FittedModule):
     kind : {"auto", "minmax", "standard", "quantile", None}
         "minmax": the range onto [-1, 1]. "standard": mean 0, standard deviation 1.
         "quantile": ranks onto [-1, 1]. "auto": minmax for columns spread evenly over their
-        range; the mean of minmax and quantile for the others. None: unchanged.
+        range; the mean of minmax and quantile for the others, but ranks alone where more than half
+        of the rows have one value and 98 % of them lie within a fifth of the range; that value
+        counts for twice as much as the others together there. None: unchanged.
     extrapolation : str, default="linear"
         With "error", a constant column that moves raises a ValueError.
     categorical_features : "from_dtype", None or array-like
@@ -526,6 +531,9 @@ def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple
     values, mass = np.unique(column, return_counts=True)
     if weight is not None:  # in five times the time
         mass = np.bincount(np.searchsorted(values, column), weights=weight)
+    is_lumped = kind == "auto" and _is_lumped(values, mass)
+    if is_lumped:
+        mass = np.minimum(mass, _LUMP_WEIGHT * (mass.sum() - mass.max()))
     middle = np.cumsum(mass) - 0.5 * mass
     rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1  # mid-ranks, on [-1, 1]
     points, ranks = values, rank
@@ -533,12 +541,19 @@ def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple
         points = np.interp(2 * _LEVELS - 1, rank, values)
         points = points[np.diff(points, prepend=-np.inf) > 0]
         ranks = np.interp(points, values, rank)
-    if kind == "quantile":
+    if kind == "quantile" or is_lumped:
         return points, ranks
     position = 2 * (points - low) / (high - low) - 1
     if np.abs(ranks - position).max() <= 2 * _SKEWED:
         return ends, onto
     return points, (ranks + position) / 2
+
+
+def _is_lumped(values: Array, mass: NDArray[Any]) -> bool:
+    """Whether nearly all of a column's range is empty, and most rows have one value."""
+    ends = np.cumsum(mass) / mass.sum()
+    low, high = values[np.searchsorted(ends, [0.01, 0.99])]
+    return bool(mass.max() > _LUMP * mass.sum() and high - low < _TAIL * (values[-1] - values[0]))
 
 
 def _by_share(positions: Array, weight: Array) -> Array:
