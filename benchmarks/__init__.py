@@ -3,6 +3,7 @@
     python -m benchmarks.walk                    # the way from fit to the first sum over edges
     python -m benchmarks.speed.memory_speed      # training steps beside an MLP and other KANs
     python -m benchmarks.speed.loop              # the estimators beside a hand-written loop
+    python -m benchmarks.speed.steps             # small steps and calls beside an MLP's
     python -m benchmarks.speed.precision         # loss curves in float32, TF32 and bf16
     python -m benchmarks.speed.large             # memory and time of large tables
     python -m benchmarks.tables                  # default estimators beside others on many tables

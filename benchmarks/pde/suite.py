@@ -27,11 +27,13 @@ from sklearn_metakan.pde import KANPDESolver, MetaKANPDESolver
 
 POINTS, POINTS_SEED = 10_000, 1
 COMMON: dict[str, Any] = {
-    "hidden_layer_sizes": (16, 16),
+    "hidden_layer_sizes": (12, 12),
+    "basis": "chebyshev",
+    "hard": True,
     "n_interior": 3000,
     "n_boundary": 400,
     "n_initial": 400,
-    "sampling": "sobol",
+    "sampling": "rad",
 }
 SETTINGS = ("common", "tuned")
 RESULTS = ("error", "parameters", "iterations", "seconds_taken", "said_so")
@@ -51,6 +53,7 @@ def measure(trial: Trial) -> dict[str, Any]:
     """The row of a trial."""
     case = CASES[trial.case]()
     given = {**COMMON, **(case.tuned if trial.setting == "tuned" else {})}
+    given["hard"] &= "ansatz" not in case.settings
     kind = MetaKANPDESolver if "prompt_dim" in given else KANPDESolver
     solver = kind(
         **{**case.settings, **given},

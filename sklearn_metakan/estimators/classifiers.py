@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 
 from sklearn_metakan.estimators.estimator import KANEstimator
@@ -15,6 +16,7 @@ from sklearn_metakan.estimators.inputs.checks import is_stochastic
 from sklearn_metakan.estimators.inputs.table import TableInputs
 from sklearn_metakan.estimators.parameters import document
 from sklearn_metakan.estimators.targets.labels import LabelTarget
+from sklearn_metakan.estimators.targets.multilabel import MultilabelTarget
 from sklearn_metakan.nn import build_network
 from sklearn_metakan.training import Defaults, store
 
@@ -22,6 +24,7 @@ from sklearn_metakan.training import Defaults, store
 def predict_proba(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
     """Probabilities of the classes, shape (n_samples, n_classes), order of ``classes_``.
 
+    Of several labels at once, that a row has each of them, (n_samples, n_labels).
     At least the smallest normal number, so that their logarithms are finite.
     """
     fitted, _, logits = self._outputs(X)
@@ -43,11 +46,27 @@ def decision_function(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
     Returns
     -------
     ndarray of shape (n_samples,) for two classes: log odds of ``classes_[1]``; else
-    (n_samples, n_classes)
+    (n_samples, n_classes), or of several labels the log odds of each
     """
     fitted, _, outputs = self._outputs(X)
     outputs = fitted.target_.logits(outputs).numpy()
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+def tags_of_classifiers(self: KANEstimator) -> Tags:
+    """scikit-learn's tags: what the mixin says, and several labels at once."""
+    tags = ClassifierMixin.__sklearn_tags__(self)
+    tags.classifier_tags.multi_label = True
+    return tags
+
+
+@property  # type: ignore[misc]
+def label_names(self: KANEstimator) -> list[Any]:
+    """Of several labels at once: names of the columns of y, or numbers from 0 on."""
+    target = vars(self).get("target_")
+    if not isinstance(target, MultilabelTarget):
+        raise AttributeError(f"{type(self).__name__} was not fitted to several labels.")
+    return target.names
 
 
 @available_if(is_stochastic)
@@ -68,7 +87,7 @@ def partial_fit(
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-    y : array-like of shape (n_samples,)
+    y : array-like of shape (n_samples,) or, for several labels at once, (n_samples, n_labels)
     classes : array-like of shape (n_classes,), optional
         All classes that will come; the first call needs it unless y holds them all.
     sample_weight : array-like of shape (n_samples,), optional
@@ -103,13 +122,15 @@ class KANClassifier(ClassifierMixin, KANEstimator):
     ----------
     {TUNE_FIRST}
     {METHOD}
-    class_weight : dict {label: weight}, "balanced" or None, default=None
-        Factor on the rows of each class; "balanced" is inverse to their frequency.
+    {CLASS_WEIGHT}
     {TRAINING}
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        For several labels at once a list of [0, 1] for each.
+    label_names_ : list
+        Of several labels: names of the columns of y, or numbers from 0 on.
     {ATTRIBUTES}
 
     See Also
@@ -137,6 +158,7 @@ class KANClassifier(ClassifierMixin, KANEstimator):
     _defaults = Defaults(learning_rate=0.02, weight_decay=0.1, steps=6000, passes=(20, 200))
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
+    label_names_, __sklearn_tags__ = label_names, tags_of_classifiers
 
     def __init__(
         self,
@@ -193,14 +215,16 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
     ----------
     {TUNE_FIRST}
     {METHOD}
-    class_weight : dict {label: weight}, "balanced" or None, default=None
-        Factor on the rows of each class; "balanced" is inverse to their frequency.
+    {CLASS_WEIGHT}
     {META}
     {TRAINING}
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        For several labels at once a list of [0, 1] for each.
+    label_names_ : list
+        Of several labels: names of the columns of y, or numbers from 0 on.
     {ATTRIBUTES}
 
     See Also
@@ -234,6 +258,7 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
     )
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
+    label_names_, __sklearn_tags__ = label_names, tags_of_classifiers
 
     def __init__(
         self,

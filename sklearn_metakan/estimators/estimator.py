@@ -32,6 +32,7 @@ from sklearn_metakan.estimators.predictor import Predictor
 from sklearn_metakan.estimators.reading import summary, typical_inputs
 from sklearn_metakan.estimators.targets.intervals import HeldOutErrors
 from sklearn_metakan.estimators.targets.labels import LabelTarget
+from sklearn_metakan.estimators.targets.multilabel import MultilabelTarget, suited
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.estimators.targets.scoring import Scoring
 from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen, refine
@@ -68,7 +69,7 @@ class KANEstimator(BaseEstimator):
     """
 
     _inputs_type: ClassVar[type[TableInputs] | type[ImageInputs]]
-    _target_type: ClassVar[type[NumberTarget] | type[LabelTarget]]
+    _target_type: ClassVar[type[NumberTarget | LabelTarget]]
     _make_network: ClassVar[Callable[..., KANNetwork]]
     _defaults: ClassVar[Defaults]
     _net_type: ClassVar[type[KANNet]] = KANNet
@@ -92,9 +93,10 @@ class KANEstimator(BaseEstimator):
         Layout,
         NumberTarget,
         LabelTarget,
+        MultilabelTarget,
         HeldOutErrors,
     )
-    _given_again: ClassVar[tuple[str, ...]] = ("augment",)
+    _given_again: ClassVar[tuple[str, ...]] = ("augment", "loss")
     _of_network: ClassVar[str] = ""
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -116,7 +118,7 @@ class KANEstimator(BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features); images, see ``image_shape``
             Numbers, scaled inside, and categories, NaN or None where something is missing.
-        y : array-like of shape (n_samples,) or, for regressors, (n_samples, n_outputs)
+        y : array-like of shape (n_samples,), or (n_samples, n_outputs or, as 0 and 1, n_labels)
         sample_weight : array-like of shape (n_samples,), optional
             Non-negative; scaled to mean one. Rows of weight zero are left out.
         X_val, y_val, sample_weight_val : optional
@@ -246,8 +248,8 @@ class KANEstimator(BaseEstimator):
     ) -> Rows:
         """Validate a training table; with ``reset``, inputs and target begin with it."""
         if reset:
-            make_target: Any = self._target_type
-            self.target_ = make_target(*map(vars(self).get, make_target.arguments))
+            make_target = suited(self._target_type, y)
+            self.target_ = make_target(*map(vars(self).get, self._target_type.arguments))
             make_inputs: Any = self._inputs_type
             self.input_scaler_ = make_inputs(*map(vars(self).get, make_inputs.arguments))
         else:
@@ -296,8 +298,8 @@ class KANEstimator(BaseEstimator):
     def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """Fit scaling and knots to these rows, and make a network and its net."""
         execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
-        criterion = self.target_.criterion()
         target = self.target_.fit(rows)
+        criterion = target.criterion(rows)
         some = sampled(rows) if isinstance(rows.X, StoredRows) else rows
         inputs = self.input_scaler_.fit(some, execution.dtype)
         self._network = {
@@ -334,7 +336,7 @@ class KANEstimator(BaseEstimator):
         settings = self._network | {"init": None, "seed": seed}
         module = trainer.module(self._make_network, settings)
         module.load_state_dict(before.state_dict())
-        return trainer.net(module, self.target_.criterion(), execution, self.target_)
+        return trainer.net(module, self.target_.criterion(rows), execution, self.target_)
 
     def _fixed_settings(self, trainer: Trainer) -> dict[str, Any]:
         """What must not change as training goes on, besides options in net_params."""

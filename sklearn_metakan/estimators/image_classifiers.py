@@ -11,9 +11,11 @@ from torch import Tensor
 
 from sklearn_metakan.estimators.classifiers import (
     decision_function,
+    label_names,
     partial_fit,
     predict_log_proba,
     predict_proba,
+    tags_of_classifiers,
 )
 from sklearn_metakan.estimators.estimator import KANEstimator
 from sklearn_metakan.estimators.inputs.images import ImageInputs
@@ -34,13 +36,15 @@ class KANImageClassifier(ClassifierMixin, KANEstimator):
     ----------
     {TUNE_FIRST_IMAGES}
     {METHOD_IMAGES}
-    class_weight : dict {label: weight}, "balanced" or None, default=None
-        Factor on the rows of each class; "balanced" is inverse to their frequency.
+    {CLASS_WEIGHT}
     {TRAINING}
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        For several labels at once a list of [0, 1] for each.
+    label_names_ : list
+        Of several labels: names of the columns of y, or numbers from 0 on.
     {ATTRIBUTES}
 
     See Also
@@ -71,6 +75,7 @@ class KANImageClassifier(ClassifierMixin, KANEstimator):
     _defaults = Defaults(learning_rate=0.05, weight_decay=0.1, passes=(10, 60))
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
+    label_names_, __sklearn_tags__ = label_names, tags_of_classifiers
 
     def __init__(
         self,
@@ -129,14 +134,16 @@ class MetaKANImageClassifier(ClassifierMixin, KANEstimator):
     ----------
     {TUNE_FIRST_IMAGES}
     {METHOD_IMAGES}
-    class_weight : dict {label: weight}, "balanced" or None, default=None
-        Factor on the rows of each class; "balanced" is inverse to their frequency.
+    {CLASS_WEIGHT}
     {META}
     {TRAINING}
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        For several labels at once a list of [0, 1] for each.
+    label_names_ : list
+        Of several labels: names of the columns of y, or numbers from 0 on.
     {ATTRIBUTES}
 
     See Also
@@ -167,6 +174,7 @@ class MetaKANImageClassifier(ClassifierMixin, KANEstimator):
     _defaults = Defaults(learning_rate=0.05, weight_decay=0.1, passes=(10, 60))
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
+    label_names_, __sklearn_tags__ = label_names, tags_of_classifiers
 
     def __init__(
         self,

@@ -22,15 +22,16 @@ _INT64 = 7  # ONNX's number of it
 
 
 class _WithLabel(nn.Module):
-    """Probabilities, and the number of the most probable class before them."""
+    """Probabilities, and before them the number of the most probable class, or 0 and 1 by label."""
 
-    def __init__(self, predictor: nn.Module) -> None:
+    def __init__(self, predictor: nn.Module, several: bool) -> None:
         super().__init__()
-        self.predictor = predictor
+        self.predictor, self.several = predictor, several
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         probabilities = self.predictor(x)
-        return probabilities.argmax(1), probabilities
+        label = (probabilities > 0.5).long() if self.several else probabilities.argmax(1)
+        return label, probabilities
 
 
 def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
@@ -43,9 +44,8 @@ def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
     float32 for images of float64, and NaN for what is missing. If some column has categories that
     are text, each column is an input of its own, (n, 1), under its name ("x0", "x1", ... where it
     has none): text, in which "" is missing, or numbers as in the table. Other columns of categories
-    hold positions in ``categories_``, as for ``to_torch``. Outputs: of regressors "prediction",
-    what ``predict`` gives; of classifiers "label" (n,) and "probabilities" (n, n_classes). Inputs
-    are not checked.
+    hold positions in ``categories_``, as for ``to_torch``. Outputs: "prediction" of regressors,
+    "label" and "probabilities" of classifiers: what the methods give. Inputs are not checked.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
 def onnx_model(
     predictor: nn.Module,
     x: Tensor,
-    classes: NDArray[Any] | None,
+    classes: NDArray[Any] | list[NDArray[Any]] | None,
     columns: Sequence[str] | None = None,
     levels: Mapping[int, Sequence[Any]] | None = None,
 ) -> bytes:
@@ -96,8 +96,8 @@ def onnx_model(
         What ``to_torch`` returns.
     x : Tensor
         Some rows.
-    classes : ndarray, optional
-        Of a classifier.
+    classes : ndarray or list of them, optional
+        Of a classifier; one for each of several labels.
     columns : list of str, optional
         Names of the columns, where each is to be an input of its own.
     levels : mapping, optional
@@ -127,7 +127,8 @@ def onnx_model(
 
     is_classifier = classes is not None
     names = ["label", "probabilities"] if is_classifier else ["prediction"]
-    module = (_WithLabel(predictor) if is_classifier else predictor).eval().cpu()
+    several = isinstance(classes, list)
+    module = (_WithLabel(predictor, several) if is_classifier else predictor).eval().cpu()
     with torch.no_grad(), _silence():
         program: Any = torch.onnx.export(
             module.requires_grad_(False),
@@ -140,7 +141,7 @@ def onnx_model(
             verbose=False,
         )
     model = program.model_proto
-    if classes is not None:
+    if isinstance(classes, np.ndarray):
         _name_labels(onnx, model.graph, classes)
     if columns is not None:
         _take_columns(onnx, model, columns, levels or {})

@@ -47,10 +47,13 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "augment": [StrOptions(set(get_args(Augmentation))), callable, None],
     "image_shape": ["array-like", None],
     "channels_last": ["boolean"],
-    "loss": [StrOptions({"squared_error", "absolute_error", "huber", "quantile", "poisson"})],
+    "loss": [
+        StrOptions({"squared_error", "absolute_error", "huber", "quantile", "poisson"}),
+        callable,
+    ],
     "quantile": [Interval(Real, 0, 1, closed="neither"), "array-like"],
     "scale_target": ["boolean"],
-    "class_weight": [dict, StrOptions({"balanced"}), None],
+    "class_weight": [dict, list, StrOptions({"balanced"}), None],
 }
 SCALE_PIXELS_CONSTRAINT = [StrOptions({"auto", "minmax", "standard"}), None]
 
@@ -138,7 +141,8 @@ SCALE_INPUTS = """\
         Inside the estimator: range onto [-1, 1]; mean 0 and deviation 1; ranks onto
         [-1, 1]; unchanged, for columns of order one: the grid follows them, but silu and with
         it the steps of training are in their units. "auto" is minmax for columns spread evenly
-        over their range, and the mean of minmax and quantile for the others.
+        over their range, and the mean of minmax and quantile for the others; quantile for
+        those of which most rows have one value and few the rest of a long range.
     categorical_features : "from_dtype", array-like or None, default="from_dtype"
         Columns whose edges have a number for each level in place of a curve: those of a
         DataFrame that hold text, categories or truth values; a mask, indices or names; none.
@@ -212,6 +216,20 @@ TRAINING = """\
         "auto": without callbacks for each batch, from 23 full batches on; True raises
         where that is impossible."""
 
+LOSS = """\
+    loss : str or callable, default="squared_error"
+        "squared_error", "absolute_error", "huber", quadratic up to one unit of the scaled target,
+        "quantile", or "poisson", which models log(y) and needs y >= 0. Or a function
+        ``loss(prediction, target)`` that gives a number for each row, (n,), by torch: both are
+        tensors of float64 in the units of y, (n,) or (n, n_outputs). Its mean by sample_weight
+        is minimised; ``loss_`` and what goes with it are over the loss of a constant prediction."""
+
+CLASS_WEIGHT = """\
+    class_weight : dict {label: weight}, list of dict, "balanced" or None, default=None
+        Factor on the rows of each class; "balanced" is inverse to their frequency. Of several
+        labels a list with a dict {0: weight, 1: weight} for each, whose factors are
+        multiplied, or "balanced"."""
+
 ATTRIBUTES = """\
     net_ : the skorch net
     module_ : sklearn_metakan.nn.<module>
@@ -247,6 +265,8 @@ _TEXTS = {
     "METHOD": METHOD + "\n" + SPARSITY + SCALE_INPUTS,
     "METHOD_IMAGES": METHOD + "\n" + SCALE_PIXELS,
     "TRAINING": TRAINING,
+    "LOSS": LOSS,
+    "CLASS_WEIGHT": CLASS_WEIGHT,
     "ATTRIBUTES": ATTRIBUTES,
 }
 

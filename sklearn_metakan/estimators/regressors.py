@@ -126,9 +126,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     ----------
     {TUNE_FIRST}
     {METHOD}
-    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
-        default="squared_error". "huber" is quadratic up to one unit of the scaled target;
-        "poisson" models log(y) and needs y >= 0.
+    {LOSS}
     quantile : float in (0, 1) or sequence of float, default=0.5
         The level for loss="quantile". Several, in rising order, are learned together and never
         cross: ``predict`` then gives an axis more, (..., n_quantiles), and ``score`` is that of the
@@ -228,9 +226,7 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     ----------
     {TUNE_FIRST}
     {METHOD}
-    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
-        default="squared_error". "huber" is quadratic up to one unit of the scaled target;
-        "poisson" models log(y) and needs y >= 0.
+    {LOSS}
     quantile : float in (0, 1) or sequence of float, default=0.5
         The level for loss="quantile". Several, in rising order, are learned together and never
         cross: ``predict`` then gives an axis more, (..., n_quantiles), and ``score`` is that of the

@@ -24,8 +24,12 @@ class Answers:
     Attributes
     ----------
     n_outputs, n_members : int
+    classes : list or None
+        Of a classifier; or of several labels at once, which each has.
     outputs : list
         Labels of the outputs: classes, or numbers; of two classes, the second alone.
+    what : str
+        What an output is, before its label.
     is_additive : bool
         Whether an answer is known to be a sum of functions of one column each.
 
@@ -46,7 +50,12 @@ class Answers:
                 f"{type(inner).__name__}."
             )
         self.estimator, self.n_members = inner, within.n_members
-        self.classes = getattr(inner, "classes_", None)
+        target = inner.target_
+        self.classes = None if target.is_numeric else target.names
+        self._of_two = self.classes is not None and target.n_network_outputs == 1
+        self.what = "output"
+        if self.classes is not None:
+            self.what = "log-odds of" if self._of_two or target.noun == "label" else "score of"
         quantiles = within.quantiles
         if self.classes is None:
             self.outputs: list[Any] = [*range(inner.n_outputs_)]
@@ -54,7 +63,7 @@ class Answers:
                 several = inner.n_outputs_ > 1
                 self.outputs = [(o, q) if several else q for o in self.outputs for q in quantiles]
         else:
-            self.outputs = [*self.classes.tolist()][-1 if len(self.classes) == 2 else 0 :]
+            self.outputs = self.classes[1:] if self._of_two else self.classes
         self.n_outputs = len(self.outputs)
         is_sum = len(within.layers) == 1 and getattr(inner, "loss", None) != "poisson"
         mean_of_sums = not quantiles and (self.classes is None or self.n_members == 1)
@@ -92,18 +101,19 @@ class Answers:
             For a target that there is not, and without one where there are several.
         """
         if self.classes is not None:
-            known = self.classes.tolist()
-            if target is None and len(known) == 2:
-                target = known[1]
-            if target not in known:
-                raise ValueError(f"target must be one of the classes {known}, got {target!r}.")
-            what = f"log-odds of {target}" if len(known) == 2 else f"score of {target}"
-            if len(known) == 2:
-                return 0, 1.0 if known.index(target) else -1.0, what
-            return known.index(target), 1.0, what
+            if target is None and self._of_two:
+                target = self.classes[1]
+            if target not in self.classes:
+                raise ValueError(
+                    f"target must be one of the classes {self.classes}, got {target!r}."
+                )
+            place = self.classes.index(target)
+            if self._of_two:
+                return 0, 1.0 if place else -1.0, f"{self.what} {target}"
+            return place, 1.0, f"{self.what} {target}"
         if target is None and self.n_outputs == 1:
             target = 0
         if target not in self.outputs:
             raise ValueError(f"target must be one of the outputs {self.outputs}, got {target!r}.")
-        what = "prediction" if self.n_outputs == 1 else f"output {target}"
+        what = "prediction" if self.n_outputs == 1 else f"{self.what} {target}"
         return self.outputs.index(target), 1.0, what

@@ -254,7 +254,7 @@ def explain(
         values, errors = by_orders(answer, rows, others, d, n_pairs, rng)
     single = answers.n_outputs == 1
     base = answer(np.repeat(others[:, None], d, axis=1)).mean(0)
-    what = "output" if answers.classes is None else "score of"
+    what = answers.what
     if single:
         values, errors, base = values[..., 0], errors[..., 0], float(base[0])
         _, _, what = answers.output(None)

@@ -186,9 +186,10 @@ class Graph:
             scale = np.repeat(target.scale_, n_levels).tolist()
         elif target is not None:
             kind, sharpness = "classes", target._buffers.get("sharpness")
+            kind = "labels" if target.noun == "label" else kind
             if sharpness is not None:
                 scale = [float(sharpness[self.member])] * n_outputs
-        classes = [short(each) for each in getattr(target, "classes_", [])]
+        classes = [short(each) for each in getattr(target, "names", [])]
         return {"kind": kind, "location": location, "scale": scale, "classes": classes}
 
 

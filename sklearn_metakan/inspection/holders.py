@@ -125,10 +125,10 @@ class Within:
 
     def output_name(self, output: int) -> str:
         """Of an output of the network."""
-        classes = getattr(self.estimator, "classes_", None)
+        target = getattr(self.estimator, "target_", None)
         n_outputs = self.layers[-1].out_features // self.n_members
-        if classes is not None:
-            return f"class {classes[output if n_outputs > 1 else 1]}"
+        if target is not None and not target.is_numeric:
+            return f"{target.noun} {target.names[output if n_outputs > 1 else 1]}"
         if self.quantiles:
             output, level = divmod(output, len(self.quantiles))
             of = f" of output {output}" if n_outputs > len(self.quantiles) else ""

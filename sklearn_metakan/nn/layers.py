@@ -201,16 +201,13 @@ class KANLinear(KANLayer):
 
     def from_features(self, features: Tensor) -> Tensor:
         """``forward`` from ``features(x)``, of one group and not settled."""
-        by_input, shared = self.source.tensors()
-        weights, dictionary = self.source.generate(by_input, shared), self.source.dictionary(shared)
-        last = self.in_features * self.basis.n_functions
-        functions = features if self.levels is None else features[:, :last]
-        if dictionary is not None:
-            mixed = functions.reshape(-1, len(dictionary)) @ dictionary
-            functions = mixed.view(len(features), -1)
-        y = torch.mm(weights.flatten(0, 1).mT, functions.mT).mT  # rows last in memory
-        if self.levels is not None:
-            y = y + self.levels.from_features(features[:, last:])
+        # Coefficients, also of linear meta-learners: edges are fewer than functions of rows.
+        weights = self.source.coefficients(*self.source.tensors()).flatten(0, 1)
+        if self.levels is None:
+            y = torch.mm(features, weights)
+        else:
+            y = torch.mm(features[:, : len(weights)], weights)
+            y = y + self.levels.from_features(features[:, len(weights) :])
         return y if self.bias is None else y + self.bias
 
     def edge_functions(

@@ -292,7 +292,8 @@ class KAN(KANNetwork):
         return cast(Sequence[KANLinear], self.layers)
 
     def _from_first(self, x: Tensor) -> Tensor:
-        for dropout, layer in zip(self.dropouts[1:], self.layers[1:], strict=True):
+        dropouts, layers = [*self.dropouts], [*self.layers]  # a slice would be a new module
+        for dropout, layer in zip(dropouts[1:], layers[1:], strict=True):
             x = layer(dropout(x))
         return self.by_member(x)
 

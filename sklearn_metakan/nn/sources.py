@@ -145,7 +145,9 @@ class _Coefficients(nn.Module, ABC):
         """w_oic from what ``tensors`` gives, or from other values of it."""
         weights = self.generate(by_input, shared)
         dictionary = self.dictionary(shared)
-        return weights if dictionary is None else dictionary @ weights
+        if dictionary is None:
+            return weights
+        return torch.bmm(dictionary.expand(len(weights), -1, -1), weights)  # ``@`` would transpose
 
 
 class DirectCoefficients(_Coefficients):

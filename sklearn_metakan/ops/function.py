@@ -34,7 +34,7 @@ class EdgeSum(torch.autograd.Function):
         return way.compute(x, *tensors)
 
     # Else torch inspects it in every call, which takes longer than a product of a small layer.
-    forward.__signature__ = signature(forward.__func__)  # type: ignore[attr-defined]
+    forward.__func__.__signature__ = signature(forward.__func__)  # type: ignore[attr-defined]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -3,11 +3,14 @@
 from sklearn_metakan.pde import problems
 from sklearn_metakan.pde.domains.adapters import DeepXDEGeometry, Points, Sampler, as_domain
 from sklearn_metakan.pde.domains.domain import Domain
+from sklearn_metakan.pde.domains.made import Ellipsoid, LevelSet, Moved, Product
+from sklearn_metakan.pde.domains.polygon import Polygon
 from sklearn_metakan.pde.domains.shapes import Ball, Box, Interval, SpaceTime, Sphere
 from sklearn_metakan.pde.physics.conditions import (
     Condition,
     Dirichlet,
     Initial,
+    Integral,
     Neumann,
     Periodic,
     Robin,
@@ -25,15 +28,21 @@ __all__ = [
     "DeepXDEGeometry",
     "Dirichlet",
     "Domain",
+    "Ellipsoid",
     "Field",
     "Initial",
+    "Integral",
     "Interval",
     "KANPDESolver",
+    "LevelSet",
     "MetaKANPDESolver",
+    "Moved",
     "Neumann",
     "Periodic",
     "Points",
+    "Polygon",
     "Positive",
+    "Product",
     "Robin",
     "Sampler",
     "SolutionDisplay",

@@ -43,8 +43,8 @@ class CapturedStep:
     Captured are forward pass, loss, backward pass and, with AdamW, its update, which read the
     batch and the learning rates from where they lay at the capture. L-BFGS decides by numbers
     and stays outside: of its steps every evaluation of loss and gradient is a replay. Other
-    batches, such as shorter ones, go eagerly through the same parameters and the same state of
-    the optimiser.
+    batches go to ``other``, or eagerly, through the same parameters and the same state of the
+    optimiser.
 
     Parameters
     ----------
@@ -53,12 +53,20 @@ class CapturedStep:
         Where full batches will lie.
     eager : callable
         A step, or an evaluation, without a graph, on a batch.
+    other : CapturedStep, optional
+        Of batches of another length.
     """
 
     keeps: tuple[str, ...] = ("loss",)  # of what a step computes
 
-    def __init__(self, net: Any, batch: Any, eager: Callable[[Any], dict[str, Any]]) -> None:
-        self.net, self.batch, self.eager = net, batch, eager
+    def __init__(
+        self,
+        net: Any,
+        batch: Any,
+        eager: Callable[[Any], dict[str, Any]],
+        other: "CapturedStep | None" = None,
+    ) -> None:
+        self.net, self.batch, self.eager, self.other = net, batch, eager, other
         self.updates = isinstance(net.optimizer_, torch.optim.AdamW)
         self.device = torch.device(net.device)
         self.left_to_warm_up, self.gave_up = WARM_UP, False
@@ -73,6 +81,11 @@ class CapturedStep:
     def load(self, batch: Any) -> None:
         """Bring a batch to where the captured step reads it; batches of rows lie there."""
 
+    @property
+    def rooms(self) -> list[Any]:
+        """Where the batches of each length are to lie."""
+        return [self.batch] if self.other is None else [self.batch, *self.other.rooms]
+
     def generators(self) -> list[torch.Generator]:
         """What the step draws from."""
         drawing = [m for m in self.net.module_.modules() if isinstance(m, Drawing)]
@@ -80,6 +93,8 @@ class CapturedStep:
 
     def run(self, batch: Any) -> dict[str, Any]:
         """One training step; its loss stays on the device."""
+        if self.other is not None and not self.fits(batch):
+            return self.other.run(batch)
         if self.gave_up or not self.fits(batch):
             return self.eager(batch)
         if self.graph is not None and self.settings != fixed_settings(self.net.optimizer_):
@@ -103,6 +118,8 @@ class CapturedStep:
     def close(self) -> None:
         """Free the graph and its memory, the gradients in it included; go on eagerly."""
         self.gave_up = True
+        if self.other is not None:
+            self.other.close()
         self.net.optimizer_.zero_grad(set_to_none=True)
         self.graph, self.found = None, {}
         torch.cuda.empty_cache()  # nothing else could use the memory of a graph

@@ -40,7 +40,8 @@ Score = Callable[[Tensor, Tensor, Tensor | None], float]
 _ROWS_TRIED = 64
 WORTH_CAPTURING = 20  # steps after the warm-up from which on "auto" captures one
 _EACH_BATCH = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-FEATURES_MEMORY = 64.0  # MiB; as many features of a table's rows are kept from epoch to epoch
+FEATURES_MEMORY = 128.0  # MiB; as many features of a table's rows are kept from epoch to epoch
+_IN_CACHE = 2**15  # numbers of x whose features are made at a time
 
 
 class KANNet(NeuralNet):
@@ -181,12 +182,14 @@ class KANNet(NeuralNet):
             return
         if self._watched or numbers * data.table.element_size() > FEATURES_MEMORY * 2**20:
             return
+        step = max(1, _IN_CACHE // module.layers[0].in_features)
         with torch.no_grad():
-            data.features = module.features(data.table)
-            if validation is not None and validation.table is data.table:
-                validation.features = data.features[validation.within]
-            elif validation is not None:
-                validation.features = module.features(validation.table)
+            for part in (data,) if validation is None else (data, validation):
+                if part is not data and part.table is data.table:
+                    part.features = data.features[part.within]
+                else:
+                    made = map(module.features, part.table.split(step))
+                    part.features = joined(made, len(part.table))
 
     def _prepare_callbacks(self) -> None:
         """Have those that score see the user's units; raise for those that wait for nothing."""
@@ -217,7 +220,10 @@ class KANNet(NeuralNet):
         rows = min(self.batch_size, n)
         if not is_captured(self, n // rows):
             return None
-        return CapturedStep(self, data.room_for(rows), self.eager_step)
+        last, left = None, n % rows
+        if left and self.max_epochs >= WARM_UP + WORTH_CAPTURING:
+            last = CapturedStep(self, data.room_for(left), self.eager_step)
+        return CapturedStep(self, data.room_for(rows), self.eager_step, last)
 
     def loss_of_few(self, data: Any) -> Tensor:
         """The loss of a few rows, to see whether it is finite."""
@@ -277,7 +283,11 @@ class KANNet(NeuralNet):
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         losses = total.expand(self._n_members).clone()
         self._weights_seen[training] = []
-        rooms = [] if self.captured_ is None else [self.captured_.batch]
+        rooms: list[Batch] = []
+        if self.captured_ is not None:
+            rooms = self.captured_.rooms
+        elif data.features is not None and batch_size * data.features.shape[1] > _IN_CACHE:
+            rooms = [data.room_for(batch_size)]  # new memory would cost more than the copy
         shuffled = (self.generator_, rooms) if training else ()
         for batch in data.batches(batch_size, *shuffled):
             self.history.new_batch()  # skorch's Checkpoint asks for it
@@ -462,6 +472,11 @@ class KANNet(NeuralNet):
         losses = self._with_sparsity(self.losses(y_pred, y)) * share
         return {"loss": losses.sum(), "losses": losses, "y_pred": y_pred}
 
+    def _set_training(self, training: bool = True) -> None:
+        """skorch walks through all modules, in every step."""
+        if not self.module_.training == self.criterion_.training == training:
+            super()._set_training(training)
+
     def _outputs(self, inputs: Tensor) -> Tensor:
         """Of the training data's rows, in their batches."""
         if self.training_ is not None and self.training_.features is not None:
@@ -568,6 +583,8 @@ def obstacle(net: Any) -> str | None:
             return f"the callback {name!r} wants to be called for each batch. Leave it out"
     if any(getattr(m, "extrapolation", None) == "error" for m in net.module_.modules()):
         return "extrapolation='error' looks at every batch. Choose another extrapolation"
+    if callable(getattr(net.criterion_, "function", None)):
+        return "loss is a function, whose branches a graph would not see. Name one"
     if any(callable(getattr(m, "augmentation", None)) for m in net.module_.modules()):
         return "augment is a callable, whose random numbers a graph would repeat. Name one"
     return None

@@ -53,8 +53,8 @@ def save(self: Any, path: str | os.PathLike[str]) -> None:
     ------
     ValueError
         For a parameter that a file cannot hold, naming it: callbacks, generators, functions.
-        Functions that say what an equation is, and ``augment``, are left out and given again:
-        ``load(path, residual=...)``.
+        Functions that say what an equation is, ``augment`` and ``loss``, are left out and given
+        again: ``load(path, residual=...)``.
     OSError
         If the file cannot be written.
     """

@@ -64,6 +64,7 @@ def test_attributes_are_those_of_fitted_estimators():
         getattr(sklearn_metakan, name)(max_iter=1).fit(X, y)
         for name in ("KANRegressor", "KANClassifier")
     ]
+    fitted.append(sklearn_metakan.KANClassifier(max_iter=1).fit(X, [[0, 1], [1, 1], [1, 0]]))
     solver = pde.KANPDESolver(
         **problems.Helmholtz().settings, n_interior=4, hidden_layer_sizes=(), max_iter=1
     ).fit()

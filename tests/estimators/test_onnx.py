@@ -73,6 +73,12 @@ def test_labels(labels, tmp_path):
     assert_same(model, tmp_path / "model.onnx", (ROWS.astype(np.float32), X[:1].astype("f4")))
 
 
+def test_several_labels(tmp_path):
+    model = KANClassifier(**TABLE | {"n_estimators": 2}).fit(X, X[:, :2] > 0)
+    model.export_onnx(tmp_path / "model.onnx")
+    assert_same(model, tmp_path / "model.onnx", (ROWS, X[:1]))
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype"),
     [

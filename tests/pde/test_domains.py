@@ -10,7 +10,24 @@ import torch
 from scipy import stats
 from sklearn.base import BaseEstimator, clone
 
-from sklearn_metakan.pde import Ball, Box, Interval, Points, SpaceTime, Sphere
+from sklearn_metakan.pde import (
+    Ball,
+    Box,
+    Ellipsoid,
+    Interval,
+    LevelSet,
+    Moved,
+    Points,
+    Polygon,
+    Product,
+    SpaceTime,
+    Sphere,
+)
+
+
+def egg(x):
+    return 1 - x[:, 0].square() - (x[:, 1] / (1.3 + 0.3 * x[:, 1])).square()
+
 
 DOMAINS = {
     "interval": Interval(-1, 3),
@@ -23,6 +40,12 @@ DOMAINS = {
     "two_holes": Box([0, 0], [4, 1]) - Ball([1, 0.5], 0.2) - Ball([3, 0.5], 0.2),
     "spacetime": SpaceTime(Ball([0.0, 0.0]), 1, 2),
     "spacetime_of_a_ring": SpaceTime(Ball([0.0, 0.0]) - Ball([0.0, 0.0], 0.5), 0, 2),
+    "polygon": Polygon([[0, 0], [2, 0], [2, 2], [1, 0.7], [0, 2]]),
+    "ellipse": Ellipsoid([1.0, 0.0], [2.0, 0.5]),
+    "ellipsoid": Ellipsoid([1.0, 0.0, 2.0], [2.0, 0.5, 1.0]),
+    "cylinder": Product(Ball([0.0, 1.0]), Interval(0, 3)),
+    "moved": Moved(Box([0, 0], [2, 1]), [3.0, -1.0], 0.4),
+    "level_set": LevelSet(egg, [-1.5, -1.5], [1.5, 2.5]),
     "points": Points(np.arange(20.0).reshape(10, 2)),
 }
 

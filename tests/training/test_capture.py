@@ -36,6 +36,7 @@ SMALL = {  # 6 full batches and one of 4 rows in a pass
 RUNS = {
     "ragged": ({}, {}),
     "even": ({"batch_size": 20}, {}),
+    "last batch captured too": ({"max_iter": WARM_UP + WORTH_CAPTURING}, {}),
     "one batch": ({"batch_size": 1000, "max_iter": 30}, {}),
     "weights": ({}, {"sample_weight": WEIGHT}),
     "validation": ({}, {"X_val": X[:30], "y_val": Y[:30]}),
@@ -240,6 +241,21 @@ def test_changed_settings_lead_to_another_capture(pretend, monkeypatch, callback
     model = KANRegressor(**SMALL, callbacks=[callback])
     assert_same_training(*(with_graph(model, value).fit(X, Y) for value in ("auto", False)))
     assert len(captures) == 2
+
+
+@pytest.mark.parametrize(("passes", "lengths"), [(22, [16]), (23, [16, 4])])
+def test_the_last_batch_of_a_pass_is_captured_if_it_comes_often(
+    pretend, monkeypatch, passes, lengths
+):
+    captures = []
+    monkeypatch.setattr(
+        CapturedStep, "_record", lambda self: captures.append(self) or pretend(self)
+    )
+    KANRegressor(**SMALL | {"max_iter": passes}).fit(X, Y)
+    assert [len(step.batch[0]) for step in captures] == lengths
+    captures.clear()  # nothing else holds them
+    KANRegressor(**SMALL | {"max_iter": passes, "batch_size": 20}).fit(X, Y)
+    assert [len(step.batch[0]) for step in captures] == [20]
 
 
 def test_true_captures_a_short_run_and_a_shorter_one_stays_eager(pretend):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils.validation import _num_samples, validate_data
 
 from sklearn_metakan.estimators.inputs.frames import (
@@ -33,6 +34,8 @@ def as_array(values: Any, name: str = "X") -> Any:
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     if isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1:
         values = list(values) if len(values) and _shape(values[0]) != () else values
+    if name == "y" and issparse(values):  # several labels
+        return values.toarray()
     if not isinstance(values, list | tuple):
         return values
     if any(isinstance(value, torch.Tensor) for value in values):

@@ -255,12 +255,14 @@ def weighted_quantiles(columns: Iterable[Array], weight: Array | None, levels: A
     """
     found = []
     for column in columns:
-        values, inverse = np.unique(column, return_inverse=True)
-        mass = np.bincount(inverse, weights=weight).astype(np.float64)
+        values, mass = np.unique(column, return_counts=True)
+        if weight is not None:  # in five times the time
+            mass = np.bincount(np.searchsorted(values, column), weights=weight)
         ends = np.cumsum(mass)
-        ramp = np.r_[0.0, np.minimum(mass[1:], mass[:-1]) / 2, 0.0]
-        plateaus = np.stack([ends - mass + ramp[:-1], ends - ramp[1:]], axis=1) / ends[-1]
-        found.append(np.interp(levels, plateaus.ravel(), np.repeat(values, 2)))
+        ramp, plateaus = np.zeros(len(mass) + 1), np.empty((len(mass), 2))
+        ramp[1:-1] = np.minimum(mass[1:], mass[:-1]) / 2
+        plateaus[:, 0], plateaus[:, 1] = ends - mass + ramp[:-1], ends - ramp[1:]
+        found.append(np.interp(levels, plateaus.ravel() / ends[-1], np.repeat(values, 2)))
     return np.stack(found, axis=1)
 
 

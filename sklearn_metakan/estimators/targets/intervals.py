@@ -1,5 +1,6 @@
 """Prediction intervals from the errors of rows that a network did not train on."""
 
+from collections.abc import Callable
 from math import ceil
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor
 from sklearn_metakan.estimators.inputs.rows import FittedModule
 
 _MOST = 512  # errors that are kept: of more, evenly spaced ones in order of size
+_ROWS = 2**14  # whose members' predictions exist at a time
+_ROUNDED = 1 - 1e-12  # as sums of weights are
 
 
 class HeldOutErrors(FittedModule):
@@ -56,23 +59,30 @@ class HeldOutErrors(FittedModule):
                 f"alpha={alpha} needs at least {ceil(2 / alpha - 1)} held-out rows, but there were "
                 f"{n}. Raise alpha or validation_fraction, or fit to more rows."
             )
-        level = (1 - alpha / 2) * (n + 1) / n
-        low = -_quantile(-self.errors[..., 0], self.weight, level)
-        return low, _quantile(self.errors[..., -1], self.weight, level)
+        level = torch.tensor([(1 - alpha / 2) * (n + 1) / n], dtype=torch.float64)
+        low = -_quantiles(-self.errors[..., 0], self.weight, level)[0]
+        return low, _quantiles(self.errors[..., -1], self.weight, level)[0]
 
 
-def _quantile(errors: Tensor, weight: Tensor, level: float) -> Tensor:
-    """The smallest of each column (n, n_outputs) up to which there is this share of the weight."""
-    ordered, order = errors.sort(0)
-    sums = weight[order].cumsum(0)
-    wanted = level * weight.sum() * (1 - 1e-12)  # sums are rounded
-    return ordered.gather(0, (sums < wanted).sum(0, keepdim=True))[0]
+def _quantiles(errors: Tensor, weight: Tensor | None, levels: Tensor) -> Tensor:
+    """The smallest of each column (n, m) up to which there are these shares of the weight."""
+    found = []
+    for column in errors.unbind(1):
+        if weight is None:  # in half the memory
+            wanted = levels * len(column) * _ROUNDED
+            ordered = torch.from_numpy(np.sort(column.numpy()))
+            found.append(ordered[wanted.ceil().long() - 1])
+        else:
+            order = column.argsort()
+            sums = weight[order].cumsum(0)
+            found.append(column[order[torch.searchsorted(sums, levels * weight.sum() * _ROUNDED)]])
+    return torch.stack(found, 1)
 
 
 def held_out_errors(
     y: NDArray[np.float64],
-    by_member: Tensor,
-    held_out: Tensor | None,
+    by_member: Callable[[slice], Tensor],
+    held_out: NDArray[np.bool_] | None,
     weight: NDArray[np.float64] | None,
 ) -> HeldOutErrors:
     """Errors of held-out rows.
@@ -80,19 +90,25 @@ def held_out_errors(
     Parameters
     ----------
     y : ndarray of shape (n, n_outputs)
-    by_member : Tensor of shape (n, n_members, n_outputs, 1 or 2)
-        Predictions, or the lowest and the highest.
-    held_out : Tensor of bool, shape (n, n_members), optional
+    by_member : callable (rows) -> Tensor of shape (n_rows, n_members, n_outputs, 1 or 2)
+        Predictions of some rows, or the lowest and the highest, in float64.
+    held_out : ndarray of bool, shape (n, n_members), optional
         Which members did not train on a row; by default all.
     weight : ndarray of shape (n,), optional
     """
-    n, n_members = by_member.shape[:2]
-    chosen = by_member.new_ones(n, n_members) if held_out is None else held_out.to(by_member)
-    predicted = torch.einsum("nmos,nm->nos", by_member, chosen / chosen.sum(1, keepdim=True))
-    errors = torch.from_numpy(y)[:, :, None] - predicted
-    weights = errors.new_ones(n) if weight is None else torch.from_numpy(weight)
+    n, errors = len(y), torch.empty(0)
+    for start in range(0, n, _ROWS):
+        rows = slice(start, start + _ROWS)
+        predicted = by_member(rows)
+        chosen = predicted.new_ones(predicted.shape[:2])
+        if held_out is not None:
+            chosen = torch.from_numpy(held_out[rows]).to(predicted)
+        means = torch.einsum("nmos,nm->nos", predicted, chosen / chosen.sum(1, keepdim=True))
+        errors = errors if start else means.new_empty(n, *means.shape[1:])
+        torch.sub(torch.from_numpy(y[rows])[:, :, None], means, out=errors[rows])
+    weights = None if weight is None else torch.from_numpy(weight)
     if n > _MOST:
-        shares = (torch.arange(_MOST) + 0.5) / _MOST
-        errors = torch.stack([_quantile(errors.flatten(1), weights, s) for s in shares.tolist()])
-        errors, weights = errors.view(_MOST, *predicted.shape[1:]), weights.new_ones(_MOST)
-    return HeldOutErrors(errors, weights)
+        shares = (torch.arange(_MOST, dtype=torch.float64) + 0.5) / _MOST
+        errors = _quantiles(errors.flatten(1), weights, shares).view(_MOST, *errors.shape[1:])
+        weights = None
+    return HeldOutErrors(errors, errors.new_ones(len(errors)) if weights is None else weights)

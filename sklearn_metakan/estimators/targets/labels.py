@@ -64,6 +64,36 @@ def best_sharpness(
     return found, (weight * losses).mean(0)
 
 
+def at_most_one(weight: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Weights up to a power of two, so that their sum does not overflow."""
+    if weight is None or not len(weight):
+        return weight
+    return np.asarray(np.ldexp(weight, -int(np.frexp(weight.max())[1])))
+
+
+def balanced_factors(y: NDArray[Any], weight: NDArray[Any] | None) -> NDArray[np.float64]:
+    """Factors of the classes 0, 1, ... with which all weigh the same; 0 of an absent one."""
+    totals = np.bincount(y, weight)
+    return np.divide(1.0, totals, out=np.zeros(len(totals)), where=totals > 0)
+
+
+def times_factors(weight: NDArray[Any] | None, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights of rows times those of their classes.
+
+    Raises ValueError for products that float64 cannot hold.
+    """
+    if weight is None:
+        return factors
+    with np.errstate(over="ignore", under="ignore"):
+        product = factors * weight
+    if not np.isfinite(product).all() or ((product == 0) & (weight > 0) & (factors > 0)).any():
+        raise ValueError(
+            "sample_weight times class_weight is too large or too small for float64; divide "
+            "them by their means."
+        )
+    return product
+
+
 class LabelTarget(FittedModule):
     """Probabilities of classes from logits: one logit for two classes, else one each.
 
@@ -84,6 +114,7 @@ class LabelTarget(FittedModule):
     """
 
     is_numeric: ClassVar[bool] = False
+    noun: ClassVar[str] = "class"
     arguments: ClassVar[tuple[str, ...]] = ()
     validation: ClassVar[dict[str, Any]] = {}
     wide = False
@@ -98,6 +129,11 @@ class LabelTarget(FittedModule):
         target = LabelTarget()
         target.classes_, target.n_network_outputs = self.classes_, self.n_network_outputs
         return target
+
+    @property
+    def names(self) -> list[Any]:
+        """Of what has a probability each."""
+        return [*self.classes_.tolist()]
 
     @property
     def fitted(self) -> dict[str, Any]:
@@ -148,7 +184,7 @@ class LabelTarget(FittedModule):
         labels = torch.from_numpy(rows.y).to(device)
         return labels[:, None].to(dtype) if self.n_network_outputs == 1 else labels
 
-    def criterion(self) -> nn.Module:
+    def criterion(self, rows: Rows | None = None) -> nn.Module:
         """The loss by row."""
         if self.n_network_outputs == 1:
             return nn.BCEWithLogitsLoss(reduction="none")
@@ -164,26 +200,17 @@ class LabelTarget(FittedModule):
         ValueError
             For weights of classes that are no finite numbers of at least 0.
         """
+        if isinstance(class_weight, list):
+            raise ValueError(
+                "class_weight must be a dict, 'balanced' or None; a list of dicts is for several "
+                "labels, y of shape (n_samples, n_labels)."
+            )
         if isinstance(class_weight, dict):
             factors = class_factors(class_weight, self.classes_)
-        else:  # weights only compare rows, and a sum of the largest would overflow
-            if weight is not None and len(weight):
-                weight = np.ldexp(weight, -int(np.frexp(weight.max())[1]))
-            totals = np.bincount(y, weight)
-            factors = np.divide(1.0, totals, out=np.zeros(len(totals)), where=totals > 0)
-        if weight is None:
-            return factors[y]
-        with np.errstate(over="ignore", under="ignore"):
-            product = factors[y] * weight
-        if (
-            not np.isfinite(product).all()
-            or ((product == 0) & (weight > 0) & (factors[y] > 0)).any()
-        ):
-            raise ValueError(
-                "sample_weight times class_weight is too large or too small for float64; divide "
-                "them by their means."
-            )
-        return product
+        else:
+            weight = at_most_one(weight)
+            factors = balanced_factors(y, weight)
+        return times_factors(weight, factors[y])
 
     def refine(
         self, target: Tensor, outputs: Tensor, weight: Tensor | None, start: Tensor | None = None

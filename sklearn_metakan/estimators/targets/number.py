@@ -17,6 +17,7 @@ from sklearn_metakan.estimators.inputs.rows import (
     weighted_quantiles,
 )
 from sklearn_metakan.estimators.targets.intervals import HeldOutErrors, held_out_errors
+from sklearn_metakan.estimators.targets.own_loss import Loss, OwnLoss
 
 _NORMAL_MIDDLE = 1.349  # quartile to quartile, in standard deviations of a normal distribution
 _LARGEST = 1e307  # beyond it, predictions a little larger would overflow
@@ -64,6 +65,8 @@ LOSSES: dict[str, tuple[Callable[..., nn.Module], Literal["standard", "robust", 
     "poisson": (partial(nn.PoissonNLLLoss, log_input=True, reduction="none"), "mean"),
 }
 
+_OWN = "own"  # in the place of a name, for a function
+
 
 def weighted_r2(target: Tensor, prediction: Tensor, weight: Tensor | None) -> float:
     """R2 averaged over outputs, in float64, some rows at a time; 0 where the target is constant."""
@@ -93,7 +96,8 @@ class NumberTarget(FittedModule):
 
     Parameters
     ----------
-    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"}
+    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"} or callable
+        A function of prediction and target, see ``OwnLoss``, is no part of pickles of the target.
     quantile : float or sequence of float
         Of "quantile"; several are predicted side by side.
     scaled : bool
@@ -123,12 +127,13 @@ class NumberTarget(FittedModule):
 
     def __init__(
         self,
-        loss: str = "squared_error",
+        loss: str | Loss = "squared_error",
         quantile: float | Sequence[float] = 0.5,
         scaled: bool = True,
     ) -> None:
         super().__init__()
-        self.loss, self.quantile, self.scaled = loss, quantile, scaled
+        self.quantile, self.scaled = quantile, scaled
+        self._take(loss)
         self.link: str | None = None
         self.is_1d, self.n_outputs_, self.n_network_outputs = True, 0, 0
 
@@ -136,7 +141,8 @@ class NumberTarget(FittedModule):
         """The same for training that goes on: loss and quantile may change."""
         target = NumberTarget.__new__(NumberTarget)
         target.__setstate__(self.__getstate__())
-        target.loss, target.quantile = estimator.loss, estimator.quantile
+        target.quantile = estimator.quantile
+        target._take(estimator.loss)
         asked = len(_levels(target.quantile)) if target.loss == "quantile" else 1
         if (self.has_levels, self.n_levels) != (target.has_levels, asked):
             raise ValueError(
@@ -144,6 +150,13 @@ class NumberTarget(FittedModule):
                 "there are; call fit with warm_start=False."
             )
         return target
+
+    def _take(self, loss: str | Loss) -> None:
+        self.loss = loss if isinstance(loss, str) else _OWN
+        self._function: Loss | None = None if isinstance(loss, str) else loss
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_function": None}
 
     @property
     def has_levels(self) -> bool:
@@ -198,7 +211,9 @@ class NumberTarget(FittedModule):
 
     def fit(self, rows: Rows) -> Self:
         """Weighted statistics of each output."""
-        y, kind = rows.y, LOSSES[self.loss][1] if self.scaled else None
+        y, kind = rows.y, None
+        if self.scaled:
+            kind = "standard" if self.loss == _OWN else LOSSES[self.loss][1]
         mean, spread = mean_and_spread(y, rows.weight)
         location, scale = np.zeros_like(mean), np.ones_like(mean)
         if kind == "robust":
@@ -244,11 +259,22 @@ class NumberTarget(FittedModule):
         return y * self.scale_ + self.location_
 
     def tensor(self, rows: Rows, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Targets of the loss (n, n_outputs)."""
-        return (torch.from_numpy(rows.y) - self.location).div_(self.scale).to(device, dtype)
+        """Targets of the loss (n, n_outputs): scaled, or as they are for a loss of the user's.
 
-    def criterion(self) -> nn.Module:
-        """The loss by row."""
+        Made some rows at a time.
+        """
+        if self.loss == _OWN:
+            return torch.from_numpy(rows.y).to(device)
+        found = torch.empty(rows.y.shape, device=device, dtype=dtype)
+        for part, y in zip(found.split(_ROWS), torch.from_numpy(rows.y).split(_ROWS), strict=True):
+            part.copy_((y - self.location).div_(self.scale))
+        return found
+
+    def criterion(self, rows: Rows | None = None) -> nn.Module:
+        """The loss by row; one of the user's is tried on these rows."""
+        if self._function is not None:
+            own = OwnLoss(self._function, self.location, self.scale, self.is_1d)
+            return own if rows is None else own.tried(rows.y, rows.weight)
         arguments = {"quantiles": _levels(self.quantile)} if self.loss == "quantile" else {}
         return LOSSES[self.loss][0](**arguments)
 
@@ -262,6 +288,8 @@ class NumberTarget(FittedModule):
     def score(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
         """R2 of the network's outputs for scaled targets; of several quantiles, of the middle."""
         linked = self._linked(outputs)[..., self.middle]
+        if self.loss == _OWN:
+            target = (target - self.location.to(target)) / self.scale.to(target)
         return weighted_r2(target, linked, weight)
 
     def forward(self, outputs: Tensor) -> Tensor:
@@ -286,8 +314,9 @@ class NumberTarget(FittedModule):
 
     def errors(self, outputs: Tensor, rows: Rows) -> HeldOutErrors:
         """Of held-out rows, from the network's outputs for them."""
-        held_out = None if rows.counts is None else torch.from_numpy(rows.counts)
-        return held_out_errors(rows.y, self._ends(outputs), held_out, rows.weight)
+        return held_out_errors(
+            rows.y, lambda some: self._ends(outputs[some]), rows.counts, rows.weight
+        )
 
     def intervals(
         self, outputs: Tensor, errors: HeldOutErrors, alpha: float
@@ -318,7 +347,8 @@ class NumberTarget(FittedModule):
 
     def decode(self, target: NDArray[Any]) -> NDArray[Any]:
         """From targets of the loss back to the user's, (n,) or (n, n_outputs)."""
-        y = self.inverse_transform(target.astype(np.float64))
+        y = target.astype(np.float64)
+        y = y if self.loss == _OWN else self.inverse_transform(y)
         return y[:, 0] if self.is_1d else y
 
 

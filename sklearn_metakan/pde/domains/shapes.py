@@ -2,15 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gamma, lgamma, log, pi
+from functools import reduce
+from math import exp, gamma, lgamma, log, pi
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_metakan.pde.domains.domain import CLOSED, Domain, Numbers, Pair, draw_in_box, numbers
+from sklearn_metakan.pde.domains.domain import (
+    CLOSED,
+    Domain,
+    Numbers,
+    Pair,
+    both,
+    draw_in_box,
+    numbers,
+)
 from sklearn_metakan.pde.domains.draws import METHODS, Draw, grid_points
+
+MOST_FACTORS = 3  # dimensions of boxes whose sides are multiplied: of many, nothing would be left
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,10 @@ class Box(Domain):
         return np.stack([self.low, self.high], 1)
 
     @property
+    def volume(self) -> float:
+        return exp(self._log_volume)
+
+    @property
     def boundary_area(self) -> float:
         return 2 * float(self._face_areas().sum())
 
@@ -68,6 +83,20 @@ class Box(Domain):
         low, high = x.new_tensor(self.low), x.new_tensor(self.high)
         slack = margin * (high - low)
         return ((x >= low - slack) & (x <= high + slack)).all(1)
+
+    def _sides(self, x: Tensor) -> tuple[Tensor, ...]:
+        """For each dimension a parabola, zero at both ends, of slopes 1 and -1."""
+        low, high = x.new_tensor(self.low), x.new_tensor(self.high)
+        return ((x - low) * (high - x) / (high - low)).unbind(1)
+
+    def distance(self, x: Tensor) -> Tensor:
+        if self.dim > MOST_FACTORS:
+            return self._level(x)
+        heights = np.subtract(self.high, self.low) / 4
+        return reduce(torch.mul, self._sides(x)) * float(heights.min() / heights.prod())
+
+    def _level(self, x: Tensor) -> Tensor:
+        return reduce(both, self._sides(x))
 
     def _inside(self, n: int, draw: Draw) -> Tensor:
         if draw.method == "grid":
@@ -234,12 +263,20 @@ class Ball(_Round):
     methods: ClassVar[tuple[str, ...]] = METHODS
 
     @property
+    def volume(self) -> float:
+        return exp(self._log_volume)
+
+    @property
     def _log_volume(self) -> float:
         half = self.dim / 2
         return half * log(pi) - lgamma(half + 1) + self.dim * log(self.radius)
 
     def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
         return self._distance(x) <= self.radius * (1 + margin)
+
+    def _level(self, x: Tensor) -> Tensor:
+        away = (x - x.new_tensor(self.center)).square().sum(1)
+        return (self.radius**2 - away) / (2 * self.radius)
 
     def _inside(self, n: int, draw: Draw) -> Tensor:
         if draw.method == "grid":
@@ -339,6 +376,10 @@ class SpaceTime(Domain):
         return np.concatenate([self.space.bounds, [[self.t0, self.t1]]])
 
     @property
+    def volume(self) -> float:
+        return self.space.volume * (self.t1 - self.t0)
+
+    @property
     def _log_volume(self) -> float:
         return self.space._log_volume + log(self.t1 - self.t0)
 
@@ -358,6 +399,10 @@ class SpaceTime(Domain):
         slack, t = margin * (self.t1 - self.t0), x[:, -1]
         in_time = (t >= self.t0 - slack) & (t <= self.t1 + slack)
         return self.space._contains(x[:, :-1], margin) & in_time
+
+    def distance(self, x: Tensor) -> Tensor:
+        """That of space: the boundary is that of space at all times."""
+        return self.space.distance(x[:, :-1])
 
     def _times(self, n: int, draw: Draw) -> Tensor:
         """Shuffled, so that times are independent of places."""

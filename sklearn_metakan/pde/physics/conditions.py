@@ -1,7 +1,7 @@
 """Boundary, initial and other conditions: where they hold, and what is zero there."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, ClassVar, Literal, get_args
 
@@ -39,6 +39,11 @@ class BaseCondition:
     name: str | None = None
 
     place: ClassVar[Place] = "boundary"
+    is_mean: ClassVar[bool] = False  # whether the mean of its misfits is zero, not each of them
+
+    def on_domain(self, domain: Domain) -> "BaseCondition":
+        """The condition, knowing what it needs of the domain."""
+        return self
 
     def points(self, n: int, draws: dict[str, DrawPoints], domain: Domain) -> list[PointSet]:
         """Points of float64 of the domain on which it holds, at most n; ``draws`` by place."""
@@ -101,7 +106,7 @@ class Dirichlet(BaseCondition):
     value: Value = 0.0
 
     def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
-        return u.value - _evaluated(self.value, x, u.value)
+        return u.value - evaluated(self.value, x, u.value)
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ class Neumann(BaseCondition):
 
     def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
         slope = u.normal_derivative()
-        return slope - _evaluated(self.value, x, slope)
+        return slope - evaluated(self.value, x, slope)
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ class Robin(BaseCondition):
 
     def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
         slope = u.normal_derivative()
-        a, b, value = (_evaluated(each, x, slope) for each in (self.a, self.b, self.value))
+        a, b, value = (evaluated(each, x, slope) for each in (self.a, self.b, self.value))
         return a * u.value + b * slope - value
 
 
@@ -187,7 +192,7 @@ class Initial(BaseCondition):
 
     def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
         found = u.dt() if self.order else u.value
-        return found - _evaluated(self.value, x, found)
+        return found - evaluated(self.value, x, found)
 
 
 @dataclass(frozen=True)
@@ -297,7 +302,58 @@ class Condition(BaseCondition):
         return self.fn(x, u, normal)
 
 
-def _evaluated(value: Value, x: Tensor, like: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Integral(BaseCondition):
+    """``integral fn(x, u) dx = value`` over the domain: one number, not one for each point.
+
+    Solutions of eigenvalue problems are normalised by it, and kept from those that are known:
+    ``Integral(lambda x, u: u.value**2, 1.0)``, ``Integral(lambda x, u: u.value * first(x), 0.0)``
+    with ``first = solver.module_``, beside ``pde_params={"k": ...}``.
+
+    Parameters
+    ----------
+    fn : callable
+        Of points (n, d) and the field there; gives (n,).
+    value : float, default=0.0
+    output, name : optional
+        As for ``Dirichlet``.
+    volume : float, optional
+        Of what is integrated over; by default that of the solver's domain. With ``where``, that of
+        this part.
+
+    The integral is the mean over points inside, times the domain's ``volume``: points of "sobol"
+    or "grid", and many of them, make it exact. Its loss is that of a mean.
+
+    Raises
+    ------
+    TypeError
+        If fn cannot be called.
+
+    Examples
+    --------
+    >>> Integral(lambda x, u: u.value**2, 1.0).place
+    'interior'
+    """
+
+    fn: Callable[[Tensor, Field], Tensor]
+    value: float = 0.0
+    volume: float | None = field(default=None, kw_only=True, repr=False)
+    place = "interior"
+    is_mean = True
+
+    def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise TypeError(f"fn must be a function of (x, u), got {self.fn!r}.")
+
+    def on_domain(self, domain: Domain) -> "Integral":
+        return self if self.volume is not None else replace(self, volume=domain.volume)
+
+    def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:
+        assert self.volume is not None  # a solver has asked its domain
+        return self.volume * self.fn(x, u) - self.value
+
+
+def evaluated(value: Value, x: Tensor, like: Tensor) -> Tensor:
     """The number, or the function's values at x, of the shape that they are compared with."""
     if callable(value):
         found = _tensor_like(value(x), like)

@@ -82,7 +82,7 @@ class Physics(nn.Module):
                 losses[name] = (self.causal_weights(squares.detach(), x) * squares).sum()
         for name, sets in batch.items():
             if name != EQUATION:
-                losses[name] = self.misfit(name, sets).square().mean()
+                losses[name] = self.squared(name, self.misfit(name, sets))
         return losses
 
     def misfits(
@@ -116,6 +116,14 @@ class Physics(nn.Module):
         wanted = torch.is_grad_enabled()
         with torch.set_grad_enabled(wanted or bool(self.calls_u)):
             yield (lambda found: found) if wanted else Tensor.detach
+
+    def squared(self, name: str, misfit: Tensor) -> Tensor:
+        """The loss of a condition, or of data."""
+        return misfit.mean().square() if self.is_mean(name) else misfit.square().mean()
+
+    def is_mean(self, name: str) -> bool:
+        """Whether a term asks that its misfits are zero in the mean alone."""
+        return name in self.conditions and self.conditions[name].is_mean
 
     def title(self, name: str) -> str:
         """How messages call a term."""

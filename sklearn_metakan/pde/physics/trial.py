@@ -1,13 +1,15 @@
 """The trial function: network, scaling and ansatz, with its derivatives at given points."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from sklearn_metakan.basis import BSplineBasis
 from sklearn_metakan.pde.derivatives.ansatz import Ansatz, apply_ansatz, push_ansatz
 from sklearn_metakan.pde.derivatives.channels import Channels, picked
+from sklearn_metakan.pde.derivatives.of_points import kept, push_affine, push_features
 from sklearn_metakan.pde.derivatives.push import (
     modules_in_order,
     nested_derivatives,
@@ -20,7 +22,9 @@ Derivatives = Literal["exact", "sdgd", "hutchinson"]
 
 
 class TrialFunction(nn.Module):
-    """``u(x) = g(x, b + a * network((x - shift) / scale))``, g the ansatz, with derivatives.
+    """``u(x) = g(x, b + a * network((f(x) - shift) / scale))``, g the ansatz, with derivatives.
+
+    The features f are x itself unless others are given.
 
     Points are centred and scaled in float64, whatever the network computes in: coordinates far
     from zero, such as times in seconds, keep their digits if they are given in float64.
@@ -31,10 +35,16 @@ class TrialFunction(nn.Module):
         Derivatives are pushed through KANs, and through sequences of KAN and linear layers
         and the usual activations; for any other module they come from nested autograd.
     input_shift, input_scale : Tensor of shape (d) or number, default=0 and 1
-        A coordinate of infinite scale has no effect: the network sees 0 in its place.
+        Of the network's inputs. One of infinite scale has no effect: the network sees 0 there.
     output_shift, output_scale : Tensor of shape (k) or number, default=0 and 1
     ansatz : callable, optional
         ``g(x, net)``, torch, row by row; net and its value are (n,) if there is one output.
+    affine : bool, default=False
+        Whether the ansatz is ``g(x) + w(x) net``, each output by itself: derivatives of g and w
+        are then taken once for points that stay, which is much quicker.
+    features : callable, optional
+        ``f(x)``, torch, row by row, (n, d) -> (n, m): what the network sees in place of x.
+        Derivatives by x follow exactly.
     variables : sequence of str, optional
         Names of the coordinates; by default "x0", "x1", ..., and "t" for time.
     time : bool, default=False
@@ -85,6 +95,8 @@ class TrialFunction(nn.Module):
         output_shift: Tensor | float = 0.0,
         output_scale: Tensor | float = 1.0,
         ansatz: Ansatz | None = None,
+        affine: bool = False,
+        features: Callable[[Tensor], Tensor] | None = None,
         variables: Sequence[str] | None = None,
         time: bool = False,
         derivatives: Derivatives = "exact",
@@ -98,7 +110,8 @@ class TrialFunction(nn.Module):
             )
         if n_directions < 1:
             raise ValueError(f"n_directions must be at least 1, got {n_directions}.")
-        self.network, self.ansatz, self.time = network, ansatz, time
+        self.network, self.ansatz, self.features, self.time = network, ansatz, features, time
+        self.affine = affine
         self.variables = None if variables is None else tuple(variables)
         self.derivatives, self.n_directions, self.nested = derivatives, n_directions, nested
         parameter = next(network.parameters(), None)
@@ -120,12 +133,14 @@ class TrialFunction(nn.Module):
         """The network's own; that of x if it has no parameters."""
         return x.dtype if self._is_bare else self.output_shift.dtype
 
-    def _inputs(self, x: Tensor) -> Tensor:
-        return ((x.double() - self.input_shift) / self.input_scale).to(self.dtype_for(x))
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the network sees at x, (n, m)."""
+        seen = x.double() if self.features is None else self.features(x.double())
+        return ((seen - self.input_shift) / self.input_scale).to(self.dtype_for(x))
 
     def columns(self, x: Tensor) -> Tensor:
         """u at x, always (n, k)."""
-        raw = self.output_shift + self.output_scale * self.network(self._inputs(x))
+        raw = self.output_shift + self.output_scale * self.network(self.inputs(x))
         return raw if self.ansatz is None else apply_ansatz(self.ansatz, x, raw)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -187,7 +202,8 @@ class TrialFunction(nn.Module):
             raise ValueError(
                 f"variables must name each of the {x.shape[1]} columns of x, got {names}."
             )
-        values = Evaluation(self, x.detach(), normal, names, request, generator, n_sets)
+        points = x.detach() if x.requires_grad else x  # not a new tensor: see of_points
+        values = Evaluation(self, points, normal, names, request, generator, n_sets)
         return [Field(values, number) for number in range(n_sets)]
 
     def push(self, x: Tensor, directions: Tensor | None, plan: Channels) -> tuple[Tensor, Tensor]:
@@ -197,7 +213,8 @@ class TrialFunction(nn.Module):
         k is coordinate k.
         """
         modules = None if self.nested else modules_in_order(self.network)
-        if directions is None and (modules is None or self.ansatz is not None):
+        straight = modules is not None and self.ansatz is None and self.features is None
+        if directions is None and not straight:
             axes = [index[0] for index in plan.of_order(1)]
             lines = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
             lines = picked(lines[None], axes).expand(len(x), -1, -1)
@@ -205,9 +222,13 @@ class TrialFunction(nn.Module):
             lines = directions.to(x.dtype)
         if modules is None:
             return nested_derivatives(self.columns, x, lines, plan)
-        inputs = self._inputs(x)
-        slope = (1 / self.input_scale).to(inputs.dtype).expand(x.shape[1])
-        if directions is None:
+        inputs = self.inputs(x)
+        slope = (1 / self.input_scale).to(inputs.dtype).expand(inputs.shape[1])
+        if self.features is not None:
+            y, values = push(
+                modules, inputs, slope * self._slopes(x, lines, directions, plan), plan
+            )
+        elif directions is None:
             y, values = push_coordinates(modules, inputs, slope, plan)
         else:
             n_higher = plan.n_channels - plan.n_first
@@ -216,7 +237,21 @@ class TrialFunction(nn.Module):
         y, values = self.output_shift + self.output_scale * y, self.output_scale * values
         if self.ansatz is None:
             return y, values
+        if self.affine and directions is None:
+            return push_affine(self.ansatz, x, lines, y, values, plan)
         return push_ansatz(self.ansatz, x, lines, y, values, plan)
+
+    def _slopes(
+        self, x: Tensor, lines: Tensor, directions: Tensor | None, plan: Channels
+    ) -> Tensor:
+        """Channels of the features, (n, K, m)."""
+        features: Any = self.features
+
+        def computed() -> tuple[Tensor, Tensor]:
+            return push_features(features, x.double(), lines, plan)
+
+        found = computed() if directions is not None else kept(x, (features, plan), computed)
+        return found[1].to(self.dtype_for(x))
 
 
 def default_names(d: int, time: bool) -> tuple[str, ...]:
@@ -250,8 +285,9 @@ def check_degree(network: nn.Module, order: int) -> None:
     ValueError: degree must be at least 3 for derivatives of order 2, got 2.
     """
     for module in network.modules():
-        degree: Any = getattr(getattr(module, "basis", None), "degree", None)
-        if isinstance(degree, int) and degree < order + 1:
+        basis = getattr(module, "basis", None)
+        degree = basis.degree if isinstance(basis, BSplineBasis) else order + 1
+        if degree < order + 1:
             raise ValueError(
                 f"degree must be at least {order + 1} for derivatives of order {order}, "
                 f"got {degree}."

@@ -30,6 +30,14 @@ PROBLEM = """\
     ansatz : callable, default=None
         ``ansatz(x, net)`` in place of the network, such as ``(1 - |x|^2) * net``, to fulfil
         conditions exactly; those need not be listed.
+    features : callable, default=None
+        ``features(x)``, torch, row by row, (n, d) -> (n, m): what the network sees in place of x,
+        such as ``(cos x, sin x, t)`` where u is periodic, or x and the singular function of a
+        corner. Derivatives stay those by x.
+    hard : bool, default=False
+        Whether conditions hold exactly where they can, by an ansatz and features that are made of
+        them: ``Dirichlet`` on all of a boundary, by the domain's ``distance``; ``Initial``;
+        ``Periodic`` in boxes. Those with ``where``, and all others, stay losses.
     n_outputs : int, default=<n_outputs>
         Unknown functions.
     variables : sequence of str, default=None
@@ -49,7 +57,8 @@ PROBLEM = """\
         How points are drawn: "uniform", "sobol", "latin_hypercube", "grid"; "radius" in balls;
         "rad", where the residual is large.
     resample_every : int or None, default=<resample_every>
-        Steps of AdamW between new points; None: the same points for all.
+        Steps of AdamW, and of Levenberg-Marquardt, between new points; None: the same points for
+        all. With "rad" they stay for 50 and 10 at least.
     loss_weights : dict, "auto", "balanced" or None, default="auto"
         Factors of the losses by name ("residual", "dirichlet", ...; see ``loss_terms_``), 1 for
         those not named; None: 1 for all. "auto" makes all as large as that of the equation where
@@ -210,6 +219,8 @@ class KANPDESolver(PDESolver):
         boundary: Any = None,
         conditions: Any = (),
         ansatz: Callable[..., Tensor] | None = None,
+        features: Callable[[Tensor], Tensor] | None = None,
+        hard: bool = False,
         n_outputs: int = 1,
         variables: Sequence[str] | None = None,
         pde_params: dict[str, float | Positive] | None = None,
@@ -303,6 +314,8 @@ class MetaKANPDESolver(PDESolver):
         boundary: Any = None,
         conditions: Any = (),
         ansatz: Callable[..., Tensor] | None = None,
+        features: Callable[[Tensor], Tensor] | None = None,
+        hard: bool = False,
         n_outputs: int = 1,
         variables: Sequence[str] | None = None,
         pde_params: dict[str, float | Positive] | None = None,

@@ -135,7 +135,7 @@ class LeastSquares:
         self.size = size
         usual = BLOCK_MEMORY["cpu" if trained[0].device.type == "cpu" else "cuda"]
         self.memory = usual if memory is None else memory
-        found = self._misfits()
+        found = self.misfits = self._misfits()
         self.factors = {name: factor(name) for r in found.values() for name in r}
         self.weights = {
             name: self._weights(term, r) for term, rows in found.items() for name, r in rows.items()
@@ -154,7 +154,9 @@ class LeastSquares:
 
     def _terms(self, found: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         return {
-            name: (self.weights[name] * r.square()).sum()
+            name: r.mean().square()
+            if self.physics.is_mean(name)
+            else (self.weights[name] * r.square()).sum()
             for rows in found.values()
             for name, r in rows.items()
         }
@@ -189,11 +191,19 @@ class LeastSquares:
         vector = matrix.new_zeros(self.size)
         size = self._rows_at_once()
         for term, sets in self.batch.items():
+            is_mean, mean = self.physics.is_mean(term), torch.zeros_like(vector)
             for rows in slices(len(sets[0][0]), size):
                 for weights, r, jacobian in self._linearised(term, rows):
+                    if is_mean:
+                        mean += jacobian.sum(0) / len(sets[0][0])
+                        continue
                     scaled = jacobian * weights[:, None]
                     matrix.addmm_(scaled.T, jacobian)
                     vector.addmv_(scaled.T, r)
+            if is_mean:
+                value = self.misfits[term][term].mean().double()
+                matrix.addr_(mean, mean, alpha=self.factors[term])
+                vector.add_(mean, alpha=float(self.factors[term] * value))
         return matrix, vector
 
     def _rows_at_once(self) -> int:

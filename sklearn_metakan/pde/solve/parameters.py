@@ -31,6 +31,8 @@ CONSTRAINTS: dict[str, Any] = {
     "boundary": "no_validation",
     "conditions": "no_validation",
     "ansatz": [callable, None],
+    "features": [callable, None],
+    "hard": ["boolean"],
     "n_outputs": [COUNT],
     "variables": ["array-like", None],
     "pde_params": [dict, None],

@@ -1,11 +1,13 @@
 """From a solver's parameters and what fit is given to the problem that is solved."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sklearn_metakan.pde.domains.adapters import DeepXDEGeometry, Points, Sampler, as_domain
 from sklearn_metakan.pde.domains.domain import (
@@ -15,17 +17,22 @@ from sklearn_metakan.pde.domains.domain import (
     Union,
     points_inside,
 )
+from sklearn_metakan.pde.domains.made import Ellipsoid, LevelSet, Moved, Product
+from sklearn_metakan.pde.domains.polygon import Polygon
 from sklearn_metakan.pde.domains.shapes import Ball, Box, Interval, SpaceTime, Sphere
 from sklearn_metakan.pde.physics.conditions import (
     BaseCondition,
     Condition,
     Dirichlet,
     Initial,
+    Integral,
     Neumann,
     Periodic,
     Robin,
 )
 from sklearn_metakan.pde.physics.constants import Positive
+
+Features = Callable[[Tensor], Tensor]
 
 _SEEN = 4096  # points that stand for the law of a domain, and for bounds that are not known
 _MOST, _NEARLY_ALL = 0.99, 0.9
@@ -74,6 +81,22 @@ class Problem:
         """Which coordinates never change."""
         return self.bounds[:, 0] == self.bounds[:, 1]
 
+    def inputs(self, method: str, features: Features | None) -> tuple[Tensor, Tensor]:
+        """Shift and scale of what a network sees, (d) or, of features, (m)."""
+        if features is None:
+            return torch.as_tensor(self.bounds.mean(1)), torch.as_tensor(self.input_scale(method))
+        wide: Any = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+        seen = features(self.domain.sample(_SEEN, method=method, **wide))
+        n = min(_SEEN, len(seen)) if isinstance(seen, Tensor) else _SEEN
+        if not isinstance(seen, Tensor) or seen.ndim != 2 or not seen.numel():
+            got = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
+            raise ValueError(f"features(x) must return a tensor (n, m), here n = {n}, got {got}.")
+        if not seen.isfinite().all():
+            raise ValueError("features(x) must be finite over the whole domain.")
+        low, high = seen.detach().double().aminmax(dim=0)
+        half = (high - low) / 2
+        return (low + high) / 2, torch.where(half > 0, half, torch.inf)
+
     def input_scale(self, method: str) -> NDArray[np.float64]:
         """What is mapped onto [-1, 1]: so far from the middle of the bounds, (d).
 
@@ -110,8 +133,9 @@ class Problem:
 STORED: tuple[type, ...] = (
     Problem,
     *(Ball, Box, Interval, SpaceTime, Sphere, Union, Intersection, Difference),
+    *(Ellipsoid, LevelSet, Moved, Polygon, Product),
     *(Points, Sampler, DeepXDEGeometry),
-    *(Condition, Dirichlet, Initial, Neumann, Periodic, Robin, Positive),
+    *(Condition, Dirichlet, Initial, Integral, Neumann, Periodic, Robin, Positive),
 )
 
 

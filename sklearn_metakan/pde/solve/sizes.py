@@ -20,8 +20,14 @@ USUAL_LOSSES = (1e-4, 1e4)
 RUN_OFF = 1e6  # times a positive constant's start, where nothing holds it
 _SEEDS, _WAVES, _FREQUENCIES = range(4), 16, (0.5, 1.5)  # of what stands for the solution
 _ROWS, _ROWS_IF_RANDOM = 256, 16
+# Fresh points at the end, so many divided by d^2: as many as a front of width 0.01 is met by.
+_JUDGED, _MOST_JUDGED = 40_000, 10_000
+# Of a residual's size before training: what is left of it in the mean, and at a single point.
+_LEFT, _PEAK = 0.1, 10.0
+_MISSED = 0.2  # of the spread of the solution: a condition's misfit; observations may be noisy
 _ROUNDS = 2  # a term that is not linear responds otherwise at another size
 _TINY = 1e-12
+_LEVEL = 1e-3  # of values, where a solution hardly varies
 
 Rows = dict[str, Tensor]  # by the name of a loss: misfits (n, m)
 
@@ -76,6 +82,7 @@ def measure(physics: Physics, batch: Batch, rescale: bool = True) -> Sizes:
     few = _rows(physics)
     with physics.exact():
         size, k = torch.ones_like(trial.output_scale), len(trial.output_scale)
+        eps, built_in = torch.finfo(size.dtype).eps, _built_in(physics, batch, few).to(size)
         for _ in range(_ROUNDS):
             nothing = _nothing(physics, batch, few)
             slopes = {
@@ -86,6 +93,8 @@ def measure(physics: Physics, batch: Batch, rescale: bool = True) -> Sizes:
                 for name, m in nothing.items()
             }  # fmt: skip
             size = _sizes_of_outputs(nothing, slopes, of_values).to(size)
+            # Misfits of an ansatz that are its own rounding tell nothing.
+            size = torch.where(size > eps**0.75 * built_in, size, built_in)
         if rescale:
             trial.output_scale.copy_(size)
         found = [*_smooth(physics, batch, few, size)]
@@ -93,7 +102,7 @@ def measure(physics: Physics, batch: Batch, rescale: bool = True) -> Sizes:
         {name: float(_rms([r[name] for r in found]).square().mean()) for name in nothing},
         {name: float(m.square().mean()) for name, m in nothing.items()},
         {name: tuple(each.square().mean(1).sqrt().tolist()) for name, each in slopes.items()},
-        torch.finfo(size.dtype).eps ** 1.5 * float(size.square().max()),
+        eps**1.5 * float(torch.maximum(size, built_in).square().max()),
     )
 
 
@@ -127,10 +136,16 @@ def _nothing(physics: Physics, batch: Batch, few: int) -> Rows:
         return _misfits(physics, batch, few)
 
 
+def _built_in(physics: Physics, batch: Batch, few: int) -> Tensor:
+    """The size of what an ansatz gives by itself, (k)."""
+    with _scaled(physics.trial, torch.zeros_like(physics.trial.output_scale)):
+        return _rms([physics.trial.columns(batch[EQUATION][0][0][:few])])
+
+
 def _smooth(physics: Physics, batch: Batch, few: int, scale: Tensor) -> Iterator[Rows]:
     """Misfits of functions of this scale, drawn smooth: sines of random frequency and phase."""
     trial = physics.trial
-    d, k = next(iter(batch.values()))[0][0].shape[1], len(scale)
+    d, k = trial.inputs(next(iter(batch.values()))[0][0][:1]).shape[1], len(scale)
     for seed in _SEEDS:
         generator = torch.Generator().manual_seed(seed)
         first, last = _linear(d, _WAVES), _linear(_WAVES, k)
@@ -181,27 +196,48 @@ def _rms(rows: list[Tensor]) -> Tensor:
     return torch.cat(rows).square().mean(0).sqrt()
 
 
+def judged(physics: Physics) -> int:
+    """How many fresh points of the equation tell whether it was solved."""
+    if physics.trial.derivatives != "exact":
+        return _ROWS_IF_RANDOM
+    d = physics.trial.input_shift.numel()
+    return min(_MOST_JUDGED, max(_ROWS, _JUDGED // d**2))
+
+
 @torch.no_grad()
 def warn_if_unsolved(physics: Physics, batch: Batch, sizes: Sizes, u: Tensor) -> None:
     """A ConvergenceWarning if a fit explains nothing; u (n, k) are values of the solution.
 
     It explains nothing where a loss is as large as that of u = 0, or of functions drawn at random,
-    where a condition's misfit is beyond the spread of the solution, or where a positive constant
-    ran off.
+    where a condition's misfit is a fifth of the spread of the solution, or that of observations as
+    large as the spread, or where a positive constant ran off. Of the equation a tenth is as bad,
+    and so are single points where its residual is many times the size of functions drawn at
+    random: a front was missed.
     """
     reasons = []
-    spread = u.std(0, correction=0) + _TINY * u.abs().amax(0)
+    spread = u.std(0, correction=0) + _LEVEL * u.abs().amax(0)
     with physics.exact():
-        found = _misfits(physics, batch, _rows(physics))
+        found = _misfits(physics, batch, judged(physics))
     for name, misfit in found.items():
-        size = float(misfit.square().mean().sqrt())
+        size = float(physics.squared(name, misfit).sqrt())
+        if name not in batch or name == EQUATION:
+            before, peak = sizes.smooth[name] ** 0.5, float(misfit.abs().max())
+            rounding = sizes.rounding**0.5 * max(sizes.slopes[name])
+            if size > rounding and (_LEFT * before <= size or _PEAK * before <= peak):
+                reasons.append(
+                    f"{name!r} is {size:.2g} (root mean square) and up to {peak:.2g} at new points,"
+                    f" and was about {before:.2g} before training"
+                )
+                continue
         known = {"that of u = 0": sizes.nothing[name], "that before training": sizes.smooth[name]}
         reached = [text for text, square in known.items() if 0 < square <= size**2]
         if name in batch and name != EQUATION:
             needed = size / u.new_tensor(sizes.slopes[name])  # a change of u that would mend it
             answers = needed.isfinite()
-            if answers.any() and bool((needed > spread)[answers].all()):
-                reached.append("the spread of the solution")
+            share = 1.0 if name == DATA else _MISSED
+            if answers.any() and bool((needed > share * spread)[answers].all()):
+                part = "" if name == DATA else f"{_MISSED:.0%} of "
+                reached.append(f"{part}the spread of the solution")
         if reached:
             reasons.append(f"{name!r} is {size:.2g} (root mean square), as large as {reached[0]}")
     for name, times in physics.pde_params.changes().items():
@@ -210,6 +246,6 @@ def warn_if_unsolved(physics: Physics, batch: Batch, sizes: Sizes, u: Tensor) ->
     if reasons:
         warn_caller(
             f"Not solved: {'; '.join(reasons)}. Try more iterations (lm_iter), a larger network, "
-            "loss_weights for the data, or an ansatz that holds the conditions, and check the "
-            "equation's signs and units."
+            "sampling='rad' and basis='chebyshev' for fronts, loss_weights for the data, or "
+            "hard=True, and check the equation's signs and units."
         )

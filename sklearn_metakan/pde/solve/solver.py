@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from sklearn_metakan.nn import build_network
 from sklearn_metakan.pde.physics.checks import check_conditions, check_physics
-from sklearn_metakan.pde.physics.conditions import BaseCondition, Condition
+from sklearn_metakan.pde.physics.conditions import Condition
+from sklearn_metakan.pde.physics.hard import Exact, PeriodicFeatures
 from sklearn_metakan.pde.physics.physics import Batch, Physics
 from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree
 from sklearn_metakan.pde.solve.collocation import Collocation, Steps
+from sklearn_metakan.pde.solve.held import Held, held
 from sklearn_metakan.pde.solve.net import PDENet, PDEProgress
 from sklearn_metakan.pde.solve.parameters import check_settings
 from sklearn_metakan.pde.solve.problem import STORED, Problem, in_order, read_problem
-from sklearn_metakan.pde.solve.sizes import Sizes, measure, warn_if_unsolved
+from sklearn_metakan.pde.solve.sizes import Sizes, judged, measure, warn_if_unsolved
 from sklearn_metakan.pde.solve.stages import (
     Settled,
     Stage,
@@ -85,13 +87,14 @@ class PDESolver(BaseEstimator):
     __getstate__, __setstate__, save = getstate, setstate, save
 
     # In files: classes of objects; parameters that may be functions; where the network is.
-    _stored_types: ClassVar[tuple[type, ...]] = (*STORED, Sizes)
+    _stored_types: ClassVar[tuple[type, ...]] = (*STORED, Sizes, Exact, PeriodicFeatures)
     _given_again: ClassVar[tuple[str, ...]] = (
         "residual",
         "domain",
         "boundary",
         "conditions",
         "ansatz",
+        "features",
         "solution",
     )
     _of_network: ClassVar[str] = "trial.network."
@@ -132,12 +135,13 @@ class PDESolver(BaseEstimator):
             checkpoints = open_checkpoints(self, resume)
             conditions = check_conditions(self.conditions, self.ansatz is not None or y is not None)
             problem = read_problem(self, X, y, conditions)
+            parts = held(self, problem, conditions)
             seeds = draw_seeds(self.random_state, 2)
             if checkpoints is not None:
                 facts = {"X": problem.bounds, "observations": problem.observed, "y": problem.values}
                 seeds = checkpoints.begin(seeds, self, facts)
             goes_on = self.warm_start and self.__sklearn_is_fitted__()
-            fitted._start(trainer, problem, conditions, seeds[0], goes_on)
+            fitted._start(trainer, problem, parts, seeds[0], goes_on)
             counts = {place: getattr(self, f"n_{place}") for place in Condition.places}
             collocation = fitted._collocation(counts, seeds[1])
             batch = collocation.draw()
@@ -151,7 +155,7 @@ class PDESolver(BaseEstimator):
                 ranks.part_ways(collocation.generator)
             fitted._solve(trainer, collocation, plan, checkpoints)
             fitted._record()
-            fitted._judge(collocation.draw())
+            fitted._judge(counts, seeds[1])
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self
 
@@ -166,7 +170,7 @@ class PDESolver(BaseEstimator):
         self,
         trainer: Trainer,
         problem: Problem,
-        conditions: dict[str, BaseCondition],
+        parts: Held,
         seed: int,
         goes_on: bool,
     ) -> None:
@@ -175,7 +179,8 @@ class PDESolver(BaseEstimator):
         if precision == "auto":
             precision = "float64" if is_second_order(self) else "float32"
         execution = choose_execution(self.device, precision, np.dtype(np.float32), "adamw")
-        sizes = [problem.domain.dim, *trainer.widths, self.n_outputs]
+        shift, scale = problem.inputs(self._method, parts.features)
+        sizes = [len(shift), *trainer.widths, self.n_outputs]
         if trainer.network["degree"] == "auto":
             trainer.network["degree"] = self._network["degree"] if goes_on else LEAST_DEGREE
         trained: dict[str, Tensor] = {}
@@ -194,18 +199,20 @@ class PDESolver(BaseEstimator):
         }
         self._options = deepcopy(trainer.options)
         self._trial = {
-            "input_shift": torch.as_tensor(problem.bounds.mean(1)),
-            "input_scale": torch.as_tensor(problem.input_scale(self._method)),
+            "input_shift": shift,
+            "input_scale": scale,
             "output_shift": torch.zeros(self.n_outputs),
             "output_scale": torch.ones(self.n_outputs),
-            "ansatz": self.ansatz,
+            "ansatz": parts.ansatz,
+            "affine": parts.affine,
+            "features": parts.features,
             "variables": problem.variables,
             "time": problem.has_time,
             "derivatives": self.derivatives,
             "n_directions": self.n_directions,
         }
         constants = dict(self.pde_params or {})
-        self._equation = self.residual, conditions, constants, problem.causal(self.causal)
+        self._equation = self.residual, parts.left, constants, problem.causal(self.causal)
         self._make_net(trainer, execution, seed)
         wanted = self._physics.state_dict()
         kept = {k: v for k, v in trained.items() if k in wanted and not k.startswith(_OF_INPUTS)}
@@ -264,9 +271,11 @@ class PDESolver(BaseEstimator):
             return self._sizes.weights() if hasattr(self, "_sizes") else {}
         return self.loss_weights or {}
 
-    def _judge(self, batch: Batch) -> None:
+    def _judge(self, counts: Mapping[str, int], seed: int) -> None:
         """Warn where nothing was solved."""
         if not self.net_.interrupted_ and np.isfinite(self.loss_):
+            fresh = {**counts, "interior": max(counts["interior"], judged(self._physics))}
+            batch = self._collocation(fresh, seed + 1).draw()
             with torch.no_grad(), self._execution.active():
                 u = self.module_.columns(self._points(self._test_points()))
                 warn_if_unsolved(self._physics, batch, self._sizes, u)
@@ -496,7 +505,7 @@ class PDESolver(BaseEstimator):
         batch = self._collocation(dict.fromkeys(Condition.places, TEST_POINTS), TEST_SEED).draw()
         with torch.no_grad(), self._execution.active():
             for name in physics.conditions:
-                total += float(physics.misfit(name, batch[name]).square().mean())
+                total += float(physics.squared(name, physics.misfit(name, batch[name])))
         return total
 
     def _evaluated(

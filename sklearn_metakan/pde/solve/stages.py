@@ -12,6 +12,7 @@ from sklearn_metakan.training import LBFGS, AfterEpoch, SelfScaled, StopTraining
 STEPS = 5000  # of AdamW, what max_iter="auto" means
 SECOND_ORDER = ("lbfgs_iter", "ssbfgs_iter", "ssbroyden_iter", "lm_iter")
 LM_REPORT = 10  # steps of Levenberg-Marquardt between two readings of the losses
+RAD_STAY = (50, 10)  # at least, of AdamW and of least squares: residuals of proposals take time
 STAY = 200  # iterations of a quasi-Newton method on the same points, at least
 
 # By itself: so many steps of AdamW, at most this share of the time; then the most exact method
@@ -61,12 +62,15 @@ def stages(solver: Any, physics: Physics, batch: Batch) -> list[Stage]:
     every = solver.resample_every
     rate = 1.0 if solver.learning_rate == "auto" else solver.learning_rate
     stay = None if every is None else max(every, STAY)
-    made = [Stage(None, steps, every, REPORT, share)]
+    of_steps, of_squares = every, every
+    if solver.sampling == "rad" and every is not None:
+        of_steps, of_squares = (max(every, least) for least in RAD_STAY)
+    made = [Stage(None, steps, of_steps, REPORT, share)]
     for name, optimizer, again, report in (
         ("lbfgs_iter", {"optimizer": LBFGS, "lr": rate}, None, REPORT),
         ("ssbfgs_iter", _self_scaled("bfgs"), stay, REPORT),
         ("ssbroyden_iter", _self_scaled("broyden"), stay, REPORT),
-        ("lm_iter", {"optimizer": LevenbergMarquardt, "lr": 1.0}, every, LM_REPORT),
+        ("lm_iter", {"optimizer": LevenbergMarquardt, "lr": 1.0}, of_squares, LM_REPORT),
     ):
         made.append(Stage(optimizer, counts[name], again, report))
     return [stage for stage in made if stage.steps]

@@ -25,6 +25,8 @@ class End:
     output: int | None
     order: int
 
+    is_differentiable = False
+
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         u = self.solver.module_.field(x)

@@ -21,6 +21,7 @@ COLUMNS = {
     "binary": np.arange(N) % 2,
     "three values": np.array([-5.0, 0.0, 1e4])[np.arange(N) % 3],
     "mostly zero": np.where(np.arange(N) % 20 == 0, EVEN, 0.0),
+    "mostly zero, with a long tail": np.where(EVEN > 0.8, np.exp(4 * NORMAL), 0.0),
     "huge offset": 1e9 + EVEN,
     "large": 1e90 * NORMAL,
     "small": 1e-90 * NORMAL,
@@ -138,6 +139,22 @@ def test_auto_is_minmax_for_even_columns_only():
     auto, minmax = (fit(kind, X).transform(X) for kind in ("auto", "minmax"))
     np.testing.assert_array_equal(auto[:, [0, 2]], minmax[:, [0, 2]])
     assert auto[:, 1].std() > minmax[:, 1].std()
+
+
+def test_the_few_rows_of_a_long_tail_have_room_beside_one_value():
+    """They are a fifth of the rows; the one value counts for two of them, so half is theirs."""
+    column = COLUMNS["mostly zero, with a long tail"]
+    scaled = fit("auto", table(column)).transform(table(column))[:, 0]
+    rest = column > 0
+    assert (scaled[~rest] == -1).all()
+    assert np.ptp(scaled[rest]) == pytest.approx(1.0, abs=0.05)
+    order = np.argsort(column[rest])
+    even = np.linspace(0, 1, rest.sum())
+    np.testing.assert_allclose(scaled[rest][order], even, atol=0.05)
+    # Where the rest is spread over the range, or no value has most rows, positions count as well.
+    for other in (COLUMNS["mostly zero"], COLUMNS["skewed"]):
+        auto, ranks = (fit(kind, table(other)).transform(table(other)) for kind in KINDS[::3])
+        assert np.abs(auto - ranks).max() > 0.1
 
 
 @pytest.mark.parametrize("kind", SCALING_KINDS)

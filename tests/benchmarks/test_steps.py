@@ -1,0 +1,19 @@
+"""The benchmark of small steps, on few of them."""
+
+from benchmarks.speed import steps
+
+
+def test_steps_and_calls_are_compared(monkeypatch, capsys):
+    monkeypatch.setattr(steps, "STEPS", 1)
+    monkeypatch.setattr(steps, "CALLS", 1)
+    monkeypatch.setattr(steps, "ROWS", 40)
+    monkeypatch.setattr(steps, "operations", lambda *args, **settings: 100)
+    steps.main(["--rounds", "1"])
+    text = capsys.readouterr().out
+    lines = [line for line in text.splitlines() if line.startswith("| 10-")]
+    assert len(lines) == 6
+    for line in lines:
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        assert all(float(cell) > 0 for cell in cells[2:6])
+        assert cells[6] == ("100" if cells[0] == "10-64-1" else "")
+    assert "| one row / scikit-learn's MLP |" in text
