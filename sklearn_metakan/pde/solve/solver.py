@@ -129,7 +129,7 @@ class PDESolver(BaseEstimator):
         fitted.__dict__.pop("windows_", None)
         with torch.inference_mode(False):
             if self.windows > 1:
-                self.__dict__ = march(self, X, y)
+                self.__dict__ = march(self, X, y, resume)
                 return self
             trainer = fitted._trainer()
             checkpoints = open_checkpoints(self, resume)
