@@ -9,6 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
+from sklearn_metakan import load
 from sklearn_metakan.pde import (
     Dirichlet,
     Initial,
@@ -89,6 +90,20 @@ def test_what_is_about_all_times_is_refused(case):
     settings, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         cycles(3, **settings)
+
+
+def test_parts_are_in_files(tmp_path):
+    model, t = cycles(3), np.linspace(0, 12, 31)[:, None]
+    model.save(tmp_path / "model.safetensors")
+    restored = load(tmp_path / "model.safetensors", residual=oscillator)
+    np.testing.assert_array_equal(restored.predict(t), model.predict(t))
+    assert restored.predict_residual(t).shape == (31, 2)
+    assert [part.domain_ for part in restored.windows_] == [p.domain_ for p in model.windows_]
+    value = restored.windows_[2].conditions[0].value  # where the part before ended
+    assert value.solver is restored.windows_[1]
+    restored.save(tmp_path / "again.safetensors")
+    again = load(tmp_path / "again.safetensors", residual=oscillator)
+    np.testing.assert_array_equal(again.predict(t), model.predict(t))
 
 
 def test_parts_go_on_from_their_checkpoints(tmp_path):
