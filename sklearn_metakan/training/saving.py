@@ -26,6 +26,7 @@ from sklearn_metakan.training.execution import choose_device
 from sklearn_metakan.training.pickles import plain_state, set_plain, unpacked_net
 
 _PACKAGES = ("sklearn_metakan", "torch", "scikit-learn", "skorch", "numpy", "safetensors")
+_PARTS = "windows_"  # estimators that an estimator consists of, one after the other
 _SIZES = {"grid_size", "degree", "kernel_size", "prompt_dim", "meta_hidden_dim"}  # have bounds
 # Parameters that hold what is no value, and what to do about them.
 _REMEDIES = {
@@ -65,13 +66,21 @@ def save(self: Any, path: str | os.PathLike[str]) -> None:
             "class. Use pickle or joblib."
         )
     left_out = _left_out(self)
-    codec = Codec(kind._stored_types, left_out)
+    parts = vars(self).get(_PARTS, [])
+    codec = Codec(kind._stored_types, left_out | {_PARTS: parts})
     try:
-        state = {name: codec.encode(value, name) for name, value in plain_state(self).items()}
+        state, *of_parts = [
+            {
+                name: codec.encode(value, f"{start}{name}")
+                for name, value in plain_state(each).items()
+                if name != _PARTS
+            }
+            for start, each in [("", self), *((f"{_PARTS}.{i}.", p) for i, p in enumerate(parts))]
+        ]
     except UnstorableError as error:
         raise ValueError(_refusal(kind, str(error))) from error
     header = {"class": kind.__name__, "versions": _versions(), "given": [*left_out], "state": state}
-    write(path, header, codec.arrays)
+    write(path, header | ({"parts": of_parts} if parts else {}), codec.arrays)
 
 
 def restore(
@@ -88,10 +97,25 @@ def restore(
     _check_functions(kind, opened.path, wanted, functions)
     if device is not None:
         choose_device(device)  # a wrong one is no damage of the file
-    codec = Codec(kind._stored_types, functions)
-    decoded = {name: codec.decode(value, opened.take) for name, value in state.items()}
+    of_parts, parts = header.get("parts", []), list[Any]()
+    if not isinstance(of_parts, list) or not all(isinstance(each, dict) for each in of_parts):
+        raise FileError(f"{opened.path} is damaged: its parts are no states.")
+    codec = Codec(kind._stored_types, {**functions, _PARTS: parts})
+    for each in [*of_parts, state]:  # each may refer to those before
+        decoded = {name: codec.decode(value, opened.take) for name, value in each.items()}
+        parts.append(_made(kind, opened.path, decoded, device))
     opened.close()
-    _check_names(kind, opened.path, decoded)
+    made = parts.pop()
+    if parts:
+        vars(made)[_PARTS] = parts
+    return made
+
+
+def _made(
+    kind: type[Any], path: str, decoded: dict[str, Any], device: str | torch.device | None
+) -> Any:
+    """An estimator of what was decoded, tried out."""
+    _check_names(kind, path, decoded)
     made: Any = object.__new__(kind)
     try:
         if device is not None:
@@ -107,7 +131,7 @@ def restore(
                 made._try_out()
     except Exception as error:  # whatever contradictory parts lead to
         raise FileError(
-            f"{opened.path} is damaged: its parts make no {kind.__name__} ({error})."
+            f"{path} is damaged: its parts make no {kind.__name__} ({error})."
         ) from error
     return made
 

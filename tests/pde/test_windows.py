@@ -1,6 +1,7 @@
 """Long times in parts, positive constants, and what trains by itself."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
+from sklearn_metakan import load
 from sklearn_metakan.pde import (
     Dirichlet,
     Initial,
@@ -79,6 +81,7 @@ REFUSED = {
     "an ansatz": ({"ansatz": lambda x, net: net}, "ansatz is about all of them"),
     "constants": ({"pde_params": {"k": 1.0}}, "pde_params is about all of them"),
     "warm start": ({"warm_start": True}, "warm_start is about all of them"),
+    "time and checkpoints": ({"checkpoint_dir": "x", "time_limit": 9.0}, "beside time_limit"),
 }
 
 
@@ -87,6 +90,33 @@ def test_what_is_about_all_times_is_refused(case):
     settings, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         cycles(3, **settings)
+
+
+def test_parts_are_in_files(tmp_path):
+    model, t = cycles(3), np.linspace(0, 12, 31)[:, None]
+    model.save(tmp_path / "model.safetensors")
+    restored = load(tmp_path / "model.safetensors", residual=oscillator)
+    np.testing.assert_array_equal(restored.predict(t), model.predict(t))
+    assert restored.predict_residual(t).shape == (31, 2)
+    assert [part.domain_ for part in restored.windows_] == [p.domain_ for p in model.windows_]
+    value = restored.windows_[2].conditions[0].value  # where the part before ended
+    assert value.solver is restored.windows_[1]
+    restored.save(tmp_path / "again.safetensors")
+    again = load(tmp_path / "again.safetensors", residual=oscillator)
+    np.testing.assert_array_equal(again.predict(t), model.predict(t))
+
+
+def test_parts_go_on_from_their_checkpoints(tmp_path):
+    expected = cycles(3).predict([[1.0], [6.0], [11.0]])
+    settings = {"checkpoint_dir": tmp_path, "checkpoint_every": (1, 0)}
+    solver = cycles(3, **settings)
+    folders = sorted(tmp_path.iterdir())
+    assert [folder.name for folder in folders] == ["part-1", "part-2", "part-3"]
+    *_, newest = sorted(folders[1].iterdir())
+    newest.unlink()  # as if it had been killed in the second part
+    shutil.rmtree(folders[2])
+    solver = clone(solver).fit(resume=True)
+    np.testing.assert_array_equal(solver.predict([[1.0], [6.0], [11.0]]), expected)
 
 
 def bent_by(x, u, k):

@@ -33,7 +33,7 @@ from sklearn_metakan.pde.solve.stages import (
     stages,
     trains_by_itself,
 )
-from sklearn_metakan.pde.solve.windows import march, of_row
+from sklearn_metakan.pde.solve.windows import End, march, of_row
 from sklearn_metakan.training import (
     PRESENT,
     Checkpoints,
@@ -87,7 +87,7 @@ class PDESolver(BaseEstimator):
     __getstate__, __setstate__, save = getstate, setstate, save
 
     # In files: classes of objects; parameters that may be functions; where the network is.
-    _stored_types: ClassVar[tuple[type, ...]] = (*STORED, Sizes, Exact, PeriodicFeatures)
+    _stored_types: ClassVar[tuple[type, ...]] = (*STORED, Sizes, Exact, PeriodicFeatures, End)
     _given_again: ClassVar[tuple[str, ...]] = (
         "residual",
         "domain",
@@ -129,7 +129,7 @@ class PDESolver(BaseEstimator):
         fitted.__dict__.pop("windows_", None)
         with torch.inference_mode(False):
             if self.windows > 1:
-                self.__dict__ = march(self, X, y)
+                self.__dict__ = march(self, X, y, resume)
                 return self
             trainer = fitted._trainer()
             checkpoints = open_checkpoints(self, resume)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -35,8 +36,10 @@ class End:
         return u.dt() if self.order else u.value
 
 
-def march(solver: Any, X: Any, y: Any) -> dict[str, Any]:
+def march(solver: Any, X: Any, y: Any, resume: bool = False) -> dict[str, Any]:
     """Attributes of a solver with ``windows``, once each part is fitted; ``windows_`` are these.
+
+    Checkpoints of each part have a folder of their own in ``checkpoint_dir``.
 
     Raises
     ------
@@ -62,7 +65,10 @@ def march(solver: Any, X: Any, y: Any) -> dict[str, Any]:
         if solver.time_limit is not None:
             left = began + solver.time_limit - perf_counter()
             own["time_limit"] = max(left / (len(domains) - number), 1e-3)
-        done.append(type(solver)(**settings | own | {"random_state": seed}).fit())
+        if solver.checkpoint_dir is not None:
+            own["checkpoint_dir"] = Path(solver.checkpoint_dir) / f"part-{number + 1}"
+        part = type(solver)(**settings | own | {"random_state": seed})
+        done.append(part.fit(resume=resume))
         if done[-1].net_.interrupted_:
             break
     n_iter = sum(each.n_iter_ for each in done)
@@ -82,7 +88,7 @@ def _check(solver: Any, X: Any, y: Any) -> None:
         ("ansatz", solver.ansatz is not None),
         ("pde_params", bool(solver.pde_params)),
         ("warm_start", solver.warm_start),
-        ("checkpoint_dir", solver.checkpoint_dir is not None),
+        ("checkpoint_dir beside time_limit", bool(solver.checkpoint_dir and solver.time_limit)),
     ):
         if given:
             raise ValueError(
