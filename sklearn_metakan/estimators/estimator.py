@@ -26,7 +26,7 @@ from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count, set_aside
 from sklearn_metakan.estimators.inputs.stored import as_stored
 from sklearn_metakan.estimators.inputs.survey import StoredRows, read_stored, sampled
-from sklearn_metakan.estimators.inputs.table import TableInputs
+from sklearn_metakan.estimators.inputs.table import QUANTILE_ROWS, TableInputs
 from sklearn_metakan.estimators.onnx_graph import export_onnx
 from sklearn_metakan.estimators.predictor import Predictor
 from sklearn_metakan.estimators.reading import summary, typical_inputs
@@ -36,6 +36,7 @@ from sklearn_metakan.estimators.targets.multilabel import MultilabelTarget, suit
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.estimators.targets.scoring import Scoring
 from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen, refine
+from sklearn_metakan.ops import hand_back_freed_memory
 from sklearn_metakan.training import (
     Defaults,
     Found,
@@ -165,6 +166,8 @@ class KANEstimator(BaseEstimator):
                 fitted._warn_if_beyond(given)
             data, held_out = fitted._data(net, rows, validation)
             del rows  # of a large table, a tenth of its memory
+            if len(data.y) > QUANTILE_ROWS:
+                hand_back_freed_memory()
             own = self.scoring is not None
             score = Scoring(self.scoring, fitted.target_) if own else fitted.target_.score
             how: dict[str, Any] = {"score": score, "by_score": own, "seed": seeds[2]}

@@ -20,6 +20,7 @@ from sklearn_metakan.estimators.inputs.rows import (
     weighted_quantiles,
 )
 from sklearn_metakan.nn import KAN
+from sklearn_metakan.ops import hand_back_freed_memory
 
 Array = NDArray[np.float64]
 ScaleInputs = Literal["auto", "minmax", "standard", "quantile"] | None
@@ -239,6 +240,8 @@ class TableInputs(FittedModule):
             quantiles.append(_by_share(rows.column(j), weight)[:, None])
         self.unscaled_quantiles = np.concatenate(quantiles, axis=1)
         self.set_buffers(**buffers)
+        if some is not None:  # of a large table, what sorting its columns took
+            hand_back_freed_memory()
         return self
 
     def _fit_codes(self, rows: Rows, weight: Array) -> dict[int, Array]:
