@@ -276,9 +276,19 @@ def test_the_way_to_the_first_sum_over_edges_is_short(walks, way):
     assert {name: counts[name] for name in most if counts[name] > most[name]} == {}
 
 
+def test_import_takes_little_beyond_torch_and_sklearn():
+    """In seconds of the processor, in one process; it is a tenth of what these two take."""
+    code = (
+        "import time, torch, sklearn; before = time.process_time(); import sklearn_metakan; "
+        "print((time.process_time() - before) / before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 0.5
+
+
 def test_import_is_light():
     """Without what fitting does not need; nothing is drawn, compiled or simplified."""
-    heavy = ["matplotlib", "sympy", "triton", "torch._dynamo", "tqdm.notebook"]
+    heavy = ["matplotlib", "sympy", "triton", "torch._dynamo", "tqdm.notebook", "onnx", "polars"]
     code = f"import sys, sklearn_metakan; print([n for n in {heavy} if n in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (0, "[]\n", "")
