@@ -371,7 +371,7 @@ class KANEstimator(BaseEstimator):
         settings = trainer.network | dict.fromkeys(_CHANGEABLE)
         if hasattr(self, "hidden_layer_sizes"):
             settings["hidden_layer_sizes"] = trainer.widths
-        for name in ("scale_inputs", "knots", "scale_target", "n_estimators"):
+        for name in ("scale_inputs", "knots", "scale_target", "n_estimators", "interactions"):
             if hasattr(self, name):
                 settings[name] = getattr(self, name)
         return settings

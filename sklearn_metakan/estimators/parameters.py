@@ -38,6 +38,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
     "min_frequency": [COUNT, Interval(Real, 0, 1, closed="neither"), None],
     "hidden_layer_sizes": WIDTHS,
+    "interactions": [Interval(Integral, 0, None, closed="left"), "array-like"],
     "n_estimators": [Interval(Integral, 1, 1_000, closed="both")],
     "hidden_channels": WIDTHS,
     "strides": [COUNT, "array-like"],
@@ -56,7 +57,11 @@ SCALE_PIXELS_CONSTRAINT = [StrOptions({"auto", "minmax", "standard"}), None]
 HIDDEN_LAYERS = """\
     hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
         Widths of the hidden layers. ``()`` is the additive model: one function for each
-        feature and output, no interactions.
+        feature and output, and with ``interactions`` of two features.
+    interactions : int or list of pairs, default=0
+        For ``hidden_layer_sizes=()``: pairs of columns that also have a function of both, by name
+        or number; or how many of them, those that explain most of what functions of one column
+        leave. What one column does by itself is in none of them.
     n_estimators : int, default=<n_estimators>
         Members: networks of these widths, trained in the same calls and averaged. They share
         grids and meta-learners and have edges of their own; with early stopping each holds out
@@ -226,6 +231,8 @@ ATTRIBUTES = """\
 
 OF_FEATURES = """categories_ : dict of ndarrays
         Levels of each column of categories, by its position.
+    interactions_ : list of (int, int)
+        Columns that have a function together.
     feature_importances_ : ndarray of shape (n_features_in_,)
         Share of the outputs' spread due to each feature."""
 

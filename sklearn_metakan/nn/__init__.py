@@ -8,6 +8,7 @@ from sklearn_metakan.nn.importance import edge_importances, feature_importances
 from sklearn_metakan.nn.layers import KANLinear
 from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.network import KAN, KANNetwork, build_network
+from sklearn_metakan.nn.pairs import PairInputs, Pairs, group_levels, pair_functions
 from sklearn_metakan.nn.pruning import edge_effects, without_edges
 from sklearn_metakan.nn.random import Augment, Augmentation, Drawing, Dropout
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
@@ -31,6 +32,8 @@ __all__ = [
     "MetaCoefficients",
     "MetaLearner",
     "Norm",
+    "PairInputs",
+    "Pairs",
     "SparseCoefficients",
     "build_conv_network",
     "build_network",
@@ -38,7 +41,9 @@ __all__ = [
     "edge_importances",
     "feature_importances",
     "frozen",
+    "group_levels",
     "n_frozen",
+    "pair_functions",
     "refine",
     "spread_strides",
     "update_grids",

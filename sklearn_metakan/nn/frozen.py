@@ -72,4 +72,7 @@ def _frozen(layer: KANLayer) -> KANLayer:
     direct.weight = nn.Parameter(weights.unflatten(0, source.in_shape))
     layer = copy(layer)
     layer._modules = layer._modules | {"source": direct}
+    pairs = getattr(layer, "pairs", None)
+    if pairs is not None:
+        layer._modules["pairs"] = pairs.only(range(len(pairs.inputs)))
     return layer

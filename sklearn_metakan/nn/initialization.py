@@ -100,6 +100,10 @@ def initialize(
                 parameter.zero_()
             else:
                 parameter.copy_(normal(parameter.shape).to(parameter) * xavier)
+    for layer in layers:
+        pairs = getattr(layer, "pairs", None)
+        if pairs is not None:
+            pairs.start(normal)
 
 
 def _moments(layers: Sequence[Layer], order: int | None) -> dict[Layer, Moments]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from sklearn_metakan.basis import quantile_knots
 from sklearn_metakan.estimators.inputs.checks import check_finite
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
+from sklearn_metakan.estimators.inputs.interactions import check_interactions, pair_settings
 from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
 from sklearn_metakan.nn import KAN
 from sklearn_metakan.training import check_widths
@@ -108,6 +109,7 @@ class TableInputs(FittedModule):
     n_numbers: int
     gaps_: Array
     code_counts_: list[Array]
+    pairs_: list[tuple[int, int]] = []
 
     def __init__(
         self,
@@ -388,7 +390,7 @@ class TableInputs(FittedModule):
                 "gaps": self.gaps_,
                 "levels": self.code_counts_,
             }
-        return found
+        return found | pair_settings(self, rows, estimator.interactions, knots)
 
     def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
         """Of each column of numbers, at quantiles of what is there."""
@@ -478,13 +480,15 @@ class TableInputs(FittedModule):
     def layers(estimator: Any) -> tuple[tuple[int, ...], dict[str, Any]]:
         """Widths of the hidden layers, checked, and settings of the network: none."""
         sizes = check_widths("hidden_layer_sizes", estimator.hidden_layer_sizes, single=True)
+        check_interactions(estimator.interactions, sizes)
         return sizes, {}
 
     @property
     def fitted(self) -> dict[str, Any]:
         """What the estimator shows of it, beside the scaling itself."""
         levels = self.reader.levels
-        return {"categories_": {j: np.array(levels[j], dtype=object) for j in levels}}
+        categories = {j: np.array(levels[j], dtype=object) for j in levels}
+        return {"categories_": categories, "interactions_": [*self.pairs_]}
 
 
 def _fit_column(column: Array, weight: Array, kind: ScaleInputs) -> tuple[Array, Array]:
