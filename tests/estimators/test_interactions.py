@@ -90,7 +90,8 @@ def test_a_product_is_found_and_learned(kind):
 
 @pytest.mark.parametrize("name", ["two", "three"])
 def test_pairs_are_found_for_labels(name):
-    model = KANClassifier((), interactions=2, max_iter=1, n_estimators=1).fit(FRAME, TARGETS[name])
+    how = {"max_iter": 1, "n_estimators": 1, "early_stopping": False}
+    model = KANClassifier((), interactions=2, **how).fit(FRAME, TARGETS[name])
     assert {*model.interactions_} == {(0, 1), (1, 2)}
 
 
