@@ -7,6 +7,7 @@ from sklearn_metakan.nn.grids import refine, update_grids
 from sklearn_metakan.nn.importance import edge_importances, feature_importances
 from sklearn_metakan.nn.layers import KANLinear
 from sklearn_metakan.nn.levels import Columns, Levels
+from sklearn_metakan.nn.monotone import MonotoneCoefficients
 from sklearn_metakan.nn.network import KAN, KANNetwork, build_network
 from sklearn_metakan.nn.pairs import PairInputs, Pairs, group_levels, pair_functions
 from sklearn_metakan.nn.pruning import edge_effects, without_edges
@@ -31,6 +32,7 @@ __all__ = [
     "Levels",
     "MetaCoefficients",
     "MetaLearner",
+    "MonotoneCoefficients",
     "Norm",
     "PairInputs",
     "Pairs",

@@ -67,7 +67,7 @@ def initialize(
     moments = _moments(needed, order)
     users: dict[MetaLearner, list[Moments]] = {}
     for layer in layers:
-        source = layer.source
+        source = getattr(layer.source, "inner", layer.source)
         if layer.bias is not None:
             layer.bias.zero_()
         levels = getattr(layer, "levels", None)

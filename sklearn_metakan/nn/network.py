@@ -17,6 +17,7 @@ from sklearn_metakan.basis import Basis, BasisName, Extrapolation, make_basis
 from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
 from sklearn_metakan.nn.layers import KANLayer, KANLinear
 from sklearn_metakan.nn.levels import Columns, Levels
+from sklearn_metakan.nn.monotone import MonotoneCoefficients, check_can_be_monotone
 from sklearn_metakan.nn.pairs import PairInputs, Pairs
 from sklearn_metakan.nn.random import Dropout, draw_seed
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
@@ -104,6 +105,10 @@ class KAN(KANNetwork):
     pairs : mapping, optional
         Of a network without hidden layers: "inputs", a mapping of the fields of ``PairInputs``, and
         "functions", what ``pair_functions`` gives for them. See ``Pairs``.
+    monotone : sequence of int, optional
+        For each number among the inputs 1 if the outputs must not fall as it rises, -1 if they must
+        not rise, 0. Functions of such an input, and all of later layers, then rise or fall: see
+        ``ordered``. Exact everywhere, of splines that do not end beyond the grid.
     edges : sequence of sequences of (input, output), optional
         For each layer the edges that there are; the others have no numbers. Of one member.
     bias : bool, default=False
@@ -130,7 +135,7 @@ class KAN(KANNetwork):
     ValueError
         For settings out of range or that contradict each other: meta-learners for another
         number of layers or functions, an edge scale without meta-learners or with linear ones,
-        pairs with hidden layers;
+        pairs with hidden layers, monotone with other functions than splines;
         in ``forward``, for an x of another width, or beyond the grid if extrapolation="error".
 
     Notes
@@ -168,6 +173,7 @@ class KAN(KANNetwork):
         dropout: float = 0.0,
         columns: Columns | Mapping[str, Any] | None = None,
         pairs: Mapping[str, Any] | None = None,
+        monotone: Sequence[int] | None = None,
         edges: Sequence[Edges] | None = None,
         bias: bool = False,
         init: Init | None = "variance",
@@ -223,6 +229,13 @@ class KAN(KANNetwork):
             layers[0].pairs = made
         if init is not None:
             initialize(layers, generator, init, init_order)
+        if monotone is not None:
+            if edges is not None:
+                raise ValueError("edges are for networks without monotone inputs.")
+            for number, layer in enumerate(layers):
+                check_can_be_monotone(layer.basis)
+                signs = [1] * layer.in_features if number else monotone
+                layer.source = MonotoneCoefficients(layer.source, signs)  # type: ignore[assignment]
         if edges is not None:
             keep_edges(layers, edges)
 
@@ -244,6 +257,8 @@ class KAN(KANNetwork):
             if number:
                 layer.basis = layer.basis.with_grid(in_features=layer.in_features)
             source = layer.source
+            if isinstance(source, MonotoneCoefficients):
+                source.cut(layer.in_features, layer.out_features)
             source.in_shape, source.out_features = (layer.in_features,), layer.out_features
             source.in_features = layer.in_features
             for name, parameter in layer.named_parameters():

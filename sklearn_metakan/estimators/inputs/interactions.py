@@ -46,7 +46,9 @@ def check_interactions(interactions: Any, widths: tuple[int, ...]) -> None:
         )
 
 
-def pair_settings(inputs: Any, rows: Rows, interactions: Any, knots: Any) -> dict[str, Any]:
+def pair_settings(
+    inputs: Any, rows: Rows, interactions: Any, knots: Any, signs: NDArray[np.int64] | None = None
+) -> dict[str, Any]:
     """What a network without hidden layers is told of pairs; nothing if there are none.
 
     ``inputs.pairs_`` become the pairs of columns.
@@ -60,16 +62,29 @@ def pair_settings(inputs: Any, rows: Rows, interactions: Any, knots: Any) -> dic
     interactions : int, or list of pairs of columns
     knots : array
         Of the numbers: (2,), (n_numbers, 2) or more.
+    signs : ndarray of shape (n_numbers,), optional
+        Numbers in which predictions must rise or fall have 1 or -1, and are in no pair.
+
+    Raises
+    ------
+    ValueError
+        For what are no pairs of columns, and pairs with monotone columns.
     """
     kept = inputs.kept_.tolist()
+    monotone = np.flatnonzero(signs) if signs is not None else np.empty(0, dtype=np.intp)
     if isinstance(interactions, Integral) and not interactions:
         found = []
     elif isinstance(interactions, Integral):
-        found = _screened(inputs, rows, int(interactions))
+        found = _screened(inputs, rows, int(interactions), monotone)
     else:
         listed = _listed(inputs, interactions)
         found = [(kept.index(a), kept.index(b)) for a, b in listed if {a, b} <= {*kept}]
         found = [(min(pair), max(pair)) for pair in found]
+        for one in {*monotone.tolist()} & {column for pair in found for column in pair}:
+            raise ValueError(
+                f"interactions name {inputs.called(kept[one])}, which monotonic_cst constrains: a "
+                "function of two columns is not kept monotone. Leave it out of one of the two."
+            )
     inputs.pairs_ = [(min(kept[a], kept[b]), max(kept[a], kept[b])) for a, b in found]
     if not found:
         return {}
@@ -140,7 +155,9 @@ def _listed(inputs: Any, interactions: Any) -> list[tuple[int, int]]:
     return found
 
 
-def _screened(inputs: Any, rows: Rows, n_pairs: int) -> list[tuple[int, int]]:
+def _screened(
+    inputs: Any, rows: Rows, n_pairs: int, but: NDArray[np.intp]
+) -> list[tuple[int, int]]:
     """So many pairs of the network's inputs, those that explain most of what single ones leave.
 
     Source: Lou et al., "Accurate intelligible models with pairwise interactions" (2013), FAST.
@@ -150,7 +167,8 @@ def _screened(inputs: Any, rows: Rows, n_pairs: int) -> list[tuple[int, int]]:
     weight = np.ones(len(some)) if rows.weight is None else rows.weight[some]
     bins, coarse = _binned(x, inputs.n_numbers, [*map(group_levels, inputs.code_counts_)])
     residual, strength = main_effects(bins, rows.y[some], weight)
-    columns = np.sort(np.argsort(-strength, kind="stable")[:SCREENED_COLUMNS])
+    order = np.argsort(-strength, kind="stable")
+    columns = np.sort(order[~np.isin(order, but)][:SCREENED_COLUMNS])
     noise = np.average(residual**2, axis=0, weights=weight) + np.finfo(float).tiny
     gains = {}
     for a, b in combinations(columns.tolist(), 2):

@@ -13,6 +13,7 @@ from sklearn_metakan.basis import quantile_knots
 from sklearn_metakan.estimators.inputs.checks import check_finite
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.interactions import check_interactions, pair_settings
+from sklearn_metakan.estimators.inputs.monotone import check_monotone, monotone_signs
 from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
 from sklearn_metakan.nn import KAN
 from sklearn_metakan.training import check_widths
@@ -390,7 +391,12 @@ class TableInputs(FittedModule):
                 "gaps": self.gaps_,
                 "levels": self.code_counts_,
             }
-        return found | pair_settings(self, rows, estimator.interactions, knots)
+        if estimator.monotonic_cst is not None:
+            of_labels = rows.y.ndim == 1
+            found["monotone"] = monotone_signs(self, estimator, n_outputs, of_labels)
+        return found | pair_settings(
+            self, rows, estimator.interactions, knots, found.get("monotone")
+        )
 
     def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
         """Of each column of numbers, at quantiles of what is there."""
@@ -481,6 +487,7 @@ class TableInputs(FittedModule):
         """Widths of the hidden layers, checked, and settings of the network: none."""
         sizes = check_widths("hidden_layer_sizes", estimator.hidden_layer_sizes, single=True)
         check_interactions(estimator.interactions, sizes)
+        check_monotone(estimator)
         return sizes, {}
 
     @property
