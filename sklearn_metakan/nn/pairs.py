@@ -1,6 +1,6 @@
 """Pairs of inputs: functions of two, beside those of one, which hold nothing of what one does."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, Met
 CELLS, DEGREE = 6, 2  # of the splines that are multiplied
 MOST_LEVELS = 12  # functions of a column of levels; the rarer ones share the last
 MOST_FUNCTIONS = 49  # of a pair: those of two numbers without gaps
+STRENGTH = 0.1  # deviation of a pair's functions, all together, with coefficients of one (measured)
 SMOOTHNESS = 1.0  # of squared second differences, beside squared coefficients
 _RELATIVE = 1e-9  # of the largest: constraints, and functions, that are smaller are none
 _NUMBERS = 2**22  # products that are held at a time, where there is no way back
@@ -204,7 +205,7 @@ class Pairs(nn.Module):
     @property
     def n_features(self) -> int:
         """Columns of ``features``."""
-        return len(self.margins.columns) * self.margins.width
+        return len(self.inputs) * self.functions.shape[2]
 
     @torch.no_grad()
     def start(self, normal: Callable[..., Tensor]) -> None:
@@ -222,33 +223,36 @@ class Pairs(nn.Module):
             part.copy_(normal(part.shape))
 
     def features(self, x: Tensor) -> Tensor:
-        """What ``from_features`` needs of x: functions of single inputs, (n, n_features)."""
-        return self.margins(x).flatten(1)
+        """The F at rows x, (n, n_features): what does not change in training."""
+        by_pair = [torch.einsum("npc,pck->npk", each, self.functions) for each in self._products(x)]
+        return torch.cat(by_pair).flatten(1)
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """``forward`` from ``features(x)``."""
+        return features @ self.source.block(0, len(self.inputs)).flatten(0, 1)
 
     def weights(self) -> Tensor:
         """Coefficients of products, (n_pairs, width ** 2, out_features)."""
         return self.functions @ self.source.block(0, len(self.inputs))
 
-    def from_features(self, features: Tensor) -> Tensor:
-        weights = self.weights().flatten(0, 1)
-        step = max(1, _NUMBERS // len(weights))
-        if is_traced() or torch.is_grad_enabled() or len(features) <= step:
-            return self._products(features).flatten(1) @ weights
-        parts = [self._products(part).flatten(1) @ weights for part in features.split(step)]
-        return torch.cat(parts)
-
-    def _products(self, features: Tensor) -> Tensor:
-        """(n, n_pairs, width ** 2)."""
-        margins = features.unflatten(1, (-1, self.margins.width))
-        first, second = margins[:, self.first], margins[:, self.second]
-        return (first[..., :, None] * second[..., None, :]).flatten(2)
-
     def forward(self, x: Tensor) -> Tensor:
-        return self.from_features(self.features(x))
+        weights = self.weights().flatten(0, 1)
+        return torch.cat([each.flatten(1) @ weights for each in self._products(x)])
 
     def each(self, x: Tensor) -> Tensor:
-        """The functions one by one, (n, n_pairs, out_features)."""
-        return torch.einsum("npk,pko->npo", self._products(self.features(x)), self.weights())
+        """The functions of two inputs one by one, (n, n_pairs, out_features)."""
+        weights = self.weights()
+        parts = [torch.einsum("npk,pko->npo", each, weights) for each in self._products(x)]
+        return torch.cat(parts)
+
+    def _products(self, x: Tensor) -> Iterator[Tensor]:
+        """Products (n, n_pairs, width ** 2): of so many rows at a time, or with a way back all."""
+        margins = self.margins(x)
+        step = max(1, _NUMBERS // (len(self.inputs) * self.margins.width**2))
+        at_once = is_traced() or torch.is_grad_enabled() or len(x) <= step
+        for part in (margins,) if at_once else margins.split(step):
+            first, second = part[:, self.first], part[:, self.second]
+            yield (first[..., :, None] * second[..., None, :]).flatten(2)
 
     def changes(self, x: Tensor, other: Tensor, start: int, stop: int) -> Tensor:
         """Of the sum, if one input from start to stop is exchanged: (n, stop - start, out)."""
@@ -281,7 +285,7 @@ def pair_functions(inputs: PairInputs, chunks: Iterable[tuple[Tensor, Array]]) -
     all ``B_c(x_a)`` and all ``B_d(x_b)``, which is what purification of a table by its rows'
     distribution comes to, where the B are steps. Among them, under the prior that coefficients
     are small and smooth, ``w ~ N(0, (I + s P)^-1)`` with squared second differences P, the
-    principal functions over the rows, at the strength that they have there.
+    principal functions over the rows, in proportion to the strength that they have there.
 
     Parameters
     ----------
@@ -331,5 +335,5 @@ def _principal(gram: Array, *roughness: Array) -> Array:
     power, functions = power[::-1], (free @ ways)[:, ::-1]
     largest = max(power.max(initial=0.0), np.finfo(float).tiny)
     n = min(np.count_nonzero(power > _RELATIVE * largest), MOST_FUNCTIONS)
-    functions = functions[:, :n] / np.sqrt(max(power[power > 0].sum(), largest))
+    functions = functions[:, :n] * (STRENGTH / np.sqrt(max(power[power > 0].sum(), largest)))
     return functions * np.where(functions.sum(0) < 0, -1.0, 1.0)  # eigenvectors have no sign
