@@ -2,12 +2,13 @@
 
     python -m benchmarks.additive [--sets NAME ...] [--splits N] [--max-rows N] [--jobs N]
 
-All options are those of ``benchmarks.tables``, whose CSV, splits and processes are used; EBM has its
-defaults. Ours is a search over the weight decay of a sum of functions of one column and of two, with
-three pairs a column, by L-BFGS; its seconds are those of the whole search. Prints errors, ratios to
-EBM's, wins and seconds.
+All options are those of ``benchmarks.tables``, whose CSV, splits and processes are used; EBM has
+its defaults. Ours is a search over the weight decay of a sum of functions of one column and of two,
+with three pairs a column, by L-BFGS; its seconds are those of the whole search. Prints errors,
+ratios to EBM's, wins and seconds.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -69,7 +70,7 @@ def classifier(meta: bool = False, **how: Any) -> Additive:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = ["--sets", "uci", "classification", "--peers", *MODELS, "--out", "out/additive"]
-    options = tables.parse([*given, *(arguments or [])])
+    options = tables.parse([*given, *(sys.argv[1:] if arguments is None else arguments)])
     ledger = tables.finished(options)
     rows = tables.asked(ledger.rows(), options)
     if not {*MODELS[:1]} <= {*rows["model"]}:
@@ -129,6 +130,4 @@ def report(rows: pd.DataFrame) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    import sys
-
-    main(sys.argv[1:])
+    main()
