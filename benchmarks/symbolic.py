@@ -1,10 +1,13 @@
 """Formulas recovered from tables, by one chain with defaults: fit, prune, symbolic_formula.
 
     python -m benchmarks.symbolic [--functions chosen|feynman|NAME ...] [--noise 0 0.01] [--jobs N]
+        [--model MetaKAN|KAN|pykan]
 
 Twelve chosen functions, and the hundred of the Feynman table, 1,000 rows each. Noise is a share of
-y's standard deviation. Recovered: the expression has the form of the rule, and its constants agree
-with those of the rule in three digits. A run has a thread; rows go into the CSV as they come.
+y's standard deviation. "pykan" is the chain of its README (train sparsely, prune, train, refine,
+train, auto_symbolic, train) on columns scaled to [-1, 1]; the package has to be there. Recovered:
+the expression has the form of the rule, and its constants agree with those of the rule in three
+digits. A run has a thread; rows go into the CSV as they come.
 """
 
 import argparse
@@ -12,12 +15,15 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
 import pandas as pd
 import sympy
+import torch
+from sklearn.preprocessing import MinMaxScaler
 
 import sklearn_metakan
 from benchmarks.common.report import publish, table
@@ -30,6 +36,8 @@ N_ROWS = 1000
 DIGITS = 5e-3  # largest difference of constants that agree in three digits, as a share
 SAME = 1e-16  # error, as a share of y's variance, of a form that can be the rule
 MODELS: dict[str, Callable[..., Any]] = {"MetaKAN": MetaKANRegressor, "KAN": KANRegressor}
+NUMBERS = ["error", "network", "numbers", "pruned", "fit_seconds", "prune_seconds", "read_seconds"]
+PYKAN_LIBRARY = ["x", "x^2", "x^3", "x^4", "exp", "log", "sqrt", "tanh", "sin", "abs", "1/x"]
 OWN = {  # rule, and the range of its columns, which are in the order of the alphabet
     "x y": ("x*y", (-1, 1)),
     "x / y": ("x/y", (1, 5)),
@@ -101,25 +109,17 @@ def recovered(found: Any, case: Case) -> bool:
     return bool(near.all()) and parametric.error(X, exact) < SAME
 
 
-def run(name: str, noise: float, model: str) -> dict[str, Any]:
-    """One chain, as a row of the table."""
-    given = case(name, noise)
+def ours(given: Case, model: str) -> tuple[Any, dict[str, Any]]:
+    """A formula by one chain, and what is known of the way."""
     marks = [time.perf_counter()]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fitted = MODELS[model](random_state=0).fit(given.X, given.y)
-        marks.append(time.perf_counter())
-        small = prune(fitted, X=given.X, y=given.y)
-        marks.append(time.perf_counter())
-        formula = symbolic_formula(small, given.X, given.y)
+    fitted = MODELS[model](random_state=0).fit(given.X, given.y)
+    marks.append(time.perf_counter())
+    small = prune(fitted, X=given.X, y=given.y)
+    marks.append(time.perf_counter())
+    formula = symbolic_formula(small, given.X, given.y)
     marks.append(time.perf_counter())
     fit_seconds, prune_seconds, read_seconds = np.diff(marks)
-    return {
-        "function": name,
-        "noise": noise,
-        "model": model,
-        "found": "yes" if recovered(formula.expression, given) else "no",
-        "formula": str(formula.expression),
+    return formula.expression, {
         "error": 1 - formula.r2,
         "network": 1 - formula.estimator_r2,
         "numbers": fitted.n_parameters_,
@@ -127,6 +127,62 @@ def run(name: str, noise: float, model: str) -> dict[str, Any]:
         "fit_seconds": fit_seconds,
         "prune_seconds": prune_seconds,
         "read_seconds": read_seconds,
+    }
+
+
+def pykan(given: Case, model: str) -> tuple[Any, dict[str, Any]]:
+    """The same by pykan's README; pruning is part of its fit."""
+    import kan  # where it is installed
+
+    start = time.perf_counter()
+    scaler = MinMaxScaler((-1, 1)).fit(given.X)
+    x = torch.tensor(scaler.transform(given.X), dtype=torch.float32)
+    y = torch.tensor(np.asarray(given.y), dtype=torch.float32)[:, None]
+    data = {"train_input": x, "train_label": y, "test_input": x, "test_label": y}
+    folder = TemporaryDirectory()
+    network = kan.KAN([x.shape[1], 5, 1], grid=3, k=3, seed=0, ckpt_path=folder.name)
+    network.fit(data, opt="LBFGS", steps=50, lamb=0.001)
+    network = network.prune()
+    network.fit(data, opt="LBFGS", steps=50)
+    network = network.refine(10)
+    network.fit(data, opt="LBFGS", steps=50)
+    middle = time.perf_counter()
+    network.auto_symbolic(lib=PYKAN_LIBRARY, verbose=0)
+    network.fit(data, opt="LBFGS", steps=50)
+    expression = network.symbolic_formula()[0][0]
+    seconds = time.perf_counter() - middle
+    inputs = {
+        f"x_{k + 1}": a * sympy.Symbol(column) + b
+        for k, (column, a, b) in enumerate(zip(given.X, scaler.scale_, scaler.min_, strict=True))
+    }
+    found = sympy.sympify(str(expression)).subs(inputs)
+    error = float(((network(x) - y) ** 2).mean() / y.var())
+    numbers = sum(parameter.numel() for parameter in network.parameters())
+    known = {"error": error, "network": np.nan, "numbers": numbers, "pruned": np.nan}
+    of_steps = {"fit_seconds": middle - start, "prune_seconds": 0.0, "read_seconds": seconds}
+    return found, known | of_steps
+
+
+def run(name: str, noise: float, model: str) -> dict[str, Any]:
+    """One chain, as a row of the table."""
+    given = case(name, noise)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            formula, known = (pykan if model == "pykan" else ours)(given, model)
+        except Exception as error:
+            if model != "pykan":
+                raise
+            text = f"{type(error).__name__}: {error}"
+            formula, known = sympy.nan, dict.fromkeys(NUMBERS, np.nan) | {"failed": text}
+    found = "yes" if formula is not sympy.nan and recovered(formula, given) else "no"
+    return {
+        "function": name,
+        "noise": noise,
+        "model": model,
+        "found": found,
+        "formula": known.pop("failed", str(formula)),
+        **known,
     }
 
 
@@ -154,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--functions", nargs="+", default=["chosen"])
     parser.add_argument("--noise", nargs="+", type=float, default=[0.0])
-    parser.add_argument("--model", choices=MODELS, default="MetaKAN")
+    parser.add_argument("--model", choices=[*MODELS, "pykan"], default="MetaKAN")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args(arguments)

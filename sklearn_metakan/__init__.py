@@ -10,7 +10,7 @@ from sklearn_metakan.estimators import (
 )
 from sklearn_metakan.loading import load
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "KANClassifier",

@@ -2,7 +2,7 @@
 
 from sklearn_metakan.basis.base import Basis, Extrapolation, is_traced
 from sklearn_metakan.basis.bspline import BSplineBasis
-from sklearn_metakan.basis.families import BasisName, make_basis
+from sklearn_metakan.basis.families import BasisName, basis_family, make_basis
 from sklearn_metakan.basis.knots import quantile_knots
 from sklearn_metakan.basis.polynomials import PolynomialBasis
 from sklearn_metakan.basis.rbf import RBFBasis
@@ -17,6 +17,7 @@ __all__ = [
     "PolynomialBasis",
     "RBFBasis",
     "WaveletBasis",
+    "basis_family",
     "is_traced",
     "make_basis",
     "quantile_knots",

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sklearn_metakan.basis.base import Basis, Extrapolation, check_inside, is_traced, silu
 from sklearn_metakan.basis.knots import (
+    Array,
     cell_polynomials,
     check_finer,
-    spline_knots,
     split_cells,
     uniform_cell,
 )
@@ -346,3 +346,42 @@ class BSplineBasis(Basis):
                 if m <= r:
                     splines.addcmul_(coefficients, powers[r - m], value=perm(r, m))
         return by_order
+
+
+def spline_knots(knots: ArrayLike, in_features: int, grid_size: int, degree: int) -> Array:
+    """All knots that splines of degree k need, 2 k + 1 of them beyond either end.
+
+    Those beyond are as far apart as the cells at the ends.
+
+    Parameters
+    ----------
+    knots : (float, float) or array
+        The ends of a uniform grid, (2,) or (in_features, 2), or all knots of each input,
+        (in_features, grid_size + 1).
+
+    Returns
+    -------
+    ndarray of shape (1 or in_features, grid_size + 1 + 2 (2 k + 1))
+
+    Raises
+    ------
+    ValueError
+        If the shape is another one.
+    """
+    given = np.asarray(knots, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # the basis refuses what is not finite
+        if given.shape in ((2,), (in_features, 2)):
+            ends = np.atleast_2d(given)
+            grid = np.linspace(ends[:, 0], ends[:, 1], grid_size + 1, axis=1)
+        elif given.shape == (in_features, grid_size + 1):
+            grid = given
+        else:
+            raise ValueError(
+                "knots must be the two ends of a uniform grid, or have the shape (in_features, 2) "
+                f"or (in_features, grid_size + 1) = {(in_features, grid_size + 1)}, "
+                f"got shape {given.shape}."
+            )
+        steps = np.arange(1, 2 * degree + 2)
+        first = grid[:, :1] - steps[::-1] * (grid[:, 1:2] - grid[:, :1])
+        last = grid[:, -1:] + steps * (grid[:, -1:] - grid[:, -2:-1])
+        return np.concatenate([first, grid, last], axis=1)

@@ -42,10 +42,17 @@ _SYMBOL = re.compile(r"(\w+) \[([^]]*)\](?: (\S+ [^\s,]+)(?: \((\S+ \S+)\))?)?")
 
 @dataclass(frozen=True)
 class Variable:
-    """A symbol, its SI unit ("kg m s-2"; "" has none), and where it lies.
+    """A symbol of an equation.
 
-    ``limits`` (low, high) are those of the table, ``paper_limits`` those of the KAN papers,
-    where they fit this equation.
+    Parameters
+    ----------
+    name : str
+    unit : str
+        In SI units, "kg m s-2"; "" has none.
+    limits : (float, float)
+        Where it lies: low and high, of the Feynman table.
+    paper_limits : (float, float) or None
+        Those of the KAN papers, where they fit this equation.
     """
 
     name: str
@@ -71,7 +78,7 @@ class Equation:
     output, unit : str
         What the formula gives, and its SI unit.
     formula : str
-        Arithmetic as Python writes it: numbers, pi, variables, + - * / **, and numpy's
+        Arithmetic as Python writes it: numbers, pi, variables, ``+ - * / **``, and numpy's
         arcsin, cos, cosh, exp, expm1, hypot, log, sin, sinc, sqrt and tanh.
     variables : tuple of Variable
     """

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,13 +9,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from sklearn_metakan.estimators.inputs.checks import (
-    as_array,
     check_sample_weight,
     check_target,
     check_validation_is_used,
@@ -25,13 +22,8 @@ from sklearn_metakan.estimators.inputs.checks import (
 )
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
-from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
+from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count, set_aside
 from sklearn_metakan.estimators.inputs.table import TableInputs
-from sklearn_metakan.estimators.inputs.validation import (
-    check_groups,
-    check_held_out_once,
-    splits_of,
-)
 from sklearn_metakan.estimators.onnx_graph import export_onnx
 from sklearn_metakan.estimators.predictor import Predictor
 from sklearn_metakan.estimators.reading import summary, typical_inputs
@@ -52,17 +44,15 @@ from sklearn_metakan.training import (
     draw_seeds,
     get_params,
     getstate,
+    memory_for_rows,
     open_checkpoints,
     refuse_misspelt,
     save,
     set_params,
     setstate,
-    threads_for,
     warn_caller,
 )
 
-AUTO_EARLY_STOPPING_ROWS = 200
-DEFAULT_MEMORY = 64.0  # MiB
 # Settings of the network that may change as training goes on.
 _CHANGEABLE = {"dropout", "grid_size", "augment"}
 
@@ -161,15 +151,14 @@ class KANEstimator(BaseEstimator):
                 known |= {**fitted.input_scaler_.fitted, **fitted.target_.fitted}
                 known |= {} if given is None else given.facts("_val")
                 seeds = checkpoints.begin(seeds, self, known)
-            rows, validation = fitted._split(rows, given, groups, seeds[0])
+            rows, validation = set_aside(self, rows, given, groups, seeds[0])
             if goes_on:
                 net = fitted._made_anew(trainer, rows, seeds[1])
             else:
                 net = fitted._start(trainer, rows, seeds[1])
             if given is not None:
                 fitted._warn_if_beyond(given)
-            data = fitted._data(rows, net)
-            held_out = None if validation is None else fitted._data(validation, net, data)
+            data, held_out = fitted._data(net, rows, validation)
             del rows  # of a large table, a tenth of its memory
             own = self.scoring is not None
             score = Scoring(self.scoring, fitted.target_) if own else fitted.target_.score
@@ -222,12 +211,12 @@ class KANEstimator(BaseEstimator):
                 net = fitted._start(trainer, rows, seeds[0])
             else:
                 fitted._check_same_network(trainer, rows.X.dtype)
-                if fitted.net_.asked_ == trainer.asked():
+                if fitted.net_.asked_ == trainer.asked:
                     net = fitted.net_.twin()
                 else:
                     net = fitted._made_anew(trainer, rows, seeds[0])
                     net.history.extend(fitted.net_.history)
-            found = trainer.pass_over(net, fitted._data(rows, net), seeds[1])
+            found = trainer.pass_over(net, fitted._data(net, rows)[0], seeds[1])
             fitted._record(net, found)
         self.__dict__ = fitted.__dict__
         return self
@@ -240,8 +229,8 @@ class KANEstimator(BaseEstimator):
 
     def _trainer(self) -> Trainer:
         """A trainer by the present parameters, which are checked."""
-        widths, network = self._inputs_type.layers(self)
-        return Trainer(vars(self), self._defaults, widths, network)
+        layers = ImageInputs.layers(self) if self._inputs_type.of_images else ()
+        return Trainer(vars(self), self._defaults, *layers)
 
     def _read(
         self,
@@ -254,17 +243,15 @@ class KANEstimator(BaseEstimator):
     ) -> Rows:
         """Validate a training table; with ``reset``, inputs and target begin with it."""
         if reset:
-            of_inputs, of_target = self._inputs_type.arguments, self._target_type.arguments
-            make_inputs: Any = self._inputs_type
-            self.input_scaler_ = make_inputs(*map(vars(self).get, of_inputs))
             make_target: Any = self._target_type
-            self.target_ = make_target(*map(vars(self).get, of_target))
+            self.target_ = make_target(*map(vars(self).get, make_target.arguments))
+            make_inputs: Any = self._inputs_type
+            self.input_scaler_ = make_inputs(*map(vars(self).get, make_inputs.arguments))
         else:
             self.target_ = self.target_.follow(self)
         inputs, target, name = self.input_scaler_, self.target_, type(self).__name__
-        X, y = as_array(X), as_array(y, "y")
         X = inputs.as_table(X, name, reset)
-        check_target(X, y, target.is_numeric, name)
+        y = check_target(X, y, target.is_numeric, name)
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False, **target.validation}
         with np.errstate(over="ignore", invalid="ignore"):  # check_table says so
             X, y = validate_data(self, X, y, reset=reset, **options)
@@ -272,7 +259,9 @@ class KANEstimator(BaseEstimator):
             inputs.names = getattr(self, "feature_names_in_", None)
         inputs.check_table(X, name, reset)
         y = target.encode(y, classes)
-        weight = target.weights(y, check_sample_weight(sample_weight, X), self)
+        weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
+        if getattr(self, "class_weight", None) is not None:
+            weight = target.weights(y, weight, self.class_weight)
         rows = rows_that_count(X, y, weight, unit)
         self._weight_unit = rows.unit
         return rows
@@ -288,33 +277,6 @@ class KANEstimator(BaseEstimator):
         finally:
             self._weight_unit = unit
 
-    def _split(
-        self, rows: Rows, validation: Rows | None, groups: Any, seed: int
-    ) -> tuple[Rows, Rows | None]:
-        """Set validation rows aside if early stopping asks for them."""
-        n, wanted = len(rows.y), self.early_stopping
-        by_splitter = not (self.validation_split is None and groups is None)
-        if by_splitter:
-            check_held_out_once(self, groups, validation)
-            groups = check_groups(groups, len(rows.X))
-        if wanted == "auto":
-            wanted = by_splitter or (n > AUTO_EARLY_STOPPING_ROWS and self.solver == "adamw")
-        if validation is not None or not wanted:
-            return rows, validation
-        if n < 2:
-            raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
-        members, fraction = int(getattr(self, "n_estimators", 1)), self.validation_fraction
-        if by_splitter:
-            how = self.validation_split, groups
-            splits = iter(splits_of(*how, rows, fraction, members, seed))
-        else:  # one after the other: of a large table they take room
-            hold_out = partial(self.target_.hold_out, rows.y, fraction)
-            splits = map(hold_out, range(seed, seed + members))
-        if members > 1:
-            return rows.split_by(splits, members)
-        train, held_out = next(splits)
-        return rows.take(train), rows.take(held_out)
-
     def _warn_if_beyond(self, validation: Rows) -> None:
         column = self.input_scaler_.beyond(validation)
         if column is not None:
@@ -328,8 +290,9 @@ class KANEstimator(BaseEstimator):
     def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """Fit scaling and knots to these rows, and make a network and its net."""
         execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
-        inputs = self.input_scaler_.fit(rows, execution.dtype)
+        criterion = self.target_.criterion()
         target = self.target_.fit(rows)
+        inputs = self.input_scaler_.fit(rows, execution.dtype)
         self._network = {
             **inputs.network_shape(rows, self, trainer.widths, target.n_network_outputs),
             "dtype": execution.dtype,
@@ -339,7 +302,7 @@ class KANEstimator(BaseEstimator):
         }
         self._fixed, self._options = self._fixed_settings(trainer), deepcopy(trainer.options)
         module = trainer.module(self._make_network, self._network | {"seed": seed})
-        return trainer.net(module, target.criterion(), execution, target)
+        return trainer.net(module, criterion, execution, target)
 
     def _made_anew(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """A new net for the same function: present settings, fresh optimiser."""
@@ -390,17 +353,30 @@ class KANEstimator(BaseEstimator):
         options = trainer.options_then_and_now(self._options, self.net_.module_)
         check_unchanged(pairs | options)
 
-    def _data(self, rows: Rows, net: KANNet, training: TensorData | None = None) -> TensorData:
+    def _data(
+        self, net: KANNet, rows: Rows, validation: Rows | None = None
+    ) -> tuple[TensorData, TensorData | None]:
         """Rows as tensors on the net's device; those among the training rows share their table."""
         device, dtype = net.execution_.device, net.execution_.dtype
-        target = self.target_.tensor(rows, device, dtype)
-        weight = None if rows.weight is None else torch.from_numpy(rows.weight).to(device, dtype)
-        counts = None if rows.counts is None else torch.from_numpy(rows.counts).to(device)
-        if training is None or rows.within is None:
-            table, within = self.input_scaler_.tensor(rows, device, dtype, trains=True), None
-        else:
-            table, within = training.table, torch.from_numpy(rows.within).to(device)
-        return TensorData(table, target, weight, counts, within)
+        parts = [rows] if validation is None else [rows, validation]
+        targets: list[Tensor] = []
+        for part in parts:
+            targets.append(self.target_.tensor(part, device, dtype))
+        found: list[TensorData] = []
+        for part, y in zip(parts, targets, strict=True):
+            weight, counts, within = part.weight, part.counts, part.within
+            if within is None:
+                table = self.input_scaler_.tensor(part, device, dtype, trains=True)
+            found.append(
+                TensorData(
+                    table,
+                    y,
+                    None if weight is None else torch.from_numpy(weight).to(device, dtype),
+                    None if counts is None else torch.from_numpy(counts).to(device),
+                    None if within is None else torch.from_numpy(within).to(device),
+                )
+            )
+        return found[0], found[1] if validation is not None else None
 
     def _learn_from(self, rows: Rows, data: Any, outputs: Tensor) -> None:
         """What held-out rows tell: errors of numbers, and how sure to be of labels."""
@@ -456,13 +432,10 @@ class KANEstimator(BaseEstimator):
         fit in; the layers need at most three quarters of what they are given for a training step.
         """
         check_is_fitted(self)
-        fitted, name = self._working_copy(), type(self).__name__
+        fitted = self._working_copy()
         inputs, net = fitted.input_scaler_, fitted.net_
         X = validated(fitted, X)
-        given = self.working_memory  # it may have been set after the fit
-        constraint = {"working_memory": self._parameter_constraints["working_memory"]}
-        validate_parameter_constraints(constraint, {"working_memory": given}, caller_name=name)
-        memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
+        memory = memory_for_rows(fitted)
         module: Any = inputs.with_means(net.module_) if inputs.has_unknown(X) else net.module_
         execution, dtype = net.execution_, torch.float64 if X.dtype == np.float64 else torch.float32
         members = (module.n_members,) if module.n_members > 1 else ()
@@ -471,8 +444,7 @@ class KANEstimator(BaseEstimator):
         step = max(1, int(memory / 8 / (8 * 2 * module.widest_layer)))
         place = execution.device, execution.dtype
         numbers = min(step, len(X)) * module.widest_features
-        threads = threads_for(execution.device, numbers)
-        with torch.inference_mode(), execution.active(), threads:
+        with torch.inference_mode(), execution.active(numbers):
             # Kept within a call only: from call to call they would save one of 3 ms (one row, 10
             # or 64 columns, a core), and have to be watched for changes. to_torch() is for serving.
             if step < len(X) and n_frozen(module, linear=False) * 8 <= memory / 8:

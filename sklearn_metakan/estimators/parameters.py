@@ -23,6 +23,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     **META_CONSTRAINTS,
     "max_iter": [StrOptions({"auto"}), COUNT],
     "time_limit": [Interval(Real, 0, 1e9, closed="neither"), None],
+    "sparsity": [Interval(Real, 0, 1e4, closed="both")],
     "knots": [StrOptions({"uniform", "quantile"})],
     "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],
     "dropout": [Interval(Real, 0, 1, closed="left")],
@@ -134,6 +135,14 @@ METHOD = """\
     dropout : float in [0, 1), default=0.0
         Share of <dropped> left out at random in training."""
 
+SPARSITY = """\
+    sparsity : float in [0, 1e4], default=<sparsity>
+        Adds ``sparsity * sum_l (sum m + entropy(m))`` to the loss, the sizes m of a layer's edges
+        being their standard deviations, so that few edges do the work, which ``prune`` and
+        ``symbolic_formula`` then find: from 1e-3 to 1e-2 for a target without noise. Held-out
+        losses count it too. See ``sklearn_metakan.nn.Sparsity``.
+"""
+
 SCALE_INPUTS = """\
     scale_inputs : {"auto", "minmax", "standard", "quantile", None}, default="auto"
         Inside the estimator: range onto [-1, 1]; mean 0 and deviation 1; ranks onto
@@ -238,16 +247,16 @@ OF_FEATURES = """categories_ : dict of ndarrays
         Levels of each column of categories, by its position.
     interactions_ : list of (int, int)
         Columns that have a function together.
-    feature_importances_ : ndarray of shape (n_features_in_,)
+    feature_importances_ : ndarray of shape (n_features,)
         Share of the outputs' spread due to each feature."""
 
 OF_IMAGES = """image_shape_ : tuple of int
-        (channels, height, width); n_features_in_ is their product."""
+        (channels, height, width); ``n_features_in_`` is their product."""
 
 _TEXTS = {
     "TUNE_FIRST": HIDDEN_LAYERS + TUNE_FIRST,
     "TUNE_FIRST_IMAGES": HIDDEN_CHANNELS + TUNE_FIRST,
-    "METHOD": METHOD + "\n" + SCALE_INPUTS,
+    "METHOD": METHOD + "\n" + SPARSITY + SCALE_INPUTS,
     "METHOD_IMAGES": METHOD + "\n" + SCALE_PIXELS,
     "TRAINING": TRAINING,
     "ATTRIBUTES": ATTRIBUTES,

@@ -69,6 +69,7 @@ def trained_on(estimator: AnyEstimator, X: Any, y: Any, max_iter: int) -> AnyEst
         "checkpoint_dir": None,
         "learning_rate": "auto",
         "weight_decay": "auto",
+        "sparsity": 0.0,
         "time_limit": None,
         "dropout": 0.0,
         "callbacks": None,
@@ -91,7 +92,7 @@ def trained_on(estimator: AnyEstimator, X: Any, y: Any, max_iter: int) -> AnyEst
 def loss_on(estimator: KANEstimator, X: Any, y: Any) -> list[float]:
     """The mean loss on these rows of the members' mean outputs, then that of each member."""
     fitted: Any = estimator._working_copy()
-    data = fitted._data(fitted._read(X, y, None, reset=False), fitted.net_)
+    data, _ = fitted._data(fitted.net_, fitted._read(X, y, None, reset=False))
     outputs = fitted.module_(data.X)
     members = [outputs] if outputs.dim() == 2 else [outputs.mean(1), *outputs.unbind(1)]
     return [float(fitted.net_.criterion_(each, data.y).mean()) for each in members]

@@ -43,6 +43,8 @@ class Explanation:
         Classes, or numbers of the outputs; of two classes, the second alone.
     what : str
         What is explained: "prediction", "log-odds of yes".
+    axes_, figure_ : Axes and Figure of matplotlib
+        Of the last ``plot``.
     """
 
     values: NDArray[np.float64]

@@ -9,10 +9,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_metakan.inspection.holders import Within, short, span
+from sklearn_metakan.symbolic import edge_candidates
 
 Array = NDArray[np.float64]
 N_POINTS = 49  # of a curve
 MOST_EDGES = 3000  # of a layer, in a page
+N_CANDIDATES = 3  # formulas of an edge
 
 
 class Curves(NamedTuple):
@@ -114,18 +116,26 @@ class Graph:
     def n_edges(self) -> int:
         return sum(layer.importances.size for layer in self.layers)
 
-    def page_data(self) -> dict[str, Any]:
+    def page_data(self, with_formulas: int = 0) -> dict[str, Any]:
         """Plain numbers and names of the network, for a page that computes it.
+
+        Of each layer, so many of the strongest edges have formulas.
 
         Of a layer of more than 3,000 edges only the strongest are there; of the others
         the mean of their curve is in the offset of the unit.
         """
-        layers = []
+        inputs = [*map(self._input, range(len(self.nodes[0])))]
+        layers: list[dict[str, Any]] = []
         for layer in self.layers:
             n_out = layer.importances.shape[1]
             order = np.argsort(-layer.importances, axis=None, kind="stable")
             kept, left = order[:MOST_EDGES], order[MOST_EDGES:]
             flat = layer.values.reshape(len(layer.values), -1)
+            of_columns = [] if layers else inputs
+            edges = zip(
+                *np.unravel_index(kept[:with_formulas], layer.importances.shape), strict=True
+            )
+            formulas = [_formulas(layer, i, o, of_columns) for i, o in edges]
             offset = layer.bias + np.bincount(left % n_out, flat[:, left].mean(0), n_out)
             layers.append(
                 {
@@ -137,13 +147,14 @@ class Graph:
                     "offset": offset.tolist(),
                     "n_points": len(flat),
                     "left_out": len(left),
+                    "formulas": formulas,
                     "curves": b64encode(flat[:, kept].T.astype("<f4").tobytes()).decode(),
                 }
             )
         return {
             "title": self.title,
             "nodes": self.nodes,
-            "inputs": [*map(self._input, range(len(self.nodes[0])))],
+            "inputs": inputs,
             "layers": layers,
             "output": self._output(),
         }
@@ -184,6 +195,16 @@ class Graph:
                 scale = [float(sharpness[self.member])] * n_outputs
         classes = [short(each) for each in getattr(target, "classes_", [])]
         return {"kind": kind, "location": location, "scale": scale, "classes": classes}
+
+
+def _formulas(layer: Curves, i: int, o: int, inputs: list[dict[str, Any]]) -> list[Any]:
+    """What an edge may be, a function of a column in its units in the first layer."""
+    h, z = layer.values[:, i, o], np.linspace(layer.low[i], layer.high[i], len(layer.values))
+    if inputs and "levels" in inputs[i]:
+        return []
+    if inputs:
+        z = np.interp(z, inputs[i]["values"], inputs[i]["points"])
+    return edge_candidates(z, h, most=N_CANDIDATES) if np.ptp(h) > 0 and np.ptp(z) > 0 else []
 
 
 def in_order(edges: Sequence[NDArray[np.intp]], shown: Sequence[NDArray[np.intp]]) -> list[Any]:

@@ -192,16 +192,22 @@ class NetworkDisplay:
                 text = "\n".join([unit, *([of_columns[:-1]] if of_columns else [])])
                 axis.annotate(text, (side, y), (0, -6), textcoords="offset points", **_BELOW)
 
-    def to_html(self, path: str | Path) -> Path:
+    def to_html(self, path: str | Path, *, n_formulas: int = 8) -> Path:
         """Write the whole network as a page of its own, which needs no network access.
 
-        In it, edges can be hovered over for their function and importance, inputs moved while the
-        signal is seen to flow, weak edges filtered, and the picture zoomed.
+        In it, edges can be hovered over for their function, importance and formulas that they may
+        be, inputs moved while the signal is seen to flow, weak edges filtered, and the picture
+        zoomed.
 
         Parameters
         ----------
         path : str or Path
             A file, which is replaced if there is one.
+        n_formulas : int, default=8
+            Edges of each layer, the most important first, of which the three formulas
+            ``a f(b x + c) + d`` are looked for that fit their curves best, each for itself, which
+            takes some tenths of a second; x is the column in its units or the unit before. See
+            ``symbolic_formula`` for one of the whole network.
 
         Returns
         -------
@@ -213,7 +219,7 @@ class NetworkDisplay:
             If it cannot be written.
         """
         page = files("sklearn_metakan.inspection").joinpath("network.html").read_text("utf-8")
-        data = json.dumps(self.graph.page_data()).replace("<", "\\u003c")
+        data = json.dumps(self.graph.page_data(n_formulas)).replace("<", "\\u003c")
         path = Path(path)
         path.write_text(page.replace(_DATA, data), encoding="utf-8")
         return path

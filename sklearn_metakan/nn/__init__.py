@@ -14,6 +14,7 @@ from sklearn_metakan.nn.pruning import edge_effects, without_edges
 from sklearn_metakan.nn.random import Augment, Augmentation, Drawing, Dropout
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
 from sklearn_metakan.nn.sparse import SparseCoefficients
+from sklearn_metakan.nn.sparsity import Sparsity
 
 __all__ = [
     "KAN",
@@ -37,6 +38,7 @@ __all__ = [
     "PairInputs",
     "Pairs",
     "SparseCoefficients",
+    "Sparsity",
     "build_conv_network",
     "build_network",
     "edge_effects",

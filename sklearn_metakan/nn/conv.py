@@ -107,7 +107,10 @@ def _is_whole(value: Any) -> bool:
 
 
 class KANConv1d(_KANConv):
-    """``KANConv2d`` for sequences: (n, in_channels, length) -> (n, out_channels, length')."""
+    """``KANConv2d`` for sequences: (n, in_channels, length) -> (n, out_channels, length').
+
+    Parameters and errors are those of ``KANConv2d``; sizes are one number.
+    """
 
     n_dimensions = 1
 
@@ -173,6 +176,9 @@ class KANConv2d(_KANConv):
 
 
 class KANConv3d(_KANConv):
-    """``KANConv2d`` for volumes: (n, in_channels, d, h, w) -> (n, out_channels, d', h', w')."""
+    """``KANConv2d`` for volumes: (n, in_channels, d, h, w) -> (n, out_channels, d', h', w').
+
+    Parameters and errors are those of ``KANConv2d``; sizes are one number or three.
+    """
 
     n_dimensions = 3

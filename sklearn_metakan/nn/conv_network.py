@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sklearn_metakan.basis import BasisName, Extrapolation, make_basis
+from sklearn_metakan.basis import BasisName, Extrapolation, basis_family
 from sklearn_metakan.nn.conv import KANConv2d
 from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
 from sklearn_metakan.nn.layers import KANLayer
@@ -147,7 +147,7 @@ class ConvKAN(KANNetwork):
             [partial(conv, kernel_size=kernel_size, stride=stride) for stride in every_stride],
             widths,
             (kernel_size, kernel_size),
-            partial(make_basis, basis, grid_size=grid_size, degree=degree, dtype=dtype),
+            basis_family(basis, grid_size=grid_size, degree=degree, dtype=dtype),
             first,
             hidden_range,
             meta_learners,
@@ -212,6 +212,18 @@ def build_conv_network(
 ) -> ConvKAN:
     """``build_network`` for images: its settings, and those of ``ConvKAN``.
 
+    Parameters
+    ----------
+    image_shape : (int, int, int)
+        Channels, height and width.
+    hidden_channels : list of int
+    n_outputs : int
+    **settings : dict
+
+    Returns
+    -------
+    ConvKAN
+
     Raises
     ------
     ValueError
@@ -222,6 +234,15 @@ def build_conv_network(
 
 def spread_strides(strides: int | Sequence[int], n_layers: int) -> tuple[int, ...]:
     """One stride for each layer.
+
+    Parameters
+    ----------
+    strides : int or sequence of int
+    n_layers : int
+
+    Returns
+    -------
+    tuple of int
 
     Raises
     ------

@@ -45,7 +45,18 @@ def frozen(network: KANNetwork, linear: bool = True) -> nn.Module:
 
 
 def n_frozen(network: KANNetwork, linear: bool = True) -> int:
-    """How many weights ``frozen`` makes."""
+    """How many weights ``frozen`` makes.
+
+    Parameters
+    ----------
+    network : KANNetwork
+    linear : bool, default=True
+        Whether layers of linear meta-learners are frozen too.
+
+    Returns
+    -------
+    int
+    """
     sources = [layer.source for layer in network.kan_layers() if _generates(layer, linear)]
     return sum(each.in_features * each.n_functions * each.out_features for each in sources)
 

@@ -11,8 +11,7 @@ functions (silu and splines) from growing against each other. Scaled so that
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from operator import attrgetter
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +29,8 @@ HIDDEN_FREQUENCY = 1.0  # standard deviation of the meta-learner's W_1
 MEAN_PENALTY = 1e4  # a
 REACH = 0.5  # of the grid's width: how far around it K of a given order looks, both ends together
 _N_POINTS, _MAX_INPUTS, _N_PROMPTS = 256, 64, 1024
+_MOST_KEPT = 64
+_KEPT: dict[tuple[Any, ...], Moments] = {}  # of grids, for networks to come
 
 
 class Layer(Protocol):
@@ -61,10 +62,6 @@ def initialize(
     if init not in ("variance", "paper"):
         raise ValueError(f"init must be 'variance' or 'paper', got {init!r}.")
     normal = partial(torch.randn, generator=generator, dtype=torch.float64)
-    needed = layers
-    if init == "paper":
-        needed = [layer for layer in layers if isinstance(layer.source, DirectCoefficients)]
-    moments = _moments(needed, order)
     users: dict[MetaLearner, list[Moments]] = {}
     for layer in layers:
         source = getattr(layer.source, "inner", layer.source)
@@ -75,14 +72,14 @@ def initialize(
             levels.start(normal, layer.fan_in)
         if isinstance(source, DirectCoefficients):
             weight = source.weight
-            factor = _prior_factor(*moments[layer]).to(weight)
+            factor = _prior_factor(*_moments(layer.basis, layer.input_law, order)).to(weight)
             weight.copy_(factor @ normal(weight.shape).to(weight) / layer.fan_in**0.5)
         elif isinstance(source, MetaCoefficients):
             prompts, scale = source.prompts, source.edge_scale
             prompts.copy_(normal(prompts.mT.shape).mT)  # edge by edge
             its_users = users.setdefault(source.meta_learner, [])
             if init == "variance":
-                its_users.append(moments[layer])
+                its_users.append(_moments(layer.basis, layer.input_law, order))
                 source.gain.fill_(layer.fan_in**-0.5)
             else:
                 n_edges = source.in_features * source.out_features
@@ -106,40 +103,53 @@ def initialize(
             pairs.start(normal)
 
 
-def _moments(layers: Sequence[Layer], order: int | None) -> dict[Layer, Moments]:
-    """M and a m m' + s K, averaged over inputs; once for layers that are alike."""
-    found: dict[Layer, Moments] = {}
-    for layer in layers:
-        basis, law = layer.basis, layer.input_law
-        settings = attrgetter(*basis.settings)
-        for other, its in found.items():
-            same = other.input_law == law and type(other.basis) is type(basis)
-            same = same and settings(other.basis) == settings(basis)
-            if same and all(map(torch.equal, other.basis.buffers(), basis.buffers())):
-                found[layer] = its
-                break
-        else:
-            domain, knots = basis.domain[:_MAX_INPUTS], basis.knots
-            if knots.dim() == 1 or torch.equal(knots, knots[:1].expand_as(knots)):
-                domain = domain[:1]  # all inputs are alike
-            low, high = domain.double().unbind(1)
-            levels = torch.arange(_N_POINTS, dtype=low.dtype, device=low.device)[:, None]
-            levels = (levels + 0.5) / _N_POINTS
-            points = low + levels * (high - low)
-            if law == "normal":
-                points = torch.special.ndtri(levels).expand_as(points)
-            points = points.to(domain.dtype)
-            values = basis.values(points, 0, 0).double()
-            means, values = values.mean(0), values.flatten(0, 1)
-            penalty = MEAN_PENALTY * (means.T @ means / len(means)).cpu()
-            if order is not None:
-                points = (low + (levels + REACH * (levels - 0.5)) * (high - low)).to(domain.dtype)
-            for m in sorted({2, max(order or 2, 2)}):
-                slopes = basis.values(points, 0, m).double()
-                slopes = (slopes * ((high - low) / 2)[:, None] ** m).flatten(0, 1)
-                penalty = penalty + SMOOTHNESS * (slopes.T @ slopes / len(slopes)).cpu()
-            found[layer] = (values.T @ values / len(values)).cpu(), penalty
+def _moments(basis: Basis, law: InputLaw, order: int | None) -> Moments:
+    """M and a m m' + s K, averaged over inputs; of a grid that all inputs share, they are kept."""
+    grid = next(basis.buffers())  # every basis has it first
+    if len(grid) > 1:
+        return _moments_anew(basis, law, order)
+    key: list[Any] = [type(basis), law, order, grid.dtype, grid.device.type, *grid[0].tolist()]
+    for name in basis.settings:
+        if name != "in_features":
+            key.append(getattr(basis, name))
+    found = _KEPT.get(tuple(key))
+    if found is None:
+        if len(_KEPT) == _MOST_KEPT:
+            _KEPT.clear()
+        found = _KEPT[tuple(key)] = _moments_anew(basis, law, order)
     return found
+
+
+def _moments_anew(basis: Basis, law: InputLaw, order: int | None) -> Moments:
+    points = law_points(basis, law)[:, :_MAX_INPUTS]
+    low, high = basis.domain[: points.shape[1]].double().unbind(1)
+    values = basis.values(points, 0, 0).double()
+    means, values = values.mean(0), values.flatten(0, 1)
+    penalty = MEAN_PENALTY * (means.T @ means / len(means)).cpu()
+    if order is not None:
+        points = law_points(basis, "uniform", REACH)[:, :_MAX_INPUTS]
+    for m in sorted({2, max(order or 2, 2)}):
+        slopes = basis.values(points, 0, m).double()
+        slopes = (slopes * ((high - low) / 2)[:, None] ** m).flatten(0, 1)
+        penalty = penalty + SMOOTHNESS * (slopes.T @ slopes / len(slopes)).cpu()
+    return (values.T @ values / len(values)).cpu(), penalty
+
+
+def law_points(basis: Basis, law: InputLaw, margin: float = 0.0) -> Tensor:
+    """Evenly many points of the inputs' law, (256, 1 if all inputs are alike, or in_features).
+
+    A uniform law reaches over the ends of the grid by a margin, in widths of it, of both together.
+    """
+    domain, grid = basis.domain, next(basis.buffers())  # every basis has it first
+    if torch.equal(grid, grid[:1].expand_as(grid)):
+        domain = domain[:1]
+    low, high = domain.double().unbind(1)
+    levels = torch.arange(_N_POINTS, dtype=low.dtype, device=low.device)[:, None]
+    levels = (levels + 0.5) / _N_POINTS
+    points = low + (levels + margin * (levels - 0.5)) * (high - low)
+    if law == "normal":
+        points = torch.special.ndtri(levels).expand_as(points)
+    return points.to(domain.dtype)
 
 
 def _prior_factor(moment: Tensor, penalty: Tensor) -> Tensor:

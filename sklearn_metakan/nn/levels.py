@@ -212,6 +212,22 @@ class Levels(nn.Module):
                 found[:, column - start] += seen @ edges
         return found
 
+    def deviations(self) -> Tensor:
+        """Deviation over the rows of what each column of levels adds, (n_codes, out_features)."""
+        n_gaps, n_own = len(self.gapped), len(self.column)
+        trust = torch.cat([self.trust[n_gaps:], self.prompt_trust])
+        shares = self.mean / trust.clamp_min(torch.finfo(trust.dtype).tiny)
+        found: list[Tensor] = [self.mean] * len(self.sizes)
+        if self.table is not None:
+            added = self.table[n_gaps:] * trust[:n_own, None]
+            for column in self.column.unique().tolist():
+                its = self.column == column
+                found[column - self.n_numbers] = _deviation(shares[:n_own][its], added[its])
+        for column, place, prompts, edges in self._generated():
+            added = prompts * self.prompt_trust[place, None] @ edges
+            found[column - self.n_numbers] = _deviation(shares[n_own:][place], added)
+        return torch.stack(found)
+
     def _generated(self) -> Iterator[tuple[int, slice, Tensor, Tensor]]:
         """Columns whose levels are generated: where they begin and end, their z and v."""
         if self.prompts is None or self.edges is None:
@@ -249,6 +265,10 @@ def _seen(codes: Tensor, offset: Tensor | int, prompts: Tensor, trust: Tensor) -
     """``s_k z_k`` (..., p) of codes (...); zero for what was not seen."""
     index = codes.nan_to_num().long() + offset
     return F.embedding(index, prompts) * (trust[index] * ~codes.isnan())[..., None]
+
+
+def _deviation(shares: Tensor, values: Tensor) -> Tensor:
+    return torch.linalg.vector_norm((values - shares @ values) * shares.sqrt()[:, None], dim=0)
 
 
 def _trust(counts: NDArray[np.float64]) -> NDArray[np.float64]:

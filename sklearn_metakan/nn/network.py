@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sklearn_metakan.basis import Basis, BasisName, Extrapolation, make_basis
+from sklearn_metakan.basis import Basis, BasisName, Extrapolation, basis_family
 from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
 from sklearn_metakan.nn.layers import KANLayer, KANLinear
 from sklearn_metakan.nn.levels import Columns, Levels
@@ -203,7 +203,7 @@ class KAN(KANNetwork):
             kinds,
             layer_sizes,
             (),
-            partial(make_basis, basis, grid_size=grid_size, degree=degree, dtype=dtype),
+            basis_family(basis, grid_size=grid_size, degree=degree, dtype=dtype),
             (knots, extrapolation, "uniform"),
             HIDDEN_RANGE,
             meta_learners,
@@ -211,7 +211,9 @@ class KAN(KANNetwork):
             dtype,
             n_members,
         )
-        sides = [(layer.n_inputs, layer.out_features) for layer in layers]
+        sides: list[tuple[int, int]] = []
+        for layer in layers:
+            sides.append((layer.fan_in * layer.groups, layer.out_features))
         dropouts: list[nn.Module] = []
         for index, layer in enumerate(layers):
             layer.widest = max(sides, key=prod)
@@ -220,7 +222,8 @@ class KAN(KANNetwork):
         self.layers, self.dropouts = nn.ModuleList(layers), nn.ModuleList(dropouts)
         self.n_members, self.out_features = n_members, layer_sizes[-1]
         self.widest_layer = max(map(sum, sides))
-        self.widest_features = max(layer.n_features for layer in layers)
+        hidden = n_members * max(layer_sizes[1:-1], default=0) * layers[0].basis.n_functions
+        self.widest_features = max(layers[0].n_features, hidden)
         if pairs is not None:
             if len(layers) > 1:
                 raise ValueError("pairs need a network without hidden layers.")
@@ -302,11 +305,11 @@ class KAN(KANNetwork):
 
     def features(self, x: Tensor) -> Tensor:
         """What of ``forward`` depends on x alone: the first layer's functions, (n, features)."""
-        return self._layers[0].features(x)
+        return cast(KANLinear, self.layers[0]).features(x)
 
     def from_features(self, features: Tensor) -> Tensor:
         """``forward(x)`` from ``features(x)``, if it is not settled."""
-        return self._from_first(self._layers[0].from_features(features))
+        return self._from_first(cast(KANLinear, self.layers[0]).from_features(features))
 
     def by_member(self, y: Tensor) -> Tensor:
         """Outputs of the last layer as the network gives them."""
@@ -374,17 +377,19 @@ def make_layers(
             f"meta_learners must name one meta-learner for each of the {len(sides)} layers, "
             f"got {len(learners)}."
         )
-    layers: list[AnyLayer] = []
-    for kind, (n_in, n_out), basis, learner in zip(kinds, sides, bases, learners, strict=True):
-        groups = n_members if layers else 1
+    sources: list[DirectCoefficients | MetaCoefficients] = []
+    for (n_in, n_out), learner in zip(sides, learners, strict=True):
+        groups = n_members if sources else 1
         shape, outputs = (n_in * groups, *kernel), n_out * n_members // groups
-        source: DirectCoefficients | MetaCoefficients
         if learner is None:
-            source = DirectCoefficients(shape, outputs, n_functions, dtype=dtype)
+            sources.append(DirectCoefficients(shape, outputs, n_functions, dtype=dtype))
         else:
-            source = MetaCoefficients(shape, outputs, learner, edge_scale, dtype=dtype)
-        sizes = n_in * groups, n_out * n_members
+            sources.append(MetaCoefficients(shape, outputs, learner, edge_scale, dtype=dtype))
+    layers: list[AnyLayer] = []
+    for kind, (n_in, n_out), basis, source in zip(kinds, sides, bases, sources, strict=True):
+        groups = n_members if layers else 1
         of_groups = {"groups": groups} if groups > 1 else {}
+        sizes = n_in * groups, n_out * n_members
         layers.append(kind(*sizes, basis=basis, source=source, input_law=law, **of_groups))
         law = "normal"
     return layers

@@ -154,15 +154,15 @@ class DirectCoefficients(_Coefficients):
     Parameters
     ----------
     in_features, out_features, n_functions : int
-        For a convolution, in_features is the tuple (in_channels, *kernel), and out_features
+        For a convolution, in_features is the tuple ``(in_channels, *kernel)``, and out_features
         are those of a group.
     dtype : torch.dtype, default: torch's default
 
     Attributes
     ----------
     weight : Parameter of shape (in_features, C, out_features)
-        Of a convolution, (in_channels, *kernel, C, out_features). Zero until a layer or a
-        network starts it.
+        Of a convolution, ``(in_channels, *kernel, C, out_features)``. Zero until a layer or
+        a network starts it.
 
     Source: Liu et al., "KAN: Kolmogorov-Arnold Networks" (2024).
 
@@ -214,7 +214,7 @@ class MetaCoefficients(_Coefficients):
     Parameters
     ----------
     in_features, out_features : int
-        For a convolution, in_features is the tuple (in_channels, *kernel), and out_features
+        For a convolution, in_features is the tuple ``(in_channels, *kernel)``, and out_features
         are those of a group.
     meta_learner : MetaLearner
         M; several layers may share one object.
@@ -227,7 +227,7 @@ class MetaCoefficients(_Coefficients):
     ----------
     prompts : Parameter of shape (in_features, p, out_features)
         z_oi, started as standard normal numbers. Of a convolution, one for each edge:
-        (in_channels, *kernel, p, out_features).
+        ``(in_channels, *kernel, p, out_features)``.
     edge_scale : Parameter of shape (in_features, out_features) or None
     gain : Tensor of shape ()
         s, fixed: 1 / sqrt(in_features), so that one meta-learner serves layers of any
@@ -309,7 +309,7 @@ class MetaCoefficients(_Coefficients):
         return learner.apply_with(shared, prompts) * (scale[0] * self.gain)[:, None, :]
 
     def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None:
-        return self.scaled(shared)[0] if self.meta_learner.is_linear else None
+        return shared[0] * self.gain if self.meta_learner.is_linear else None
 
     def scaled(self, shared: Sequence[Tensor]) -> Sequence[Tensor]:
         """The gain is linear in the last two: those of M's outer layer."""

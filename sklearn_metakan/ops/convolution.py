@@ -18,19 +18,39 @@ def aligned_channels(n: int) -> int:
     """So many channels of features, or more, that a card's matrix units take them.
 
     A multiple of 4; those of an image are few, and 28 took twice what 32 do.
+
+    Parameters
+    ----------
+    n : int
+
+    Returns
+    -------
+    int
     """
     return 32 if 8 < n < 32 else -(-n // 4) * 4
 
 
 def size_after(size: Sequence[int], *geometry: Sequence[int]) -> tuple[int, ...]:
-    """Sides of y's maps; ``geometry`` is kernel, stride, padding and dilation."""
+    """Sides of y's maps.
+
+    Parameters
+    ----------
+    size : sequence of int
+        Sides of x's maps, in pixels.
+    *geometry : sequences of int
+        Kernel, stride, padding and dilation.
+
+    Returns
+    -------
+    tuple of int
+    """
     sides = zip(size, *geometry, strict=True)
     return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides)
 
 
 @dataclass
 class Convolution(Product):
-    """y is the convolution of maps of features, x of shape (n, in, *size).
+    """y is the convolution of maps of features, x of shape ``(n, in, *size)``.
 
     The source's inputs are pairs of channel and kernel position, ``(in, *kernel)``. Around
     the image features are zero: what lies there contributes nothing. Maps are laid out with
@@ -96,7 +116,7 @@ class Convolution(Product):
         return self._convolve(features, filters, self.groups)
 
     def factor(self, weights: Tensor, inputs: slice, functions_first: bool) -> Tensor:
-        """Filters, (groups * out, b C, *kernel); on a card channels last in memory as maps are."""
+        """Filters, ``(groups * out, b C, *kernel)``; on a card channels last, as maps are."""
         filters = self._by_filter(weights, inputs, functions_first).flatten(2, 3).flatten(0, 1)
         if not filters.is_cuda:  # torch's ways back of some small ones want them like this
             return filters.contiguous()

@@ -112,7 +112,16 @@ def _multiply(out: Tensor, left: Tensor, right: Tensor, add: bool) -> None:
 
 
 def slices(total: int, size: int) -> Iterator[slice]:
-    """Blocks of so many, one after the other; the last may be smaller."""
+    """Blocks of so many, one after the other; the last may be smaller.
+
+    Parameters
+    ----------
+    total, size : int
+
+    Returns
+    -------
+    iterator of slice
+    """
     return (slice(start, min(start + size, total)) for start in range(0, total, size))
 
 

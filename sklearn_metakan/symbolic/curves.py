@@ -16,6 +16,7 @@ _STARTS = 2  # of them that may be followed
 _FOLLOWED = 14  # of all functions together
 _CANCELLING = 100.0  # times the curve that a term may be, which d then takes back
 _FLOOR = 1e-7
+_ROUNDED = 5e-4  # share of a curve's size that three digits do not show
 
 
 class Function(NamedTuple):
@@ -128,6 +129,43 @@ def fits(z: Array, h: Array, weight: Array, library: Sequence[Function]) -> list
     for fit in sorted(filter(None, found), key=lambda each: each.rank):
         best.setdefault(fit.function.name, fit)
     return [*best.values()]
+
+
+def edge_candidates(
+    z: Array, h: Array, *, most: int = 3, library: str | Iterable[str | Function] = "default"
+) -> list[tuple[str, float]]:
+    """What an edge may be: formulas ``a f(b x + c) + d`` fitted to its curve, best first.
+
+    Parameters
+    ----------
+    z, h : ndarray of shape (n_points,)
+        The curve. Constants are looked for on at most 100 of its points.
+    most : int, default=3
+    library : "default" or iterable of names
+        See ``symbolic_formula``.
+
+    Returns
+    -------
+    list of (str, float)
+        Formulas of x with constants of three digits, and their R2 on the curve.
+
+    Raises
+    ------
+    ValueError
+        For a library that is empty or unknown.
+
+    Examples
+    --------
+    >>> x = np.linspace(-1, 1, 50)
+    >>> edge_candidates(x, np.sin(3 * x), most=1)
+    [('1.0*sin(3.0*x)', 1.0)]
+    """
+    x, found = sympy.Symbol("x"), []
+    for fit in fits(z, h, np.ones_like(z), chosen(library))[:most]:
+        formula = fit.expression(x, constant=abs(fit.d) > _ROUNDED * np.abs(h).max())
+        short = {number: sympy.Float(number, 3) for number in formula.atoms(sympy.Float)}
+        found.append((str(formula.xreplace(short)), round(1 - fit.left, 6)))
+    return found
 
 
 def _solved(function: Function, b: Any, c: Any, z: Array, h: Array, w: Array) -> Any:

@@ -1,6 +1,6 @@
 """``prune``: a fitted estimator with fewer edges."""
 
-from numbers import Integral, Real
+from numbers import Integral
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from sklearn_metakan.estimators import (
     with_network,
 )
 from sklearn_metakan.nn import KAN, SparseCoefficients, edge_effects, without_edges
+from sklearn_metakan.symbolic.reading import check_limits, is_real
 
 T = TypeVar("T", bound=Any)
 
@@ -153,12 +154,9 @@ def _check(
     whole = isinstance(n_edges, Integral) and not isinstance(n_edges, bool)
     if n_edges is not None and not (whole and n_edges >= 1):
         raise ValueError(f"n_edges must be a whole number of at least 1 or None, got {n_edges!r}.")
-    if threshold is not None and not (_is_real(threshold) and 0 <= threshold < 1):
+    if threshold is not None and not (is_real(threshold) and 0 <= threshold < 1):
         raise ValueError(f"threshold must be in [0, 1) or None, got {threshold!r}.")
-    if not (_is_real(tolerance) and 0 <= tolerance < np.inf):
-        raise ValueError(f"tolerance must be a number of at least 0, got {tolerance!r}.")
-    if not (_is_real(time_limit) and time_limit > 0):
-        raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}.")
+    check_limits(tolerance, time_limit)
     if n_edges is not None and threshold is not None:
         raise ValueError("Only one of n_edges and threshold may be given, got both.")
     if (X is None) != (y is None):
@@ -170,10 +168,6 @@ def _check(
 def count_edges(estimator: Any) -> int:
     """Edges of a network that ``prune`` gave."""
     return max(1, sum(layer.source.n_edges for layer in estimator.module_.layers))
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _taken(X: Any, y: Any, rows: NDArray[np.intp]) -> tuple[Any, Any]:

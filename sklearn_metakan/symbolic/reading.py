@@ -178,13 +178,19 @@ def _check(estimator: Any, tolerance: Any, time_limit: Any) -> None:
             "symbolic_formula is for regressors; of a classifier, fit a regressor to a class's "
             "log-odds or probability."
         )
-    if not (_is_real(tolerance) and 0 <= tolerance < np.inf):
+    check_limits(tolerance, time_limit)
+
+
+def check_limits(tolerance: Any, time_limit: Any) -> None:
+    """Raise a ValueError unless they are numbers, of at least 0 and above it."""
+    if not (is_real(tolerance) and 0 <= tolerance < np.inf):
         raise ValueError(f"tolerance must be a number of at least 0, got {tolerance!r}.")
-    if not (_is_real(time_limit) and time_limit > 0):
+    if not (is_real(time_limit) and time_limit > 0):
         raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}.")
 
 
-def _is_real(value: Any) -> bool:
+def is_real(value: Any) -> bool:
+    """Whether it is a real number, and no truth value."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 

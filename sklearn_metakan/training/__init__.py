@@ -12,8 +12,8 @@ from sklearn_metakan.training.callbacks import (
 from sklearn_metakan.training.capture import CapturedStep, recording
 from sklearn_metakan.training.checkpoints import Checkpoints, open_checkpoints
 from sklearn_metakan.training.data import TensorData
-from sklearn_metakan.training.execution import Execution, choose_execution, threads_for
-from sklearn_metakan.training.memory import by_chunks, fit_into_memory
+from sklearn_metakan.training.execution import Execution, choose_execution
+from sklearn_metakan.training.memory import by_chunks, fit_into_memory, memory_for_rows
 from sklearn_metakan.training.net import KANNet, is_captured
 from sklearn_metakan.training.optimisers import LBFGS, set_values
 from sklearn_metakan.training.parameters import (
@@ -23,7 +23,6 @@ from sklearn_metakan.training.parameters import (
     POSITIVE,
     SHARED_CONSTRAINTS,
     WIDTHS,
-    check_widths,
     draw_seeds,
     fill_docstring,
     get_params,
@@ -34,7 +33,7 @@ from sklearn_metakan.training.parameters import (
 from sklearn_metakan.training.pickles import getstate, setstate
 from sklearn_metakan.training.saving import restore, save
 from sklearn_metakan.training.self_scaled import LINE_SEARCHED, SelfScaled
-from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unchanged
+from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unchanged, check_widths
 
 __all__ = [
     "COUNT",
@@ -70,6 +69,7 @@ __all__ = [
     "get_params",
     "getstate",
     "is_captured",
+    "memory_for_rows",
     "open_checkpoints",
     "recording",
     "refuse_misspelt",
@@ -79,6 +79,5 @@ __all__ = [
     "set_values",
     "setstate",
     "store",
-    "threads_for",
     "warn_caller",
 ]

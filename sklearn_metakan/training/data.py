@@ -39,11 +39,11 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         self.features: Tensor | None = None
         self._weight, self._counts = weight, counts
         if counts is not None:
-            sums = [
-                rows.count_nonzero() if weight is None else weight[rows].sum(dtype=torch.float64)
-                for rows in counts.T
-            ]
-            self._share = (len(y) / torch.stack(sums).double()).to(table.dtype)
+            sums = counts.count_nonzero(0).double()
+            if weight is not None:
+                for member, rows in enumerate(counts.T):
+                    sums[member] = weight[rows].sum(dtype=torch.float64)
+            self._share = (len(y) / sums).to(table.dtype)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -82,6 +82,31 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         counts = self._counts[rows] * self._share
         return counts if weight is None else counts * weight[..., None]
 
+    def batches(
+        self,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        rooms: Iterable[Batch] = (),
+    ) -> Iterator[Batch]:
+        """Batches of at most so many rows, shuffled anew on each pass if a generator is given.
+
+        One batch that holds all rows is passed on as it is. Shuffled batches as long as one of
+        ``rooms`` are written into it, one after the other.
+        """
+        n = len(self.y)
+        if batch_size >= n or generator is None:
+            for start in range(0, n, batch_size):
+                yield self[slice(start, start + batch_size)]
+            return
+        whole = torch.int32 if n < 2**31 else torch.int64  # the same order, in half the memory
+        order = torch.randperm(n, generator=generator, dtype=whole).to(self.y.device)
+        by_length: dict[int, Batch] = {}
+        for room in rooms:
+            by_length[len(room[0])] = room
+        for rows in order.split(batch_size):
+            own = by_length.get(len(rows))
+            yield self[rows] if own is None else self.copy_rows(rows, own)
+
     def room_for(self, n: int) -> Batch:
         """Uninitialised tensors for a batch of n rows; for all rows, the table's own."""
         if n == len(self):
@@ -118,41 +143,6 @@ def joined(parts: Iterable[Tensor], n: int) -> Tensor:
         found[done : done + len(part)] = part
         done += len(part)
     return found
-
-
-class BatchIterator:
-    """Batches of at most ``batch_size`` rows, shuffled anew on each pass if a generator is given.
-
-    One batch that holds all rows is passed on as it is. Shuffled batches of ``batch_size``
-    rows are written into ``room`` if it is given, one after the other.
-    """
-
-    def __init__(
-        self,
-        data: TensorData,
-        batch_size: int,
-        generator: torch.Generator | None = None,
-        room: Batch | None = None,
-    ) -> None:
-        self.data, self.batch_size, self.generator = data, batch_size, generator
-        self.room = room
-
-    def __len__(self) -> int:
-        return -(-len(self.data) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        n = len(self.data)
-        if self.batch_size >= n or self.generator is None:
-            for start in range(0, n, self.batch_size):
-                yield self.data[slice(start, start + self.batch_size)]
-            return
-        whole = torch.int32 if n < 2**31 else torch.int64  # the same order, in half the memory
-        order = torch.randperm(n, generator=self.generator, dtype=whole).to(self.data.y.device)
-        for rows in order.split(self.batch_size):
-            if self.room is not None and len(rows) == self.batch_size:
-                yield self.data.copy_rows(rows, self.room)
-            else:
-                yield self.data[rows]
 
 
 def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:

@@ -73,10 +73,17 @@ class Execution:
         return cls(device, dtype_of(names["dtype"]), names["products"])
 
     @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self, numbers: int | None = None) -> Iterator[None]:
         """Within it, products run in the chosen precision, and sums of convolutions in one order.
 
         The global switches are put back.
+
+        Parameters
+        ----------
+        numbers : int, optional
+            How many a layer handles in a step. Steps on a CPU of fewer than a million have one
+            thread: more would mostly wait for each other. On two cores of which another process
+            kept one busy, a fit of 426 rows took 15.8 s with two threads and 2.7 s with one.
         """
         # No cache: it would keep the weights of the first step.
         autocast = torch.autocast(
@@ -84,7 +91,12 @@ class Execution:
         )
         on_card = self.device.type == "cuda"
         settings = _CUDA_SETTINGS.held(self.products == "tf32") if on_card else nullcontext()
-        with settings, autocast:
+        if FORKED.is_set():
+            take_one_thread()
+        threads: AbstractContextManager[Any] = nullcontext()
+        if numbers is not None and self.device.type == "cpu" and numbers < _WORTH_THREADS:
+            threads = _libraries().limit(limits=1, user_api="openmp")
+        with settings, autocast, threads:
             yield
 
 
@@ -138,32 +150,19 @@ class _CUDASettings:
 _CUDA_SETTINGS = _CUDASettings()
 
 
-_FORKED = threading.Event()  # set in a forked process, until it has one thread
+FORKED = threading.Event()  # set in a forked process, until it has one thread
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_FORKED.set)
+    os.register_at_fork(after_in_child=FORKED.set)
 
 
-def one_thread_if_forked() -> None:
+def take_one_thread() -> None:
     """In a forked process, have torch compute with one thread.
 
     OpenMP's other threads do not survive a fork: a child whose parent computed with several would
     wait for them for ever.
     """
-    if _FORKED.is_set():
-        torch.set_num_threads(1)
-        _FORKED.clear()
-
-
-def threads_for(device: torch.device, numbers: int) -> AbstractContextManager[Any]:
-    """One thread for steps on a CPU that handle fewer than a million numbers a layer.
-
-    More threads would mostly wait for each other: on two cores of which another process kept
-    one busy, a fit of 426 rows took 15.8 s with two threads and 2.7 s with one.
-    """
-    one_thread_if_forked()
-    if device.type == "cpu" and numbers < _WORTH_THREADS:
-        return _libraries().limit(limits=1, user_api="openmp")
-    return nullcontext()
+    torch.set_num_threads(1)
+    FORKED.clear()
 
 
 @cache

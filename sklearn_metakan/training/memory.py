@@ -2,20 +2,22 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+from sklearn.utils._param_validation import validate_parameter_constraints
 from torch import Tensor, nn
 
 T = TypeVar("T")
 Batch = tuple[Tensor, tuple[Tensor, Tensor | None]]  # inputs, (targets, weights)
 
 LEAST = 1.0  # MiB; halving a layer's working memory ends here
-USUAL = 64.0  # MiB; from here working_memory=None, the layer's own choice, is halved
+USUAL = 64.0  # MiB of predictions; from here a layer's own choice, working_memory=None, is halved
 
 
-def fit_into_memory(attempt: Callable[[], T], shrink: Callable[[], bool]) -> T:
+def fit_into_memory(
+    attempt: Callable[[], T], shrink: Callable[[], bool], full: Exception | None = None
+) -> T:
     """``attempt()``, again and again until the card's memory suffices.
 
     Parameters
@@ -24,7 +26,9 @@ def fit_into_memory(attempt: Callable[[], T], shrink: Callable[[], bool]) -> T:
         Starts anew when called again.
     shrink : callable
         Frees what an attempt left, sees to it that the next one needs less, and tells whether
-        that was possible.
+        was possible.
+    full : Exception, optional
+        With which a first attempt has failed already, without its frames.
 
     Raises
     ------
@@ -32,13 +36,14 @@ def fit_into_memory(attempt: Callable[[], T], shrink: Callable[[], bool]) -> T:
         The attempt's own, where nothing can be made smaller.
     """
     while True:
-        try:
-            return attempt()
-        except torch.cuda.OutOfMemoryError as error:
-            full = error.with_traceback(None)  # the frames hold what is to be freed
+        if full is None:
+            try:
+                return attempt()
+            except torch.cuda.OutOfMemoryError as error:
+                full = error.with_traceback(None)  # the frames hold what is to be freed
         if not shrink():
             raise full
-        del full
+        full = None
         torch.cuda.empty_cache()
 
 
@@ -60,29 +65,41 @@ class Frugal:
         self.warned = False
 
     def run(
-        self, module: nn.Module, n: int, compute: Callable[[int], T], free: Callable[[], None]
-    ) -> T:
-        """``compute(rows)`` for a batch of n rows, again and again until it fits.
+        self,
+        module: nn.Module,
+        batch: Batch,
+        step: Callable[[Batch, float], dict[str, Any]],
+        free: Callable[[], None],
+        full: Exception | None = None,
+    ) -> dict[str, Any]:
+        """What a step finds for a batch, again and again until it fits.
 
         Parameters
         ----------
         module : Module
             Whose layers' ``working_memory`` may be lowered.
-        n : int
-        compute : callable
-            Told how many rows may go together; starts anew when called again.
+        batch : Batch
+        step : callable (batch, share) -> dict
+            Told which share of the whole batch a part is; its tensors are sums over parts, but for
+            "y_pred", which has a row for each.
         free : callable
             Drops what an attempt left, and whatever can be spared.
+        full : Exception, optional
+            With which the step failed on the whole batch.
 
         Raises
         ------
         torch.cuda.OutOfMemoryError
             If a single row is too much for the least working memory.
         """
-        lowered = False
+        lowered, n = False, len(batch[0])
 
-        def attempt() -> T:
-            return compute(n if self.rows is None else min(n, self.rows))
+        def attempt() -> dict[str, Any]:
+            if self.rows is None or self.rows >= n:
+                return step(batch, 1.0)
+            steps = [step(part, share) for part, share in parts(batch, self.rows)]
+            sums = {k: sum(each[k].detach() for each in steps) for k in steps[0] if k != "y_pred"}
+            return sums | {"y_pred": torch.cat([each["y_pred"].detach() for each in steps])}
 
         def shrink() -> bool:
             nonlocal lowered
@@ -98,7 +115,7 @@ class Frugal:
                 self.rows = -(-together // 2)
             return True
 
-        result = fit_into_memory(attempt, shrink)
+        result = fit_into_memory(attempt, shrink, full)
         if lowered and not self.warned:
             self.warned = True
             self._warn(module)
@@ -130,15 +147,11 @@ def _memory_of(layer: Any) -> float:
     return USUAL if layer.working_memory is None else layer.working_memory
 
 
-@contextmanager
-def advice_when_full(doing: str, remedy: str) -> Iterator[None]:
-    """Say what to change if memory runs out within it, in spite of all."""
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise torch.cuda.OutOfMemoryError(
-            f"The card's memory is too small for {doing}, even row by row. {remedy} ({error})"
-        ) from error
+def with_advice(error: Exception, doing: str, remedy: str) -> torch.cuda.OutOfMemoryError:
+    """What to raise if memory runs out in spite of all: what to change."""
+    return torch.cuda.OutOfMemoryError(
+        f"The card's memory is too small for {doing}, even row by row. {remedy} ({error})"
+    )
 
 
 def parts(batch: Batch, rows: int) -> Iterator[tuple[Batch, float]]:
@@ -148,6 +161,14 @@ def parts(batch: Batch, rows: int) -> Iterator[tuple[Batch, float]]:
         part = slice(start, start + rows)
         weight_of_part = None if weight is None else weight[part]
         yield (X[part], (y[part], weight_of_part)), len(X[part]) / len(X)
+
+
+def memory_for_rows(estimator: Any) -> float:
+    """Bytes that predictions may take by ``working_memory``, which may be set after the fit."""
+    given, name = estimator.working_memory, "working_memory"
+    constraint = {name: estimator._parameter_constraints[name]}
+    validate_parameter_constraints(constraint, {name: given}, caller_name=type(estimator).__name__)
+    return (USUAL if given is None else float(given)) * 2**20
 
 
 def by_chunks(n: int, rows: int, compute: Callable[[slice], None]) -> None:
@@ -172,9 +193,11 @@ def by_chunks(n: int, rows: int, compute: Callable[[slice], None]) -> None:
         rows = min(rows, n - chunk.stop) // 2
         return rows > 0
 
-    remedy = "Free what others hold on the card, or fit with a lower working_memory."
-    with advice_when_full("predictions", remedy):
+    try:
         fit_into_memory(attempt, shrink)
+    except torch.cuda.OutOfMemoryError as error:
+        remedy = "Free what others hold on the card, or fit with a lower working_memory."
+        raise with_advice(error, "predictions", remedy) from error
     if rows < first:
         warnings.warn(
             f"The card's memory was full: predictions were made {rows} rows at a time. Lower "

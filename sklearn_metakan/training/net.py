@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from inspect import signature
-from itertools import chain
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -15,6 +14,7 @@ from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
+from sklearn_metakan.nn import Sparsity
 from sklearn_metakan.training.callbacks import (
     LearningRateSchedule,
     StopTraining,
@@ -23,7 +23,6 @@ from sklearn_metakan.training.callbacks import (
 )
 from sklearn_metakan.training.capture import WARM_UP, CapturedStep
 from sklearn_metakan.training.data import (
-    BatchIterator,
     TensorData,
     joined,
     losses_of_members,
@@ -31,7 +30,7 @@ from sklearn_metakan.training.data import (
     weighted_mean,
 )
 from sklearn_metakan.training.execution import Execution
-from sklearn_metakan.training.memory import Batch, Frugal, advice_when_full, parts
+from sklearn_metakan.training.memory import Batch, Frugal, with_advice
 from sklearn_metakan.training.self_scaled import LINE_SEARCHED
 
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
@@ -57,6 +56,8 @@ class KANNet(NeuralNet):
         Recorded as ``valid_score`` after each epoch with validation data.
     penalty : float
         Adds ``0.5 * penalty * |parameters|^2`` to the training loss.
+    sparsity : float
+        Adds ``sparsity * Sparsity(module)()`` to it.
     cuda_graph : {"auto", True, False}
         Whether training steps become CUDA graphs, after a few that warm up. "auto": with
         AdamW on CUDA, without callbacks for each batch, if at least 20 full batches follow.
@@ -70,12 +71,14 @@ class KANNet(NeuralNet):
         shuffle_seed: int = 0,
         score: Score | None = None,
         penalty: float = 0.0,
+        sparsity: float = 0.0,
         cuda_graph: Literal["auto", True, False] = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        check_cuda_graph(cuda_graph)
-        self.shuffle_seed, self.score, self.penalty = shuffle_seed, score, penalty
+        self.shuffle_seed, self.score = shuffle_seed, score
+        self.penalty, self.sparsity = penalty, sparsity
+        self._edge_sizes: Sparsity | None = None  # while it trains, if they count
         self.cuda_graph, self.by_score = cuda_graph, False
         self._sharpness: Tensor | None = None  # of the members in the last epoch
         self.execution_ = Execution(torch.device(self.device), torch.float32, "full")
@@ -86,12 +89,13 @@ class KANNet(NeuralNet):
         self.interrupted_ = False  # whether the user ended the last training
         self.whole_ = False  # whether an interrupt comes through, or leaves the weights so far
         self.done_ = 0  # epochs that a checkpoint brings, of those to train
-        self.frugal_ = Frugal()
+        self.frugal_: Frugal | None = None  # once memory did not suffice
         self.training_: TensorData | None = None  # while it trains
         self.validation_: TensorData | None = None
         self._scoring: list[Callback] = []  # callbacks that score predictions
-        self._of_batches: dict[str, list[Callback]] = {hook: [] for hook in _EACH_BATCH}
+        self._of_batches: dict[str, list[Callback]] = {}  # who hears of them, by method
         self._watched = False  # whether anybody else hears of batches
+        self._n_members = 1  # of the network
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
 
     _default_callbacks: ClassVar[list[tuple[str, Any]]] = []
@@ -116,23 +120,25 @@ class KANNet(NeuralNet):
     def fit_on(self, data: TensorData, validation: TensorData | None = None) -> "KANNet":
         """Train the initialised module for ``max_epochs`` more epochs."""
         self.training_, self.validation_, self.interrupted_ = data, validation, False
-        self._sharpness = None
+        self._sharpness, self._n_members = None, getattr(self.module_, "n_members", 1)
         self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
         self._prepare_callbacks()
-        self._know_features(*[part for part in (data, validation) if part is not None])
+        self._know_features(data, validation)
+        self._edge_sizes = Sparsity(self.module_) if self.sparsity else None
         self.captured_ = self._captured(data)
-        remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or set "
         try:
-            with advice_when_full("training", remedy + "device='cpu'."):
-                self.done_ = 0
-                self.notify("on_train_begin", X=data, y=None)
-                self.fit_loop(data, epochs=self.max_epochs - self.done_)
-                self.notify("on_train_end", X=data, y=None)  # a second interrupt comes through
-                return self
+            self.done_ = 0
+            self.notify("on_train_begin", X=data, y=None)
+            self.fit_loop(data, epochs=self.max_epochs - self.done_)
+            self.notify("on_train_end", X=data, y=None)  # a second interrupt comes through
+            return self
+        except torch.cuda.OutOfMemoryError as error:
+            remedy = "Lower hidden_layer_sizes or grid_size, free what others hold on the card, or "
+            raise with_advice(error, "training", remedy + "set device='cpu'.") from error
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
-            self.captured_ = None
+            self.captured_ = self._edge_sizes = None
 
     def extra_state(self) -> dict[str, Any]:
         """What training depends on beside module, optimiser and callbacks, for checkpoints."""
@@ -142,7 +148,7 @@ class KANNet(NeuralNet):
         """The inverse."""
         self._sharpness = state["sharpness"]
 
-    def _know_features(self, *parts: Any) -> None:
+    def _know_features(self, data: Any, validation: Any) -> None:
         """Have what the first layer makes of x, the same in every epoch, made once for a table.
 
         Of training and validation rows, or of none.
@@ -150,22 +156,27 @@ class KANNet(NeuralNet):
         module, once = self.module_, self.max_epochs == 1
         if once or torch.device(self.device).type != "cpu" or not hasattr(module, "features"):
             return
-        if self._watched:
+        rows = len(data.y) if validation is None else max(len(data.y), len(validation.y))
+        numbers = module.layers[0].n_features * rows
+        if self._watched or numbers * data.table.element_size() > FEATURES_MEMORY * 2**20:
             return
-        numbers = module.layers[0].n_features * max(map(len, parts))
-        if numbers * parts[0].table.element_size() <= FEATURES_MEMORY * 2**20:
-            with torch.no_grad():
-                for part in parts:
-                    part.features = module.features(part.X)
+        with torch.no_grad():
+            data.features = module.features(data.table)
+            if validation is not None and validation.table is data.table:
+                validation.features = data.features[validation.within]
+            elif validation is not None:
+                validation.features = module.features(validation.table)
 
     def _prepare_callbacks(self) -> None:
         """Have those that score see the user's units; raise for those that wait for nothing."""
-        self._scoring, self._best_of = [], set()
-        for hook in _EACH_BATCH:
-            self._of_batches[hook] = [c for _, c in self.callbacks_ if _overrides(c, hook)]
-        told = chain.from_iterable(self._of_batches.values())
-        self._watched = any(not isinstance(callback, LearningRateSchedule) for callback in told)
+        self._scoring, self._best_of, self._watched = [], set(), False
+        self._of_batches = {}
         for name, callback in self.callbacks_:
+            hooks = hooks_of_batches(callback)
+            for hook in hooks:
+                self._of_batches.setdefault(hook, []).append(callback)
+            if hooks and not isinstance(callback, LearningRateSchedule):
+                self._watched = True
             if isinstance(callback, EpochScoring | BatchScoring):
                 score_with_targets(callback)
                 self._scoring.append(callback)
@@ -181,7 +192,7 @@ class KANNet(NeuralNet):
 
     def _captured(self, data: Any) -> CapturedStep | None:
         """What is to capture the steps on these data, if they are captured."""
-        n = len(data)
+        n = len(data.y)
         rows = min(self.batch_size, n)
         if not is_captured(self, n // rows):
             return None
@@ -191,21 +202,17 @@ class KANNet(NeuralNet):
         """The loss of a few rows, to see whether it is finite."""
         return self.validation_step(data[:_ROWS_TRIED])["loss"]
 
-    def get_split_datasets(
-        self, X: TensorData, y: Any = None, **fit_params: Any
-    ) -> tuple[TensorData, TensorData | None]:
-        return X, self.validation_
-
-    def get_iterator(self, dataset: TensorData, training: bool = False) -> BatchIterator:
-        batch_size = min(self.batch_size, len(dataset))
-        if not training:
-            return BatchIterator(dataset, batch_size)
-        room = None if self.captured_ is None else self.captured_.batch
-        return BatchIterator(dataset, batch_size, self.generator_, room)
-
-    def fit_loop(self, X: TensorData, y: Any = None, **kwargs: Any) -> "KANNet":
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> "KANNet":
+        """Epochs over training rows and, where there are some, validation rows; ends cleanly."""
+        validation = self.validation_
+        rows = {"dataset_train": X, "dataset_valid": validation}
         try:
-            super().fit_loop(X, y, **kwargs)
+            for _ in range(self.max_epochs if epochs is None else epochs):
+                self.notify("on_epoch_begin", **rows)
+                self.run_single_epoch(X, True, "train", self.train_step)
+                if validation is not None:
+                    self.run_single_epoch(validation, False, "valid", self.validation_step)
+                self.notify("on_epoch_end", **rows)
         except StopTraining:
             self._drop_unfinished_epoch()
         except KeyboardInterrupt:
@@ -237,20 +244,21 @@ class KANNet(NeuralNet):
 
     def run_single_epoch(
         self,
-        iterator: BatchIterator | None,
+        iterator: TensorData,
         training: bool,
         prefix: str,
         step_fn: Callable[..., dict[str, Tensor]],
         **fit_params: Any,
     ) -> None:
-        if iterator is None:
-            return
-        data, done = iterator.data, 0
+        """A pass over these rows, in batches."""
+        data, done, batch_size = iterator, 0, min(self.batch_size, len(iterator.y))
         outputs: Tensor | None = None
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         losses = total.expand(self._n_members).clone()
         self._weights_seen[training] = []
-        for batch in iterator:
+        rooms = [] if self.captured_ is None else [self.captured_.batch]
+        shuffled = (self.generator_, rooms) if training else ()
+        for batch in data.batches(batch_size, *shuffled):
             self.history.new_batch()  # skorch's Checkpoint asks for it
             self._tell("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
@@ -258,13 +266,13 @@ class KANNet(NeuralNet):
             if not training:  # of many batches: one tensor, and no rubble between their features
                 losses += step["losses"] * len(batch[0])
                 found = step["y_pred"]
-                outputs = rows_like(found, len(data)) if outputs is None else outputs
+                outputs = rows_like(found, len(data.y)) if outputs is None else outputs
                 outputs[done : done + len(found)], done = found, done + len(found)
             shown = self._shown(batch, training, prefix) if self._scoring else batch
             self._tell("on_batch_end", batch=shown, training=training, **step)
-        results: dict[str, Any] = {"loss": float(total) / len(data) / self._n_members}
+        results: dict[str, Any] = {"loss": float(total) / len(data.y) / self._n_members}
         if outputs is not None:
-            results |= self._of_outputs(data, outputs, losses / len(data))
+            results |= self._of_outputs(data, outputs, losses / len(data.y))
         for name, value in results.items():  # all or, after an interrupt, none
             self.history.record(f"{prefix}_{name}", value)
         best = f"{prefix}_loss_best"
@@ -274,12 +282,8 @@ class KANNet(NeuralNet):
 
     def _tell(self, hook: str, **facts: Any) -> None:
         """``notify`` for those that want to hear about every batch, which are few or none."""
-        for callback in self._of_batches[hook]:
+        for callback in self._of_batches.get(hook, ()):
             getattr(callback, hook)(self, **facts)
-
-    @property
-    def _n_members(self) -> int:
-        return getattr(self.module_, "n_members", 1)
 
     def _of_outputs(self, data: TensorData, outputs: Tensor, losses: Tensor) -> dict[str, Any]:
         """The score, and each member's loss, by which its best weights are known.
@@ -298,7 +302,7 @@ class KANNet(NeuralNet):
         elif hasattr(self.target_, "refine"):
             refined = self.target_.refine(data.y, outputs, data.weight, self._sharpness)
             self._sharpness, losses = refined
-            found["losses"] = losses.tolist()
+            found["losses"] = self._with_sparsity(losses).tolist()
         elif self._n_members > 1:
             found["losses"] = losses.tolist()
         return found
@@ -338,8 +342,11 @@ class KANNet(NeuralNet):
         self, X: Any, training: bool = False, device: str | torch.device = "cpu"
     ) -> Iterator[Tensor]:
         """Raw outputs for batches of scaled inputs, a tensor or ``TensorData``."""
-        for start in range(0, len(X), self.batch_size):
-            rows = slice(start, start + self.batch_size)
+        step = self.batch_size
+        if self.frugal_ is not None and self.frugal_.rows is not None:
+            step = min(step, self.frugal_.rows)
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
             part = X.inputs_of(rows) if isinstance(X, TensorData) else X[rows]
             with torch.set_grad_enabled(training):
                 self._set_training(training)
@@ -374,10 +381,14 @@ class KANNet(NeuralNet):
         """A step of the optimiser; what its last evaluation found, for L-BFGS the accepted one."""
         found: dict[str, Any] = {}
 
+        captured = self.captured_
+        by_graph = captured is not None and not captured.updates
+        evaluate = captured.run if captured is not None and by_graph else self.evaluate
+
         def evaluated() -> Tensor:
             self._zero_grad_optimizer()
-            found.update(self.train_step_single(batch))
-            if self._of_batches["on_grad_computed"]:
+            found.update(evaluate(batch))
+            if "on_grad_computed" in self._of_batches:
                 named = TeeGenerator(self.get_all_learnable_params())
                 self._tell("on_grad_computed", named_parameters=named, batch=batch, training=True)
             return found["loss"]
@@ -385,29 +396,32 @@ class KANNet(NeuralNet):
         self._step_optimizer(evaluated)
         return found
 
-    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        if self.captured_ is not None and not self.captured_.updates:
-            return self.captured_.run(batch)
-        return self.evaluate(batch)
-
-    def evaluate(self, batch: Batch) -> dict[str, Any]:
-        """Loss and gradients of a batch, in parts where memory does not allow more."""
+    def evaluate(
+        self, batch: Batch, step: Callable[[Batch, float], dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        """What a step finds, by default loss and gradients; in parts where memory is short."""
+        step, full = self.gradients if step is None else step, None
+        if self.frugal_ is None:
+            try:
+                return step(batch, 1.0)
+            except torch.cuda.OutOfMemoryError as error:
+                self.frugal_, full = Frugal(), error.with_traceback(None)
 
         def free() -> None:
             self._free_captured()
             self._zero_grad_optimizer()  # of parts that were done
 
-        return self._where_memory_allows(batch, self.gradients, free)
+        return self.frugal_.run(self.module_, batch, step, free, full)
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        return self._where_memory_allows(batch, self._validated, self._free_captured)
+        return self.evaluate(batch, self._validated)
 
     @torch.no_grad()
     def _validated(self, batch: Batch, share: float) -> dict[str, Any]:
         self._set_training(False)
         X, y = batch
         y_pred = self._outputs(X)
-        losses = self.losses(y_pred, y) * share
+        losses = self._with_sparsity(self.losses(y_pred, y)) * share
         return {"loss": losses.sum(), "losses": losses, "y_pred": y_pred}
 
     def _outputs(self, inputs: Tensor) -> Tensor:
@@ -426,23 +440,6 @@ class KANNet(NeuralNet):
             loss = loss * share
         loss.backward()
         return {"loss": loss, "y_pred": y_pred}
-
-    def _where_memory_allows(
-        self,
-        batch: Batch,
-        step: Callable[[Batch, float], dict[str, Any]],
-        free: Callable[[], None],
-    ) -> dict[str, Any]:
-        """A step on the whole batch, or on one part after the other."""
-
-        def compute(rows: int) -> dict[str, Any]:
-            if rows >= len(batch[0]):
-                return step(batch, 1.0)
-            steps = [step(part, share) for part, share in parts(batch, rows)]
-            sums = {k: sum(each[k].detach() for each in steps) for k in steps[0] if k != "y_pred"}
-            return sums | {"y_pred": torch.cat([each["y_pred"].detach() for each in steps])}
-
-        return self.frugal_.run(self.module_, len(batch[0]), compute, free)
 
     def _free_captured(self) -> None:
         if self.captured_ is not None:
@@ -469,6 +466,12 @@ class KANNet(NeuralNet):
         by_row = self.loss_by_row(outputs, target)
         return (weighted_mean if self._n_members == 1 else losses_of_members)(by_row, weight)
 
+    def _with_sparsity(self, losses: Tensor) -> Tensor:
+        """Losses of a batch with the members' penalties; they decide which weights are best."""
+        if self._edge_sizes is None:
+            return losses
+        return losses + self.sparsity * self._edge_sizes().view_as(losses)
+
     def get_loss(
         self,
         y_pred: Tensor,
@@ -477,6 +480,8 @@ class KANNet(NeuralNet):
         training: bool = False,
     ) -> Tensor:
         loss = self.losses(y_pred, y_true)
+        if training:
+            loss = self._with_sparsity(loss)
         if self._n_members > 1:
             loss = loss.sum()  # each learns as if it were alone
         if training and self.penalty:
@@ -519,8 +524,7 @@ def obstacle(net: Any) -> str | None:
     if not (by_adamw or isinstance(optimizer, LINE_SEARCHED)):
         return "of optimisers, only fused AdamW and L-BFGS can be captured. Set solver='adamw'"
     for name, callback in net.callbacks_:
-        own = isinstance(callback, LearningRateSchedule)
-        if not own and any(_overrides(callback, method) for method in _EACH_BATCH):
+        if not isinstance(callback, LearningRateSchedule) and hooks_of_batches(callback):
             return f"the callback {name!r} wants to be called for each batch. Leave it out"
     if any(getattr(m, "extrapolation", None) == "error" for m in net.module_.modules()):
         return "extrapolation='error' looks at every batch. Choose another extrapolation"
@@ -529,9 +533,14 @@ def obstacle(net: Any) -> str | None:
     return None
 
 
-def _overrides(callback: Callback, method: str) -> bool:
-    own = getattr(callback, method)
-    return getattr(own, "__func__", own) is not getattr(Callback, method)
+def hooks_of_batches(callback: Callback) -> list[str]:
+    """Which of a callback's methods want to be called for each batch."""
+    hooks = []
+    for hook in _EACH_BATCH:
+        own = getattr(callback, hook)
+        if getattr(own, "__func__", own) is not getattr(Callback, hook):
+            hooks.append(hook)
+    return hooks
 
 
 NET_PARAMETERS = {*signature(NeuralNet).parameters, *signature(KANNet).parameters} - {"kwargs"}

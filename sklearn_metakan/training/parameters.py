@@ -24,7 +24,6 @@ COUNT = Interval(Integral, 1, None, closed="left")
 DECAY = Interval(Real, 0, 1e4, closed="both")
 
 WIDTHS: list[Any] = ["array-like", Integral, set, dict]  # check_widths explains what is wrong
-LARGEST_WIDTH = 1_000_000
 
 SHARED_CONSTRAINTS: dict[str, list[Any]] = {
     "grid_size": [Interval(Integral, 1, 1_000, closed="both")],
@@ -68,6 +67,7 @@ _TAKEN = {
     "optimizer__weight_decay": "weight_decay",
     "shuffle_seed": "random_state",
     "penalty": "weight_decay",
+    "sparsity": "sparsity",
     "score": "early_stopping",
     "module__seed": "random_state",
     "module__dtype": "precision",
@@ -107,7 +107,8 @@ _ELSEWHERE = {
     "scale_inputs": "normalize scaler standardize",
     "solver": "opt optim optimizer",
     "validation_fraction": "val_fraction val_split",
-    "weight_decay": "alpha l2 lamb regularization",
+    "sparsity": "l1 lamb sparsity_penalty",
+    "weight_decay": "alpha l2 regularization",
 }
 
 
@@ -135,7 +136,7 @@ def get_params(self: Any, deep: bool = True) -> dict[str, Any]:
 
 
 def set_params(self: Any, **params: Any) -> Any:
-    """Set parameters; ``net__...`` go into a new dict ``net_params``."""
+    """Set parameters by name, ``set_params(**params)``; ``net__...`` go into ``net_params``."""
     added = {k.removeprefix("net__"): v for k, v in params.items() if k.startswith("net__")}
     own = {k: v for k, v in params.items() if not k.startswith("net__")}
     known = self.get_params(deep=False)
@@ -160,34 +161,6 @@ def draw_seeds(random_state: int | np.random.RandomState | None, count: int) -> 
     if not isinstance(source, np.random.RandomState):
         source = np.random.RandomState(source)
     return source.randint(2**31 - 1, size=count).tolist()
-
-
-def check_widths(name: str, widths: Any, single: bool = False) -> tuple[int, ...]:
-    """Widths of layers as a tuple; one number is one layer where that is allowed.
-
-    Raises
-    ------
-    ValueError
-        Unless they are whole numbers from 1 to 1,000,000, in a list of some kind.
-    """
-    is_number = isinstance(widths, Real) or (isinstance(widths, np.ndarray) and not widths.ndim)
-    if is_number and not single:
-        hint = " One layer of 64 is (64,)." if name == "hidden_channels" else ""
-        raise ValueError(f"{name} must be a list of whole numbers, got {widths!r}.{hint}")
-    is_list = np.iterable(widths) and not isinstance(widths, str | set | frozenset | Mapping)
-    if not (is_number or is_list):
-        raise ValueError(f"{name} must be a list of whole numbers, in order, got {widths!r}.")
-    listed = [widths.item() if isinstance(widths, np.ndarray) else widths] if is_number else widths
-    for width in listed:
-        if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
-            raise ValueError(
-                f"{name} must hold whole numbers of at least 1, got {width!r} in {widths!r}."
-            )
-        if int(width) > LARGEST_WIDTH:
-            raise ValueError(
-                f"{name} must hold whole numbers of at most {LARGEST_WIDTH:,}, got {width!r}."
-            )
-    return tuple(map(int, listed))
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

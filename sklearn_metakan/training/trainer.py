@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from inspect import signature
 from math import nan
+from numbers import Integral, Real
 from time import perf_counter
 from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -21,7 +22,7 @@ from sklearn_metakan.training.callbacks import (
 )
 from sklearn_metakan.training.checkpoints import Checkpoints
 from sklearn_metakan.training.data import TensorData
-from sklearn_metakan.training.execution import Execution, one_thread_if_forked, threads_for
+from sklearn_metakan.training.execution import FORKED, Execution, take_one_thread
 from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, check_cuda_graph
 from sklearn_metakan.training.optimisers import LBFGS, AdamW
 from sklearn_metakan.training.parameters import (
@@ -35,13 +36,14 @@ T = TypeVar("T")
 LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
 PATIENCE = 20  # what n_iter_no_change="auto" means
+LARGEST_WIDTH = 1_000_000
 
 PROMPTS = ("*.prompts", "*.edge_scale", "*.levels.*")
 META_LEARNERS = ("*.meta_learner.*",)
 
 # What a net is made for; if it changes, training that goes on needs a new net.
 _TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate", "loss"}
-_TRAINING |= {"weight_decay", "dropout", "augment", "grid_size", "quantile", "device"}
+_TRAINING |= {"weight_decay", "sparsity", "dropout", "augment", "grid_size", "quantile", "device"}
 _TRAINING |= {"precision", "working_memory", "net_params"}
 
 # What the network is made of, beside its shape.
@@ -96,8 +98,8 @@ class Trainer:
     parameters : mapping
         Constructor parameters of an estimator, with values for those that it has not.
     defaults : Defaults
-    widths : tuple of int
-        Of the hidden layers.
+    widths : tuple of int, optional
+        Of the hidden layers; by default those of ``hidden_layer_sizes``.
     network : mapping, optional
         More settings of the network that do not depend on data.
     net_type : type of KANNet, default=KANNet
@@ -108,6 +110,8 @@ class Trainer:
         All of them.
     options : dict
         Those that net_params adds.
+    asked : dict
+        The parameters that a net is made for.
 
     Raises
     ------
@@ -126,14 +130,19 @@ class Trainer:
         self,
         parameters: Mapping[str, Any],
         defaults: Defaults,
-        widths: tuple[int, ...],
+        widths: tuple[int, ...] | None = None,
         network: dict[str, Any] | None = None,
         net_type: type[KANNet] = KANNet,
     ) -> None:
-        one_thread_if_forked()
+        if FORKED.is_set():
+            take_one_thread()
+        if widths is None:
+            sizes = parameters["hidden_layer_sizes"]
+            widths = check_widths("hidden_layer_sizes", sizes, single=True)
         given = _plain({**self.fixed, **parameters})
         self.parameters = SimpleNamespace(**given)
         self.defaults, self.widths, self.net_type = defaults, widths, net_type
+        self.asked = dict(zip(_TRAINING, map(given.get, _TRAINING), strict=True))
         seconds = given["time_limit"]
         self.time_limit = None if seconds is None else TimeLimit(perf_counter(), float(seconds))
         self.is_meta = "prompt_dim" in parameters
@@ -212,9 +221,10 @@ class Trainer:
         try:
             return make(**settings)
         except (TypeError, ValueError) as error:
-            if not self.parameters.net_params:
+            given = self.parameters.net_params
+            if not given:
                 raise
-            raise ValueError(f"{error} (with net_params={self.parameters.net_params!r})") from error
+            raise ValueError(f"{error} (with net_params={given!r})") from error
 
     def net(
         self,
@@ -257,19 +267,16 @@ class Trainer:
             own = user.get("optimizer__param_groups", [])
             chosen["optimizer__param_groups"] = [*own, *by_group, *groups]
         fixed = {"criterion": criterion, "device": execution.device, "verbose": 0}
+        fixed["sparsity"] = vars(self.parameters).get("sparsity", 0.0)  # images have none
         net = self.module(self.net_type, {"module": module, **fixed, **chosen})
         self.module(net.initialize, {})
         net.module_.eval()
         if user:
             names = [name for name, _ in net.module_.named_parameters()]
             check_param_groups(user, names)
-        net.execution_, net.asked_ = execution, self.asked()
+        net.execution_, net.asked_ = execution, self.asked
         net.__dict__["target_"] = target  # no module of the net's own, in skorch's sense
         return net
-
-    def asked(self) -> dict[str, Any]:
-        """The parameters that a net is made for."""
-        return dict(zip(_TRAINING, map(vars(self.parameters).get, _TRAINING), strict=True))
 
     def _optimiser(self) -> dict[str, Any]:
         """skorch's parameters of the optimiser; meta-learners and prompts may have own rates."""
@@ -322,19 +329,18 @@ class Trainer:
             For the order of rows.
         checkpoints : Checkpoints, optional
         """
-        given, watches = self.parameters, validation is not None
+        given, watches, n = self.parameters, validation is not None, len(data.y)
         expects = given.solver == "lbfgs" or given.learning_rate_schedule == "constant"
+        batch_size = n if given.solver == "lbfgs" else min(given.batch_size, n)
+        batches = -(-n // batch_size)
+        epochs, patience = self._length(batches)
         monitor = Monitor(
-            patience=self._patience() if watches or expects else None,
+            patience=patience if watches or expects else None,
             tol=given.tol,
             restore_best=watches,
             expects_convergence=expects,
             time_limit=self.time_limit,
         )
-        n = len(data)
-        batch_size = n if given.solver == "lbfgs" else min(given.batch_size, n)
-        batches = -(-n // batch_size)
-        epochs = self._epochs(batches)
         callbacks: list[Any] = [Progress()] if given.verbose else []
         if given.solver == "adamw":
             schedule = given.learning_rate_schedule
@@ -354,22 +360,21 @@ class Trainer:
         callbacks: list[Any] = [Progress()] if self.parameters.verbose else []
         return self.run(net, data, None, [*callbacks, monitor], 1, whole=True)
 
-    def _epochs(self, batches: int) -> int:
-        """Passes over the data; what ``max_iter="auto"`` means for so many batches a pass."""
-        if self.parameters.max_iter != "auto":
-            return int(self.parameters.max_iter)
-        if self.parameters.solver == "lbfgs":
-            return LBFGS_ITERATIONS
-        fewest, most = self.defaults.passes
-        return min(most, max(fewest, -(-self.defaults.steps // batches)))
+    def _length(self, batches: int) -> tuple[int, int | None]:
+        """Passes over the data, of so many batches, and how many without improvement end it.
 
-    def _patience(self) -> int | None:
-        """Iterations without improvement before stopping; None: the schedule runs to its end."""
-        given = self.parameters
-        if given.n_iter_no_change != "auto":
-            return int(given.n_iter_no_change)
-        falls = given.solver == "adamw" and given.learning_rate_schedule in ("cosine", "onecycle")
-        return None if falls else PATIENCE
+        None: the schedule runs to its end.
+        """
+        given, (fewest, most) = self.parameters, self.defaults.passes
+        by_adamw = given.solver == "adamw"
+        epochs, patience = given.max_iter, given.n_iter_no_change
+        if epochs == "auto":
+            by_steps = min(most, max(fewest, -(-self.defaults.steps // batches)))
+            epochs = by_steps if by_adamw else LBFGS_ITERATIONS
+        if patience == "auto":
+            falls = by_adamw and given.learning_rate_schedule in ("cosine", "onecycle")
+            patience = None if falls else PATIENCE
+        return int(epochs), None if patience is None else int(patience)
 
     def run(
         self,
@@ -401,7 +406,7 @@ class Trainer:
             numbers = net.batch_size * net.module_.widest_features
         execution, monitor = net.execution_, callbacks[-1]
         try:
-            with execution.active(), threads_for(execution.device, numbers):
+            with execution.active(numbers):
                 net.initialize_callbacks()
                 net.fit_on(data, validation)
         finally:
@@ -424,6 +429,34 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, np.generic):
             plain[name] = value.item()
     return plain
+
+
+def check_widths(name: str, widths: Any, single: bool = False) -> tuple[int, ...]:
+    """Widths of layers as a tuple; one number is one layer where that is allowed.
+
+    Raises
+    ------
+    ValueError
+        Unless they are whole numbers from 1 to 1,000,000, in a list of some kind.
+    """
+    is_number = isinstance(widths, Real) or (isinstance(widths, np.ndarray) and not widths.ndim)
+    if is_number and not single:
+        hint = " One layer of 64 is (64,)." if name == "hidden_channels" else ""
+        raise ValueError(f"{name} must be a list of whole numbers, got {widths!r}.{hint}")
+    is_list = np.iterable(widths) and not isinstance(widths, str | set | frozenset | Mapping)
+    if not (is_number or is_list):
+        raise ValueError(f"{name} must be a list of whole numbers, in order, got {widths!r}.")
+    listed = [widths.item() if isinstance(widths, np.ndarray) else widths] if is_number else widths
+    for width in listed:
+        if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
+            raise ValueError(
+                f"{name} must hold whole numbers of at least 1, got {width!r} in {widths!r}."
+            )
+        if int(width) > LARGEST_WIDTH:
+            raise ValueError(
+                f"{name} must hold whole numbers of at most {LARGEST_WIDTH:,}, got {width!r}."
+            )
+    return tuple(map(int, listed))
 
 
 def check_unchanged(settings: Mapping[str, tuple[Any, Any]]) -> None:

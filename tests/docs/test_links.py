@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md"]
+PAGES = [*(ROOT / name for name in TEXTS), *sorted((ROOT / "docs").rglob("*.md"))]
 each_page = pytest.mark.parametrize(
     "page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES]
 )
 ENDINGS = "py|md|png|toml|txt|cff"
 # Relative to these a path in backticks may stand; or next to the page.
 PLACES = [ROOT, ROOT / "sklearn_metakan", ROOT / "benchmarks"]
-MADE = ("out/",)  # what commands write
+MADE = ("out/", "dist/")  # what commands write
 
 
 def without_fences(text):

@@ -77,11 +77,12 @@ def positions(model):
     return np.asarray(model.input_scaler_.as_table(FRAME, "model"), dtype=np.float64)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("kind", [KANRegressor, MetaKANRegressor])
 def test_a_product_is_found_and_learned(kind):
     X = RNG.uniform(-1, 1, size=(600, 5))
     y = np.sin(3 * X[:, 0]) + 2 * X[:, 3] * X[:, 1] + X[:, 4]
-    how = {"max_iter": 100, "n_estimators": 1, "random_state": 0}
+    how = {"solver": "lbfgs", "max_iter": 40, "n_estimators": 1, "random_state": 0}
     model = kind((), interactions=1, **how).fit(X[:400], y[:400])
     assert model.interactions_ == [(1, 3)]
     alone = kind((), **how).fit(X[:400], y[:400])
@@ -180,9 +181,10 @@ def test_training_goes_on_with_the_same_pairs(fitted):
     assert part.interactions_ == model.interactions_
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_search_over_the_number_of_pairs():
     search = GridSearchCV(
-        KANRegressor((), **SHORT | {"max_iter": 30}), {"interactions": [0, 2]}, cv=2
+        KANRegressor((), **SHORT | {"solver": "lbfgs"}), {"interactions": [0, 2]}, cv=2
     )
     assert search.fit(FRAME, SUM).best_params_ == {"interactions": 2}
 
@@ -247,9 +249,11 @@ def test_explanations_sum_and_halve_pairs(fitted):
     np.testing.assert_allclose(few.values.reshape(exact.shape), exact, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_importances_count_pairs():
     X = RNG.uniform(-1, 1, size=(400, 3))
-    model = KANRegressor((), interactions=1, max_iter=40, n_estimators=1, random_state=0)
+    how = {"solver": "lbfgs", "max_iter": 40, "n_estimators": 1, "random_state": 0}
+    model = KANRegressor((), interactions=1, **how)
     found = model.fit(X, X[:, 0] * X[:, 2]).feature_importances_
     assert found[[0, 2]].min() > 0.4 and found[1] < 0.05
 

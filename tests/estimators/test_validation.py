@@ -15,6 +15,7 @@ from sklearn_metakan import (
     MetaKANImageClassifier,
     MetaKANRegressor,
 )
+from sklearn_metakan.estimators.inputs.rows import set_aside
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, size=(120, 3))
@@ -34,10 +35,9 @@ def targets(estimator):
 def held_out_by(estimator, monkeypatch, X=X, weight=None, groups=None):
     """Rows that each member trains on, and holds out, of the first column of X."""
     seen = {}
-    train = type(estimator)._split
 
-    def watched(self, *args):
-        rows, validation = train(self, *args)
+    def watched(*args):
+        rows, validation = set_aside(*args)
         for name, side in (("train", rows), ("held out", validation)):
             counts = side.counts
             if counts is None:
@@ -45,7 +45,7 @@ def held_out_by(estimator, monkeypatch, X=X, weight=None, groups=None):
             seen[name] = [set(side.column(0)[own > 0]) for own in counts.T]
         return rows, validation
 
-    monkeypatch.setattr(type(estimator), "_split", watched)
+    monkeypatch.setattr("sklearn_metakan.estimators.estimator.set_aside", watched)
     y = targets(type(estimator))
     estimator.fit(X, y, weight, groups=groups)
     return seen

@@ -111,7 +111,7 @@ class Page(HTMLParser):
 
 
 def page_of(display, tmp_path):
-    path = display.to_html(tmp_path / "network.html")
+    path = display.to_html(tmp_path / "network.html", n_formulas=0)
     return Page(path.read_text(encoding="utf-8"))
 
 
@@ -156,7 +156,7 @@ def test_a_page_computes_what_the_member_predicts(model, member, rows, tmp_path)
 
 def test_a_page_stands_alone(model, tmp_path):
     display = NetworkDisplay.from_estimator(make_pipeline(StandardScaler(), clone(model)).fit(X, Y))
-    path = display.to_html(str(tmp_path / "network.html"))
+    path = display.to_html(str(tmp_path / "network.html"), n_formulas=0)
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert not page.open and not page.addresses
@@ -197,11 +197,27 @@ def test_pages_of_classes_and_of_a_module(tmp_path):
     assert computed(data, [0.3, -0.2])[0] == pytest.approx(expected, abs=0.01)
 
 
+def test_formulas_of_edges_are_in_the_columns_units(tmp_path):
+    table = pd.DataFrame({"angle": np.linspace(0, 180, 300), "kind": ["a", "b", "c"] * 100})
+    y = np.sin(np.deg2rad(table["angle"])) + (table["kind"] == "b")
+    model = KANRegressor((), solver="lbfgs", n_estimators=1, random_state=0).fit(table, y)
+    display = NetworkDisplay.from_estimator(model, table)
+    path = display.to_html(tmp_path / "network.html", n_formulas=2)
+    (layer,) = Page(path.read_text(encoding="utf-8")).data["layers"]
+    of_edges = dict(zip(layer["from"], layer["formulas"], strict=True))
+    (formula, r2), *others = of_edges[0]
+    assert "sin(0.0175*x" in formula and r2 > 0.999 and len(others) == 2
+    assert of_edges[1] == []  # levels are no curve
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(which("chromium") is None, reason="no chromium")
 def test_a_browser_shows_the_page(model, tmp_path):
     display = NetworkDisplay.from_estimator(model, X)
-    path = display.to_html(tmp_path / "network.html")
+    path = display.to_html(tmp_path / "network.html", n_formulas=1)
+    page = path.read_text(encoding="utf-8")
+    pointed = "choose(drawn.find((each) => each.group && data.layers[each.l].formulas[each.e]));"
+    path.write_text(page.replace("</body>", f"<script>{pointed}</script></body>"), "utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     options += ["--disable-background-networking", f"--user-data-dir={tmp_path / 'user'}"]
     command = ["chromium", *options, "--virtual-time-budget=2000", "--dump-dom", path.as_uri()]
@@ -210,6 +226,7 @@ def test_a_browser_shows_the_page(model, tmp_path):
     (shown,) = re.findall(r'id="answer"[^>]*><div>output ([-\d.e+]+)</div>', run.stdout)
     start = [each["start"] for each in data["inputs"]]
     assert float(shown) == pytest.approx(computed(data, start)[0], rel=1e-3)
-    assert run.stdout.count('class="edge"') == sum(
+    assert run.stdout.count('class="edge') == sum(
         min(14, len(layer["from"])) for layer in data["layers"]
     )
+    assert run.stdout.count("<li>") == 3  # formulas of the edge that is pointed at

@@ -1,10 +1,10 @@
-"""TensorData and BatchIterator: every row once, shuffled anew, with its target and weight."""
+"""TensorData and its batches: every row once, shuffled anew, with its target and weight."""
 
 import numpy as np
 import pytest
 import torch
 
-from sklearn_metakan.training.data import BatchIterator, TensorData, weighted_mean
+from sklearn_metakan.training.data import TensorData, weighted_mean
 
 N = 23
 ROWS = torch.arange(N, dtype=torch.float64)
@@ -18,9 +18,8 @@ def table(weighted=True):
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_every_row_comes_once_with_its_target_and_weight(batch_size, shuffled):
     generator = torch.Generator().manual_seed(0) if shuffled else None
-    batches = BatchIterator(table(), batch_size, generator)
-    seen = list(batches)
-    assert len(seen) == len(batches)
+    seen = list(table().batches(batch_size, generator))
+    assert len(seen) == -(-N // batch_size)
     assert [len(X) for X, _ in seen[:-1]] == [batch_size] * (len(seen) - 1)
     assert 1 <= len(seen[-1][0]) <= batch_size
     for X, (y, weight) in seen:
@@ -29,14 +28,13 @@ def test_every_row_comes_once_with_its_target_and_weight(batch_size, shuffled):
     assert torch.equal(torch.cat([X[:, 0] for X, _ in seen]).sort().values, ROWS)
 
 
-def order(batches):
-    return torch.cat([X[:, 0] for X, _ in batches]).tolist()
+def order(*how):
+    return torch.cat([X[:, 0] for X, _ in table().batches(5, *how)]).tolist()
 
 
 def test_order_is_kept_or_drawn_anew_on_each_pass_and_repeats_with_the_seed():
-    kept = BatchIterator(table(), 5)
-    assert order(kept) == order(kept) == ROWS.tolist()
-    first, second = (BatchIterator(table(), 5, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert order() == order() == ROWS.tolist()
+    first, second = (torch.Generator().manual_seed(3) for _ in range(2))
     passes = [order(first) for _ in range(3)]
     assert len({tuple(one) for one in passes}) == 3
     assert passes == [order(second) for _ in range(3)]
@@ -45,7 +43,7 @@ def test_order_is_kept_or_drawn_anew_on_each_pass_and_repeats_with_the_seed():
 def test_one_batch_of_all_rows_is_no_copy():
     data = table()
     for batch_size in (N, 1000):
-        ((X, (y, weight)),) = BatchIterator(data, batch_size, torch.Generator())
+        ((X, (y, weight)),) = data.batches(batch_size, torch.Generator())
         assert X.data_ptr() == data.X.data_ptr()
         assert y.data_ptr() == data.y.data_ptr()
         assert weight.data_ptr() == data.weight.data_ptr()
@@ -53,7 +51,7 @@ def test_one_batch_of_all_rows_is_no_copy():
 
 def test_weights_may_be_missing():
     assert len(table(weighted=False)) == N
-    assert all(weight is None for _, (_, weight) in BatchIterator(table(weighted=False), 5))
+    assert all(weight is None for _, (_, weight) in table(weighted=False).batches(5))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -61,8 +59,8 @@ def test_weights_may_be_missing():
 def test_full_batches_lie_in_the_room_given(batch_size, weighted):
     data = table(weighted)
     room = data.room_for(batch_size)
-    plain = BatchIterator(data, batch_size, torch.Generator().manual_seed(0))
-    placed = BatchIterator(data, batch_size, torch.Generator().manual_seed(0), room)
+    plain = data.batches(batch_size, torch.Generator().manual_seed(0))
+    placed = data.batches(batch_size, torch.Generator().manual_seed(0), [room])
     for (X, (y, weight)), batch in zip(plain, placed, strict=True):
         assert torch.equal(batch[0], X)
         assert torch.equal(batch[1][0], y)
@@ -75,7 +73,7 @@ def test_room_for_all_rows_is_the_table_itself():
     X, (y, weight) = data.room_for(N)
     assert (X.data_ptr(), y.data_ptr()) == (data.X.data_ptr(), data.y.data_ptr())
     assert weight.data_ptr() == data.weight.data_ptr()
-    ((batch, _),) = BatchIterator(data, N, torch.Generator(), (X, (y, weight)))
+    ((batch, _),) = data.batches(N, torch.Generator(), [(X, (y, weight))])
     assert batch.data_ptr() == X.data_ptr()
 
 

@@ -59,25 +59,6 @@ def _shape(value: Any) -> tuple[int, ...] | None:
         return None
 
 
-def check_finite(X: NDArray[Any], columns: Any, estimator_name: str) -> None:
-    """Raise if X holds infinity, naming five such columns and how many rows; gaps (NaN) pass."""
-    if X.dtype.kind != "f":
-        return
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(X.sum()):
-            return
-    rows = np.isinf(X).sum(axis=0)
-    (odd,) = rows.nonzero()
-    if not len(odd):
-        return
-    names = range(X.shape[1]) if columns is None else columns
-    held = listed([f"column {shown(names[i])} ({rows[i]} rows)" for i in odd])
-    raise ValueError(
-        f"Input X contains infinity (inf) or numbers too large for {X.dtype} in {held}; "
-        f"{estimator_name} needs finite numbers. Replace such values or drop those rows."
-    )
-
-
 def validated(estimator: Any, X: Any) -> NDArray[Any]:
     """Rows of a table, or images, as the inputs of a fitted estimator take them.
 
@@ -87,7 +68,7 @@ def validated(estimator: Any, X: Any) -> NDArray[Any]:
         For what ``predict`` does not take.
     """
     inputs, name = estimator.input_scaler_, type(estimator).__name__
-    X = inputs.as_table(as_array(X), name)
+    X = inputs.as_table(X, name)
     options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
     with np.errstate(over="ignore", invalid="ignore"):  # check_table says so
         X = validate_data(estimator, X, reset=False, **options)
@@ -96,8 +77,10 @@ def validated(estimator: Any, X: Any) -> NDArray[Any]:
     return found
 
 
-def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> None:
-    """Raise if y has not the length of X, has gaps, or holds what is no number or no label."""
+def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> Any:
+    """y, if it has the length of X, no gaps, and holds numbers or labels; raises if not."""
+    if not (type(y) is np.ndarray and y.dtype.kind in "biuf"):
+        y = as_array(y, "y")
     if y is None:
         raise ValueError(f"{estimator_name} requires y to be passed, but the target y is None.")
     values = np.asarray(y)
@@ -108,6 +91,9 @@ def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> None:
         raise ValueError(
             f"X and y must have as many rows, got {lengths[0]} in X and {lengths[1]} in y."
         )
+    plain = values.dtype.kind in "biuf" and values.itemsize <= 8  # longer ones may be too large
+    if plain and np.isfinite(values).all():
+        return y
     kind, value = kind_of_type(str(values.dtype)), next(iter(values.flat), None)
     if kind == "complex":
         raise ValueError(f"Complex data not supported: y has dtype {values.dtype}.")
@@ -130,6 +116,7 @@ def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> None:
             f"{estimator_name} needs numbers in y, but it holds {shown(value)} (dtype "
             f"{values.dtype}).{remedy}"
         )
+    return y
 
 
 def _check_gaps(y: NDArray[Any], bad: NDArray[np.bool_], what: str, estimator_name: str) -> None:
@@ -171,13 +158,11 @@ def _check_labels(labels: NDArray[Any], name: str) -> None:
         )
 
 
-def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64] | None:
-    """Weights (n_samples,), of one number or one for each row; None stays None.
+def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64]:
+    """Weights (n_samples,), of one number or one for each row.
 
     Raises ValueError unless each is 0 or a normal number of float64, and some are not 0.
     """
-    if sample_weight is None:
-        return None
     n = _num_samples(X)
     try:
         weight = floats(as_array(sample_weight, "sample_weight"))

@@ -79,13 +79,7 @@ class ColumnReader:
         """
         if isinstance(X, np.ma.MaskedArray):
             X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
-        wanted = self.categorical_features
-        named = not (wanted is None or isinstance(wanted, str))
-        chosen = named if reset else bool(self.categorical)
-        is_numbers = isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "biuf"
-        if is_numbers and not chosen:
-            if reset:
-                self.names, self.categorical = [*range(X.shape[1])], []
+        if self.of_pixels and isinstance(X, np.ndarray) and X.dtype.kind in "biuf":
             return X
         table = as_table(X, name)
         if not table.types:  # scikit-learn says what is wrong
@@ -160,7 +154,7 @@ class ColumnReader:
         single = [t.lower().startswith(_SINGLE) or t.lower() == "float" for t in of_numbers]
         dtype = np.float32 if single and all(single) else np.float64
         found = np.empty((len(table.columns[next(iter(table.types))]), len(table.types)), dtype)
-        with np.errstate(over="ignore"):  # check_finite says so
+        with np.errstate(over="ignore"):  # check_table says so
             for j, column in enumerate(table.types):
                 values = table.columns[column]
                 is_category = j in self.categorical

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_metakan.basis import quantile_knots
+from sklearn_metakan.estimators.inputs.checks import as_array
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
 from sklearn_metakan.nn import ConvKAN, spread_strides
@@ -215,7 +216,7 @@ class ImageInputs(FittedModule):
         ValueError
             For other shapes than those of images, or than those of the fit.
         """
-        return ColumnReader(of_pixels=True).read(self._as_rows(X, name, reset), name)
+        return ColumnReader(of_pixels=True).read(self._as_rows(as_array(X), name, reset), name)
 
     def _as_rows(self, X: Any, name: str, reset: bool) -> Any:
         """X with two axes."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from sklearn_metakan.estimators.inputs.rows import Rows
+from sklearn_metakan.estimators.inputs.rows import Rows, mean_and_spread
 from sklearn_metakan.nn import PairInputs, group_levels, pair_functions
 
 Array = NDArray[np.float64]
@@ -72,9 +72,7 @@ def pair_settings(
     """
     kept = inputs.kept_.tolist()
     monotone = np.flatnonzero(signs) if signs is not None else np.empty(0, dtype=np.intp)
-    if isinstance(interactions, Integral) and not interactions:
-        found = []
-    elif isinstance(interactions, Integral):
+    if isinstance(interactions, Integral):
         found = _screened(inputs, rows, int(interactions), monotone)
     else:
         listed = _listed(inputs, interactions)
@@ -162,6 +160,8 @@ def _screened(
 
     Source: Lou et al., "Accurate intelligible models with pairwise interactions" (2013), FAST.
     """
+    if not n_pairs:
+        return []
     some = _some(len(rows), SCREENED_ROWS)
     x = _table(inputs, rows, some).numpy()
     weight = np.ones(len(some)) if rows.weight is None else rows.weight[some]
@@ -226,10 +226,8 @@ def main_effects(
         classes = np.arange(y.max() + 1)
         target = (y[:, None] == (classes if len(classes) > 2 else classes[1:])).astype(float)
     else:
-        target = y / np.maximum(np.abs(y).max(0), np.finfo(float).tiny)  # squares can be held
-        target = target - np.average(target, axis=0, weights=weight)
-        spread = np.sqrt(np.average(target**2, axis=0, weights=weight))
-        target = target / np.where(spread > 0, spread, 1.0)
+        middle, spread = mean_and_spread(y, weight)
+        target = (y - middle) / np.where(spread > 0, spread, 1.0)
     n_outputs = target.shape[1]
     bound = (0.25 if n_outputs == 1 else 0.5) if is_label else 1.0
     np.fill_diagonal(moments, moments.diagonal() * (1 + 1e-6) + _RIDGE)

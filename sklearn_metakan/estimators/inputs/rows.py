@@ -1,4 +1,4 @@
-"""Rows that were read, and parts of estimators that are fitted to them."""
+"""Rows that were read: which count, which are held out, and what is fitted to them."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
@@ -6,7 +6,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit, check_cv, train_test_split
 from torch import nn
+
+AUTO_EARLY_STOPPING_ROWS = 200
+
+Array = NDArray[np.float64]
+Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 class Rows(NamedTuple):
@@ -62,21 +68,6 @@ class Rows(NamedTuple):
         index = rows if self.index is None else self.index[rows]
         return Rows(self.X, index, self.y[rows], weight, self.unit)
 
-    def split_by(
-        self, splits: Iterable[tuple[NDArray[np.intp], NDArray[np.intp]]], n_members: int
-    ) -> tuple["Rows", "Rows"]:
-        """All rows, with which of them each member trains on, and those held out by some.
-
-        ``splits`` has each member's rows of training and of validation.
-        """
-        trains = np.zeros((len(self), n_members), dtype=bool)
-        out = np.zeros_like(trains)
-        for member, (train, held_out) in enumerate(splits):
-            trains[train, member] = True
-            out[held_out, member] = True
-        some = np.flatnonzero(out.any(1))
-        return Rows(*self[:5], trains), Rows(*self.take(some)[:5], out[some], some)
-
 
 def rows_that_count(
     X: NDArray[Any], y: NDArray[Any], weight: NDArray[Any] | None, unit: float | None = None
@@ -108,6 +99,177 @@ def rows_that_count(
         raise ValueError("sample_weight is too large beside the weights of the first call.")
     every = len(index) == len(y)
     return Rows(X, None if every else index, y[index], weight, unit)
+
+
+def set_aside(
+    estimator: Any, rows: Rows, given: Rows | None, groups: Any, seed: int
+) -> tuple[Rows, Rows | None]:
+    """Rows to train on, and those that early stopping watches, as an estimator's parameters say.
+
+    Of several members each holds rows of its own out: the first are then all rows, the second
+    those that some member does not train on, each with whom it counts for.
+
+    Raises
+    ------
+    ValueError
+        For parameters that contradict one another, groups of another shape, and too few rows.
+    """
+    n, wanted, fraction = len(rows.y), estimator.early_stopping, estimator.validation_fraction
+    by_splitter = not (estimator.validation_split is None and groups is None)
+    if by_splitter:
+        check_held_out_once(estimator, groups, given)
+        groups = check_groups(groups, len(rows.X))
+    if wanted == "auto":
+        wanted = by_splitter or (n > AUTO_EARLY_STOPPING_ROWS and estimator.solver == "adamw")
+    if given is not None or not wanted:
+        return rows, given
+    if n < 2:
+        raise ValueError(f"early_stopping=True needs at least 2 rows, got {n} sample(s).")
+    members = int(getattr(estimator, "n_estimators", 1))
+    trains = np.zeros((n, members), dtype=bool)
+    out = np.zeros_like(trains)
+    splits: list[Split] = []
+    if by_splitter:
+        splits = splits_of(estimator.validation_split, groups, rows, fraction, members, seed)
+    else:
+        drawn, always, options = strata(rows.y, fraction)
+    for member in range(members):  # one after the other: of a large table they take room
+        if by_splitter:
+            train, held_out = splits[member]
+        else:
+            train, held_out = train_test_split(drawn, random_state=seed + member, **options)
+            train = np.concatenate([always, train])
+        trains[train, member] = True
+        out[held_out, member] = True
+    if members == 1:
+        return rows.take(train), rows.take(held_out)
+    some = np.flatnonzero(out.any(1))
+    return Rows(*rows[:5], trains), Rows(*rows.take(some)[:5], out[some], some)
+
+
+def strata(
+    y: NDArray[Any], fraction: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], dict[str, Any]]:
+    """Rows to draw from, those that are always trained on, and how to draw.
+
+    Numbers at random. Labels are stratified where each side has room for every class; a class of
+    one row is trained on.
+    """
+    drawn, always, stratify, n_classes = np.arange(len(y)), np.empty(0, np.intp), None, 0
+    if y.dtype.kind == "i":
+        counts = np.bincount(y)
+        if np.count_nonzero(counts[y] > 1) >= 2:
+            (always,), (drawn,) = np.nonzero(counts[y] == 1), np.nonzero(counts[y] > 1)
+            n_classes = int(np.count_nonzero(counts > 1))
+    held_out = min(max(1, round(fraction * len(drawn))), len(drawn) - 1)
+    if 0 < n_classes <= min(held_out, len(drawn) - held_out):
+        stratify = y[drawn]
+    return drawn, always, {"test_size": held_out, "stratify": stratify}
+
+
+def check_groups(groups: Any, n: int) -> NDArray[Any] | None:
+    """One group for each row, (n,); None stays None.
+
+    Raises ValueError for another shape, and for missing ones.
+    """
+    if groups is None:
+        return None
+    groups = np.asarray(groups)
+    if groups.shape != (n,):
+        raise ValueError(
+            f"groups must have one entry for each of the {n} rows of X, got the shape "
+            f"{groups.shape}."
+        )
+    return groups
+
+
+def check_held_out_once(estimator: Any, groups: Any, given: Any) -> None:
+    """Raise if rows are to be held out in a way that contradicts another."""
+    named = {"validation_split": estimator.validation_split, "groups": groups}
+    asked = [name for name, value in named.items() if value is not None]
+    if asked and given is not None:
+        raise ValueError(
+            f"{asked[0]} says which rows of X to hold out, but X_val came as well. Leave one out."
+        )
+    if asked and estimator.early_stopping is False:
+        raise ValueError(
+            f"{asked[0]} is for early stopping, but early_stopping=False. Set early_stopping=True "
+            "or leave it out."
+        )
+
+
+def splits_of(
+    validation_split: Any,
+    groups: NDArray[Any] | None,
+    rows: Rows,
+    fraction: float,
+    n: int,
+    seed: int,
+) -> list[Split]:
+    """Rows of training and validation for each of n members, by a splitter of scikit-learn.
+
+    With groups alone, whole groups are held out. Of more than n splits the last ones are taken, of
+    fewer all in turn. Splitters see the whole table, of which rows may not count.
+
+    Raises
+    ------
+    ValueError
+        For a split that leaves no row to one side; and what the splitter raises.
+    """
+    n_table = len(rows.X)
+    index = np.arange(n_table) if rows.index is None else rows.index
+    y = np.zeros((n_table, *rows.y.shape[1:]), rows.y.dtype)
+    y[index] = rows.y
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    splitter = validation_split
+    if splitter is None:
+        splitter = GroupShuffleSplit(n, test_size=fraction, random_state=seed)
+    splitter = check_cv(splitter, y, classifier=rows.y.dtype.kind == "i")
+    place = np.full(n_table, -1, dtype=np.intp)
+    place[index] = np.arange(len(index))
+    found: list[Split] = []
+    for sides in splitter.split(rows.X, y, groups):
+        train, held_out = (place[np.arange(n_table)[side]] for side in sides)
+        train, held_out = train[train >= 0], held_out[held_out >= 0]
+        if not (len(train) and len(held_out)):
+            side = "trains on" if len(held_out) else "holds out"
+            raise ValueError(
+                f"validation_split={validation_split!r}: split {len(found)} {side} no row that "
+                "counts."
+            )
+        found.append((train, held_out))
+    if not found:
+        raise ValueError(f"validation_split={validation_split!r} has no splits.")
+    last = found[-n:]
+    return [last[member % len(last)] for member in range(n)]
+
+
+def weighted_quantiles(columns: Iterable[Array], weight: Array | None, levels: Any) -> Array:
+    """Of each column (n,): (len(levels), n_columns).
+
+    Each value holds for its share of the weights, with ramps between. A ramp is as wide as the
+    smaller share beside it: for distinct values of equal weight, this is linear interpolation,
+    and a value that many rows have stays a plateau. Gaps (NaN) come last.
+    """
+    found = []
+    for column in columns:
+        values, inverse = np.unique(column, return_inverse=True)
+        mass = np.bincount(inverse, weights=weight).astype(np.float64)
+        ends = np.cumsum(mass)
+        ramp = np.r_[0.0, np.minimum(mass[1:], mass[:-1]) / 2, 0.0]
+        plateaus = np.stack([ends - mass + ramp[:-1], ends - ramp[1:]], axis=1) / ends[-1]
+        found.append(np.interp(levels, plateaus.ravel(), np.repeat(values, 2)))
+    return np.stack(found, axis=1)
+
+
+def mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
+    """Weighted mean and standard deviation by column, of numbers of any size."""
+    exponent = np.frexp(np.abs(values).max(axis=0))[1]
+    unit = np.exp2(-np.clip(exponent, -1000, 1000))  # a power of two rounds nothing
+    shares = values * unit
+    mean = np.average(shares, axis=0, weights=weight)
+    spread = np.sqrt(np.average((shares - mean) ** 2, axis=0, weights=weight))
+    return mean / unit, spread / unit
 
 
 class FittedModule(nn.Module):

@@ -1,6 +1,5 @@
 """Columns of a table, as a network takes them."""
 
-from collections.abc import Iterable
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
@@ -10,13 +9,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_metakan.basis import quantile_knots
-from sklearn_metakan.estimators.inputs.checks import check_finite
+from sklearn_metakan.estimators.inputs.checks import as_array
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
+from sklearn_metakan.estimators.inputs.frames import listed, shown
 from sklearn_metakan.estimators.inputs.interactions import check_interactions, pair_settings
 from sklearn_metakan.estimators.inputs.monotone import check_monotone, monotone_signs
-from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
+from sklearn_metakan.estimators.inputs.rows import (
+    FittedModule,
+    Rows,
+    mean_and_spread,
+    weighted_quantiles,
+)
 from sklearn_metakan.nn import KAN
-from sklearn_metakan.training import check_widths
 
 Array = NDArray[np.float64]
 ScaleInputs = Literal["auto", "minmax", "standard", "quantile"] | None
@@ -131,17 +135,41 @@ class TableInputs(FittedModule):
             self.reader, self.min_frequency = ColumnReader(names=[*names]), None
             self.n_numbers, self.code_counts_ = len(self.kept_), []
             self.gaps_ = np.zeros(self.n_numbers)
-            self._set_codes([])
+            self.set_buffers(**self._coded_as([]))
 
     def as_table(self, X: Any, name: str, reset: bool = False) -> Any:
         """X as scikit-learn validates it; with ``reset``, columns and levels are fixed."""
-        return self.reader.read(X, name, reset)
+        reader = self.reader
+        is_numbers = type(X) is np.ndarray and X.ndim == 2 and X.dtype.kind in "biuf"
+        named = not isinstance(reader.categorical_features, str | None)
+        if is_numbers and not (named if reset else reader.categorical):
+            if reset:
+                reader.names, reader.categorical = [*range(X.shape[1])], []
+            return X
+        return reader.read(as_array(X), name, reset)
 
     def check_table(self, X: NDArray[Any], name: str, reset: bool = False) -> None:
-        """Raise a ValueError for infinity; fix the dtype if ``reset``."""
+        """Raise for infinity, naming five such columns and how many rows; gaps (NaN) pass.
+
+        Fixes the dtype if ``reset``.
+        """
         if reset:
             self.dtype = X.dtype
-        check_finite(X, self.names, name)
+        if X.dtype.kind != "f":
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(X.sum()):
+                return
+        rows = np.isinf(X).sum(axis=0)
+        (odd,) = rows.nonzero()
+        if not len(odd):
+            return
+        names = range(X.shape[1]) if self.names is None else self.names
+        held = listed([f"column {shown(names[i])} ({rows[i]} rows)" for i in odd])
+        raise ValueError(
+            f"Input X contains infinity (inf) or numbers too large for {X.dtype} in {held}; "
+            f"{name} needs finite numbers. Replace such values or drop those rows."
+        )
 
     def fit(self, rows: Rows, dtype: torch.dtype = torch.float64) -> Self:
         """Find what the columns are mapped by, for a network of this dtype.
@@ -200,12 +228,13 @@ class TableInputs(FittedModule):
         self.code_counts_ = []
         codes = self._fit_codes(rows, weight) if self.reader.categorical else {}
         self.kept_ = np.array([*kept, *codes], dtype=np.intp)
+        buffers = self._pieces(pieces, units) | self._coded_as([*codes.values()])
         some_weights = weight if some is None else weight[some]
-        drawn = [_by_share(rows.column(j), weight) for j in codes]
-        quantiles = weighted_quantiles(few, some_weights, _LEVELS) / units[kept]
-        self.unscaled_quantiles = np.column_stack([quantiles, *drawn])
-        self._set_pieces(pieces, units)
-        self._set_codes([*codes.values()])
+        quantiles = [weighted_quantiles(few, some_weights, _LEVELS) / units[kept]]
+        for j in codes:
+            quantiles.append(_by_share(rows.column(j), weight)[:, None])
+        self.unscaled_quantiles = np.concatenate(quantiles, axis=1)
+        self.set_buffers(**buffers)
         return self
 
     def _fit_codes(self, rows: Rows, weight: Array) -> dict[int, Array]:
@@ -251,7 +280,7 @@ class TableInputs(FittedModule):
                     "to be left as it is; use scale_inputs='auto'."
                 )
 
-    def _set_pieces(self, pieces: list[tuple[Array, Array]], units: Array) -> None:
+    def _pieces(self, pieces: list[tuple[Array, Array]], units: Array) -> dict[str, Any]:
         """Break points as padded tables, in units (powers of two) in which nothing overflows."""
         longest = 2
         for x, _ in pieces:
@@ -266,27 +295,27 @@ class TableInputs(FittedModule):
         kept, silent = self.kept_[: self.n_numbers], np.ones(len(units), dtype=bool)
         silent[self.kept_] = False
         level = self.ranges_[0, silent]
-        self.set_buffers(
-            points=points,
-            values=values,
-            slopes=slopes,
-            last_piece=last,
-            columns=kept,
-            units=units[kept],
-            silent=np.flatnonzero(silent),
-            level=level,
-            spread=_ROUNDING * np.abs(level),
-        )
+        return {
+            "points": points,
+            "values": values,
+            "slopes": slopes,
+            "last_piece": last,
+            "columns": kept,
+            "units": units[kept],
+            "silent": np.flatnonzero(silent),
+            "level": level,
+            "spread": _ROUNDING * np.abs(level),
+        }
 
-    def _set_codes(self, codes: list[Array]) -> None:
+    def _coded_as(self, codes: list[Array]) -> dict[str, Any]:
         """Codes of all columns one after the other, and where those of each begin."""
-        lengths = np.array([len(each) for each in codes], dtype=np.int64)
-        self.set_buffers(
-            coded=self.kept_[self.n_numbers :],
-            codes=np.concatenate([*codes, np.empty(0)]),
-            first_code=np.cumsum(lengths) - lengths,
-            n_levels=lengths - 2,
-        )
+        lengths = np.array([*map(len, codes)], dtype=np.int64)
+        return {
+            "coded": self.kept_[self.n_numbers :],
+            "codes": np.concatenate([*codes, np.empty(0)]),
+            "first_code": np.cumsum(lengths) - lengths,
+            "n_levels": lengths - 2,
+        }
 
     @property
     def quantiles_(self) -> Array:
@@ -314,19 +343,7 @@ class TableInputs(FittedModule):
         return [values[: last + 2].numpy() for values, last in pieces]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.points.dtype)
-        numbers = self._scaled(x)
-        return torch.cat([numbers, self._coded(x)], 1) if len(self.coded) else numbers
-
-    def _coded(self, x: Tensor) -> Tensor:
-        """Codes of the columns of categories, NaN for what has none."""
-        x, last = x[:, self.coded], self.n_levels
-        place = torch.where(x.isnan(), last, x).long()
-        place = torch.where((place < 0) | (place > last), last + 1, place)
-        return self.codes[self.first_code + place]
-
-    def _scaled(self, x: Tensor) -> Tensor:
-        """The columns of numbers."""
+        given = x = x.to(self.points.dtype)
         if self.strict:
             moved = ((x[:, self.silent] - self.level).abs() > self.spread).any(0)
             if bool(moved.any()):
@@ -347,7 +364,15 @@ class TableInputs(FittedModule):
             left, value = self.points.gather(1, piece), self.values.gather(1, piece)
             scaled = (value + (x - left) * self.slopes.gather(1, piece)).T
         farthest = min(self.farthest, torch.finfo(scaled.dtype).max)
-        return scaled.clamp(-farthest, farthest)
+        numbers = scaled.clamp(-farthest, farthest)
+        return torch.cat([numbers, self._coded(given)], 1) if len(self.coded) else numbers
+
+    def _coded(self, x: Tensor) -> Tensor:
+        """Codes of the columns of categories, NaN for what has none."""
+        x, last = x[:, self.coded], self.n_levels
+        place = torch.where(x.isnan(), last, x).long()
+        place = torch.where((place < 0) | (place > last), last + 1, place)
+        return self.codes[self.first_code + place]
 
     def transform(self, X: NDArray[Any]) -> Array:
         """``forward`` of an array."""
@@ -392,11 +417,14 @@ class TableInputs(FittedModule):
                 "levels": self.code_counts_,
             }
         if estimator.monotonic_cst is not None:
+            check_monotone(estimator)
             of_labels = rows.y.ndim == 1
             found["monotone"] = monotone_signs(self, estimator, n_outputs, of_labels)
-        return found | pair_settings(
-            self, rows, estimator.interactions, knots, found.get("monotone")
-        )
+        interactions = estimator.interactions
+        if not isinstance(interactions, int) or interactions:
+            check_interactions(interactions, widths)
+            found |= pair_settings(self, rows, interactions, knots, found.get("monotone"))
+        return found
 
     def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
         """Of each column of numbers, at quantiles of what is there."""
@@ -482,14 +510,6 @@ class TableInputs(FittedModule):
         scaled = np.nan_to_num(self.transform(row[None])[0, : self.n_numbers])
         return int(self.kept_[np.abs(scaled).argmax()])
 
-    @staticmethod
-    def layers(estimator: Any) -> tuple[tuple[int, ...], dict[str, Any]]:
-        """Widths of the hidden layers, checked, and settings of the network: none."""
-        sizes = check_widths("hidden_layer_sizes", estimator.hidden_layer_sizes, single=True)
-        check_interactions(estimator.interactions, sizes)
-        check_monotone(estimator)
-        return sizes, {}
-
     @property
     def fitted(self) -> dict[str, Any]:
         """What the estimator shows of it, beside the scaling itself."""
@@ -531,31 +551,3 @@ def _by_share(positions: Array, weight: Array) -> Array:
     ends = np.cumsum(np.bincount(inverse, weights=weight))
     places = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES * ends[-1]
     return values[np.searchsorted(ends, places)]
-
-
-def weighted_quantiles(columns: Iterable[Array], weight: Array | None, levels: Any) -> Array:
-    """Of each column (n,): (len(levels), n_columns).
-
-    Each value holds for its share of the weights, with ramps between. A ramp is as wide as the
-    smaller share beside it: for distinct values of equal weight, this is linear interpolation,
-    and a value that many rows have stays a plateau. Gaps (NaN) come last.
-    """
-    found = []
-    for column in columns:
-        values, inverse = np.unique(column, return_inverse=True)
-        mass = np.bincount(inverse, weights=weight).astype(np.float64)
-        ends = np.cumsum(mass)
-        ramp = np.r_[0.0, np.minimum(mass[1:], mass[:-1]) / 2, 0.0]
-        plateaus = np.stack([ends - mass + ramp[:-1], ends - ramp[1:]], axis=1) / ends[-1]
-        found.append(np.interp(levels, plateaus.ravel(), np.repeat(values, 2)))
-    return np.stack(found, axis=1)
-
-
-def mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
-    """Weighted mean and standard deviation by column, of numbers of any size."""
-    exponent = np.frexp(np.abs(values).max(axis=0))[1]
-    unit = np.exp2(-np.clip(exponent, -1000, 1000))  # a power of two rounds nothing
-    shares = values * unit
-    mean = np.average(shares, axis=0, weights=weight)
-    spread = np.sqrt(np.average((shares - mean) ** 2, axis=0, weights=weight))
-    return mean / unit, spread / unit

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from sklearn_metakan.estimators.inputs.checks import check_classes, class_factors
 from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
-from sklearn_metakan.estimators.targets.number import split
 
 _STEPS = 20  # of Newton's method
 _SHARPEST = 16.0
@@ -165,8 +164,8 @@ class LabelTarget(FittedModule):
         return nn.CrossEntropyLoss(reduction="none")
 
     def weights(
-        self, y: NDArray[Any], weight: NDArray[Any] | None, estimator: Any
-    ) -> NDArray[Any] | None:
+        self, y: NDArray[Any], weight: NDArray[Any] | None, class_weight: Any
+    ) -> NDArray[Any]:
         """Weights of the rows, times those of their classes.
 
         Raises
@@ -174,9 +173,6 @@ class LabelTarget(FittedModule):
         ValueError
             For weights of classes that are no finite numbers of at least 0.
         """
-        class_weight = estimator.class_weight
-        if class_weight is None:
-            return weight
         if isinstance(class_weight, dict):
             factors = class_factors(class_weight, self.classes_)
         else:  # weights only compare rows, and a sum of the largest would overflow
@@ -197,20 +193,6 @@ class LabelTarget(FittedModule):
                 "them by their means."
             )
         return product
-
-    def hold_out(
-        self, y: NDArray[Any], fraction: float, seed: int
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Stratified where each side has room for every class; a class of one row is trained on."""
-        counts = np.bincount(y)
-        single = counts[y] == 1
-        if np.count_nonzero(~single) < 2:
-            return split(np.arange(len(y)), fraction, seed)
-        (alone,), (others,) = np.nonzero(single), np.nonzero(~single)
-        held_out = min(max(1, round(fraction * len(others))), len(others) - 1)
-        enough = min(held_out, len(others) - held_out) >= np.count_nonzero(counts > 1)
-        train, valid = split(others, fraction, seed, y[others] if enough else None)
-        return np.concatenate([alone, train]), valid
 
     def refine(
         self, target: Tensor, outputs: Tensor, weight: Tensor | None, start: Tensor | None = None

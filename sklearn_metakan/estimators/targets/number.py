@@ -7,12 +7,15 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 
-from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
-from sklearn_metakan.estimators.inputs.table import mean_and_spread, weighted_quantiles
+from sklearn_metakan.estimators.inputs.rows import (
+    FittedModule,
+    Rows,
+    mean_and_spread,
+    weighted_quantiles,
+)
 from sklearn_metakan.estimators.targets.intervals import HeldOutErrors, held_out_errors
 
 _NORMAL_MIDDLE = 1.349  # quartile to quartile, in standard deviations of a normal distribution
@@ -134,7 +137,8 @@ class NumberTarget(FittedModule):
         target = NumberTarget.__new__(NumberTarget)
         target.__setstate__(self.__getstate__())
         target.loss, target.quantile = estimator.loss, estimator.quantile
-        if (self.has_levels, self.n_levels) != (target.has_levels, target._asked_levels()):
+        asked = len(_levels(target.quantile)) if target.loss == "quantile" else 1
+        if (self.has_levels, self.n_levels) != (target.has_levels, asked):
             raise ValueError(
                 "Training that goes on (warm_start, partial_fit) cannot change how many quantiles "
                 "there are; call fit with warm_start=False."
@@ -145,9 +149,6 @@ class NumberTarget(FittedModule):
     def has_levels(self) -> bool:
         """Whether predictions have an axis of quantiles."""
         return self.loss == "quantile" and np.ndim(self.quantile) > 0
-
-    def _asked_levels(self) -> int:
-        return len(_levels(self.quantile)) if self.loss == "quantile" else 1
 
     @property
     def fitted(self) -> dict[str, Any]:
@@ -177,7 +178,8 @@ class NumberTarget(FittedModule):
             )
         if self.link is None:
             self.link, self.is_1d = link, y.ndim == 1
-            self.n_levels = self._asked_levels()
+            if self.loss == "quantile":
+                self.n_levels = len(_levels(self.quantile))
             self.n_outputs_, self.n_network_outputs = n_outputs, n_outputs * self.n_levels
         y = y.reshape(len(y), n_outputs).astype(np.float64)
         if len(y) and (largest := np.abs(y).max()) > _LARGEST:
@@ -249,18 +251,6 @@ class NumberTarget(FittedModule):
         """The loss by row."""
         arguments = {"quantiles": _levels(self.quantile)} if self.loss == "quantile" else {}
         return LOSSES[self.loss][0](**arguments)
-
-    def weights(
-        self, y: NDArray[Any], weight: NDArray[Any] | None, estimator: Any
-    ) -> NDArray[Any] | None:
-        """Weights of the rows, with those that their targets give them."""
-        return weight
-
-    def hold_out(
-        self, y: NDArray[Any], fraction: float, seed: int
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Training and validation rows; at least one of each."""
-        return split(np.arange(len(y)), fraction, seed)
 
     @property
     def middle(self) -> int:
@@ -341,12 +331,3 @@ def _levels(quantile: float | Sequence[float]) -> tuple[float, ...]:
             f"quantile must be a number in (0, 1), or several that rise, got {quantile!r}."
         )
     return levels
-
-
-def split(
-    rows: NDArray[np.intp], fraction: float, seed: int, labels: NDArray[Any] | None = None
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of training and of validation, at least one each; stratified by labels."""
-    held_out = min(max(1, round(fraction * len(rows))), len(rows) - 1)
-    train, valid = train_test_split(rows, test_size=held_out, random_state=seed, stratify=labels)
-    return train, valid

@@ -12,6 +12,17 @@ def combine_features(features: Tensor, dictionary: Tensor | None) -> Tensor:
     """``F_ric D_cp``, (r, b, C) -> (r, b, p), or F itself without a dictionary.
 
     One product for all rows and inputs; of few columns it would be slow (CPU).
+
+    Parameters
+    ----------
+    features : Tensor of shape (r, b, C)
+        F, of r rows and b inputs.
+    dictionary : Tensor of shape (C, p) or None
+        D.
+
+    Returns
+    -------
+    Tensor of shape (r, b, p)
     """
     if dictionary is None:
         return features

@@ -142,13 +142,13 @@ class Sampler(_Foreign):
     source : callable or object
         ``source(n, generator)`` gives points (n, d), an array or a tensor; for a boundary
         either points or (points, normals). Or an object with ``sample(n, generator)`` and
-        perhaps ``sample_boundary(n, generator)``, ``contains(x)`` and ``bounds``. The
-        generator is a ``torch.Generator``. Far from zero give points of float64: they are
-        taken as they are.
+        perhaps ``sample_boundary(n, generator)``, ``contains(x)`` and ``bounds``; what it does
+        not know counts as everything. The generator is a ``torch.Generator``. Far from zero give
+        points of float64: they are taken as they are.
     width : int
         d.
-
-    What is not known counts as everything: ``bounds`` are infinite, ``contains`` is true.
+    anchors : array of shape (a, d), optional
+        Points always kept.
 
     Raises
     ------
@@ -232,6 +232,8 @@ class DeepXDEGeometry(_Foreign):
     Parameters
     ----------
     geometry : object
+    anchors : array of shape (a, d), optional
+        Points always kept.
 
     Raises
     ------

@@ -168,8 +168,8 @@ class Domain(ABC):
     ) -> Pair:
         """n points of the boundary, by area, and the outward unit normals there.
 
-        Parameters are those of ``sample``. "grid" gives at most n points; a box has at least
-        one on each of its 2 d faces.
+        Parameters (n, generator, method, dtype) are those of ``sample``. "grid" gives at most n
+        points; a box has at least one on each of its 2 d faces.
 
         Returns
         -------

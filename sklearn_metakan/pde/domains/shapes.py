@@ -204,16 +204,16 @@ class _Round(Domain):
 class Ball(_Round):
     """The ball of all x with ``|x - center| <= radius``.
 
+    Beside the common methods, which are uniform in volume, ``sample`` knows "radius":
+    directions and radii uniform, the radii in [0, radius]. In many dimensions nearly all of
+    the volume lies at the boundary; this law covers the inside too.
+
     Parameters
     ----------
     center : sequence of d floats
     radius : float, default=1.0
     anchors : array of shape (a, d), optional
         Points always kept.
-
-    Beside the common methods, which are uniform in volume, ``sample`` knows "radius":
-    directions and radii uniform, the radii in [0, radius]. In many dimensions nearly all of
-    the volume lies at the boundary; this law covers the inside too.
 
     Raises
     ------
@@ -350,7 +350,7 @@ class SpaceTime(Domain):
         method: str = "uniform",
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """n points at the time t0, as ``sample``, with the same errors."""
+        """n points at the time t0; generator, method, dtype and errors are those of ``sample``."""
         x = self.space.sample(n, generator, method=method, dtype=dtype)
         return torch.cat([x, torch.full_like(x[:, :1], self.t0)], 1)
 

@@ -41,11 +41,11 @@ class BaseCondition:
     place: ClassVar[Place] = "boundary"
 
     def points(self, n: int, draws: dict[str, DrawPoints], domain: Domain) -> list[PointSet]:
-        """Points of float64 on which it holds, at most n; ``draws`` by place."""
+        """Points of float64 of the domain on which it holds, at most n; ``draws`` by place."""
         return [self._drawn_where(draws[self.place], n)]
 
     def misfit(self, x: Sequence[Tensor], u: Sequence[Field], normal: Tensor | None) -> Tensor:
-        """What is zero where the condition holds; x and u for each set of points."""
+        """What is zero where the condition holds; x, u and normal of each set of points."""
         return self._misfit(x[0], self._asked(u[0]), normal)
 
     def _misfit(self, x: Tensor, u: Field, normal: Tensor | None) -> Tensor:

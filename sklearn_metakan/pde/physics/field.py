@@ -25,6 +25,15 @@ class Field:
     alone; ``d`` and ``dt`` reach time. Derivatives are computed when they are first asked for,
     exactly; the Laplacian alone may be an estimate (``derivatives`` of the solver).
 
+    Parameters
+    ----------
+    values : Evaluation
+        What is known of u at the points; ``TrialFunction.field`` makes it.
+    number : int, optional
+        Which set of random directions an estimated Laplacian has; None averages all.
+    outputs : int or slice, optional
+        Which outputs; all by default.
+
     Attributes
     ----------
     value : Tensor of shape (n,) or (n, k)
@@ -98,6 +107,11 @@ class Field:
 
     def d(self, *wrt: int | str) -> Tensor:
         """A partial derivative of order one to four: ``u.d(0)``, ``u.d("x", "x", "t")``.
+
+        Parameters
+        ----------
+        *wrt : int or str
+            One to four coordinates, by number or name.
 
         Raises
         ------

@@ -173,7 +173,8 @@ class TrialFunction(nn.Module):
 
         For an unbiased squared loss: the product of the residuals of two sets has the square
         of the exact residual as its mean. With ``derivatives="exact"`` all sets are equal.
-        Parameters and errors are those of ``field``.
+        ``n_sets`` is their number; other parameters (x, normal, request, generator) and errors are
+        those of ``field``.
         """
         if x.ndim != 2:
             raise ValueError(f"x must have the shape (n, d), got {tuple(x.shape)}.")
@@ -229,6 +230,12 @@ def check_degree(network: nn.Module, order: int) -> None:
     Splines of degree k have k - 1 continuous derivatives; training differentiates the
     residual once more than the equation: k must be at least order + 1.
 
+    Parameters
+    ----------
+    network : Module
+    order : int
+        Of the equation.
+
     Raises
     ------
     ValueError
@@ -253,6 +260,15 @@ def check_degree(network: nn.Module, order: int) -> None:
 
 def order_of(request: Request) -> int:
     """The highest order of derivative in a request.
+
+    Parameters
+    ----------
+    request : frozenset
+        Tuples of coordinates, "laplacian" and "normal", as in ``Field.request``.
+
+    Returns
+    -------
+    int
 
     Examples
     --------

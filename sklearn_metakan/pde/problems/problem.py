@@ -28,10 +28,12 @@ class Problem(ABC):
         return ()
 
     @abstractmethod
-    def residual(self, x: Tensor, u: Field) -> Any: ...
+    def residual(self, x: Tensor, u: Field) -> Any:
+        """Zero where u is the solution, at points x (n, d): (n,), or a tuple or dict of such."""
 
     @abstractmethod
-    def solution(self, x: Tensor) -> Tensor: ...
+    def solution(self, x: Tensor) -> Tensor:
+        """u at points x (n, d): (n,), or (n, k) of k functions."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -116,14 +116,9 @@ class PDENet(KANNet):
             return None
         return CapturedPhysics(self, self.eager_step)
 
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        return dataset
-
-    def run_single_epoch(  # type: ignore[override]
-        self, iterator: Steps | None, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    def run_single_epoch(
+        self, iterator: Steps, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
-        if iterator is None:
-            return
         total, steps = torch.zeros((), device=self.device), 0
         try:
             for batch in iterator:
@@ -192,7 +187,7 @@ class PDENet(KANNet):
             )
         self._lowered = memory
 
-    def evaluate(self, batch: Any) -> dict[str, Any]:
+    def evaluate(self, batch: Any, step: Any = None) -> dict[str, Any]:
         return self.gradients(batch)
 
     def gradients(self, batch: Any, share: float = 1.0) -> dict[str, Any]:

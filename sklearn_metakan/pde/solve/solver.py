@@ -11,7 +11,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.metrics import r2_score
-from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -43,11 +42,11 @@ from sklearn_metakan.training import (
     Trainer,
     by_chunks,
     check_unchanged,
-    check_widths,
     choose_execution,
     draw_seeds,
     get_params,
     getstate,
+    memory_for_rows,
     open_checkpoints,
     refuse_misspelt,
     save,
@@ -57,7 +56,6 @@ from sklearn_metakan.training import (
 
 LEAST_DEGREE = 3  # of splines by "auto": for equations of order two
 TEST_POINTS, TEST_SEED = 2000, 0  # where a known solution is compared, and scores are taken
-DEFAULT_MEMORY = 64.0  # MiB, of predictions
 _OF_INPUTS = ("trial.input_shift", "trial.input_scale")  # follow the domain
 _COPIES = 4  # of a row's channels that are alive at a time
 
@@ -155,9 +153,8 @@ class PDESolver(BaseEstimator):
 
     def _trainer(self) -> Trainer:
         """A trainer by the present parameters, which are checked."""
-        widths = check_widths("hidden_layer_sizes", self.hidden_layer_sizes, single=True)
         parameters = self.get_params(deep=False) | {"extrapolation": "base", "solver": "adamw"}
-        trainer = Trainer(parameters, self._defaults, widths, net_type=PDENet)
+        trainer = Trainer(parameters, self._defaults, net_type=PDENet)
         check_settings(self)
         return trainer
 
@@ -441,7 +438,7 @@ class PDESolver(BaseEstimator):
         return self._evaluated(X, 2 ** len(by), lambda solver, x: solver.module_.field(x).d(*by))
 
     def predict_residual(self, X: ArrayLike) -> NDArray[Any]:
-        """The equation's residual at points (n, d), its Laplacian exact; raises as ``predict``.
+        """The equation's residual at points X (n, d), its Laplacian exact; raises as ``predict``.
 
         Returns
         -------
@@ -506,16 +503,11 @@ class PDESolver(BaseEstimator):
         ``channels`` is how many derivatives travel with a row, for the size of the chunks.
         """
         check_is_fitted(self)
-        given = self.working_memory  # it may have been set after the fit
-        constraint = {"working_memory": self._parameter_constraints["working_memory"]}
-        validate_parameter_constraints(
-            constraint, {"working_memory": given}, caller_name=type(self).__name__
-        )
+        memory = memory_for_rows(self)
         X = in_order(X, self._problem.variables)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         if len(solvers := self._solvers) > 1:
             return self._by_window(X, solvers, channels, quantity)
-        memory = (DEFAULT_MEMORY if given is None else float(given)) * 2**20
         network: Any = self.module_.network
         widest = max(layer.in_features for layer in network.kan_layers())
         rows = max(1, int(memory / (8 * _COPIES * (channels + 2) * widest)))
