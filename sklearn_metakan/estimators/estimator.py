@@ -348,9 +348,11 @@ class KANEstimator(BaseEstimator):
         settings = trainer.network | dict.fromkeys(_CHANGEABLE)
         if hasattr(self, "hidden_layer_sizes"):
             settings["hidden_layer_sizes"] = trainer.widths
-        for name in ("scale_inputs", "knots", "scale_target", "n_estimators"):
+        names = ["scale_inputs", "knots", "scale_target", "n_estimators"]
+        for name in (*names, "interactions", "monotonic_cst"):
             if hasattr(self, name):
-                settings[name] = getattr(self, name)
+                value = getattr(self, name)
+                settings[name] = value.tolist() if isinstance(value, np.ndarray) else value
         return settings
 
     def _check_same_network(self, trainer: Trainer, dtype: np.dtype[Any]) -> None:

@@ -72,7 +72,7 @@ def initialize(
     normal = partial(torch.randn, generator=generator, dtype=torch.float64)
     users: dict[MetaLearner, list[Prior]] = {}
     for layer in layers:
-        source = layer.source
+        source = getattr(layer.source, "inner", layer.source)
         if layer.bias is not None:
             layer.bias.zero_()
         levels = getattr(layer, "levels", None)
@@ -105,6 +105,10 @@ def initialize(
                 parameter.zero_()
             else:
                 parameter.copy_(normal(parameter.shape).to(parameter) * xavier)
+    for layer in layers:
+        pairs = getattr(layer, "pairs", None)
+        if pairs is not None:
+            pairs.start(normal)
 
 
 def _prior(basis: Basis, law: InputLaw, order: int | None) -> Prior:

@@ -13,6 +13,8 @@ from sklearn_metakan.basis import quantile_knots
 from sklearn_metakan.estimators.inputs.checks import as_array
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.frames import listed, shown
+from sklearn_metakan.estimators.inputs.interactions import check_interactions, pair_settings
+from sklearn_metakan.estimators.inputs.monotone import check_monotone, monotone_signs
 from sklearn_metakan.estimators.inputs.rows import (
     FittedModule,
     Rows,
@@ -119,6 +121,7 @@ class TableInputs(FittedModule):
     n_numbers: int
     gaps_: Array
     code_counts_: list[Array]
+    pairs_: list[tuple[int, int]] = []
 
     def __init__(
         self,
@@ -425,6 +428,14 @@ class TableInputs(FittedModule):
                 "gaps": self.gaps_,
                 "levels": self.code_counts_,
             }
+        if estimator.monotonic_cst is not None:
+            check_monotone(estimator)
+            of_labels = rows.y.ndim == 1
+            found["monotone"] = monotone_signs(self, estimator, n_outputs, of_labels)
+        interactions = estimator.interactions
+        if not isinstance(interactions, int) or interactions:
+            check_interactions(interactions, widths)
+            found |= pair_settings(self, rows, interactions, knots, found.get("monotone"))
         return found
 
     def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
@@ -517,7 +528,8 @@ class TableInputs(FittedModule):
     def fitted(self) -> dict[str, Any]:
         """What the estimator shows of it, beside the scaling itself."""
         levels = self.reader.levels
-        return {"categories_": {j: np.array(levels[j], dtype=object) for j in levels}}
+        categories = {j: np.array(levels[j], dtype=object) for j in levels}
+        return {"categories_": categories, "interactions_": [*self.pairs_]}
 
 
 def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple[Array, Array]:
