@@ -50,6 +50,14 @@ def group_levels(counts: ArrayLike) -> NDArray[np.int64]:
 
     The most frequent have their own, all others one together.
 
+    Parameters
+    ----------
+    counts : array-like of shape (n_levels,)
+
+    Returns
+    -------
+    ndarray of shape (n_levels,)
+
     Examples
     --------
     >>> group_levels([5, 9, 7]).tolist()
