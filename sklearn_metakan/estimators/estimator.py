@@ -32,7 +32,7 @@ from sklearn_metakan.estimators.predictor import Predictor
 from sklearn_metakan.estimators.reading import summary, typical_inputs
 from sklearn_metakan.estimators.targets.intervals import HeldOutErrors
 from sklearn_metakan.estimators.targets.labels import LabelTarget
-from sklearn_metakan.estimators.targets.multilabel import MultilabelTarget, suited
+from sklearn_metakan.estimators.targets.multilabel import MultilabelTarget, target_of_labels
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.estimators.targets.scoring import Scoring
 from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen, refine
@@ -248,7 +248,9 @@ class KANEstimator(BaseEstimator):
     ) -> Rows:
         """Validate a training table; with ``reset``, inputs and target begin with it."""
         if reset:
-            make_target = suited(self._target_type, y)
+            make_target: Any = self._target_type
+            if not make_target.is_numeric:
+                make_target = target_of_labels(y)
             self.target_ = make_target(*map(vars(self).get, self._target_type.arguments))
             make_inputs: Any = self._inputs_type
             self.input_scaler_ = make_inputs(*map(vars(self).get, make_inputs.arguments))

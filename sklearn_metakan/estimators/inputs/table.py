@@ -531,9 +531,13 @@ def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple
     values, mass = np.unique(column, return_counts=True)
     if weight is not None:  # in five times the time
         mass = np.bincount(np.searchsorted(values, column), weights=weight)
-    is_lumped = kind == "auto" and _is_lumped(values, mass)
+    most, whole = mass.max(), mass.sum()
+    is_lumped = kind == "auto" and most > _LUMP * whole
     if is_lumped:
-        mass = np.minimum(mass, _LUMP_WEIGHT * (mass.sum() - mass.max()))
+        inner = values[np.searchsorted(np.cumsum(mass), [0.01 * whole, 0.99 * whole])]
+        is_lumped = inner[1] - inner[0] < _TAIL * (high - low)
+    if is_lumped:
+        mass = np.minimum(mass, _LUMP_WEIGHT * (whole - most))
     middle = np.cumsum(mass) - 0.5 * mass
     rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1  # mid-ranks, on [-1, 1]
     points, ranks = values, rank
@@ -547,13 +551,6 @@ def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple
     if np.abs(ranks - position).max() <= 2 * _SKEWED:
         return ends, onto
     return points, (ranks + position) / 2
-
-
-def _is_lumped(values: Array, mass: NDArray[Any]) -> bool:
-    """Whether nearly all of a column's range is empty, and most rows have one value."""
-    ends = np.cumsum(mass) / mass.sum()
-    low, high = values[np.searchsorted(ends, [0.01, 0.99])]
-    return bool(mass.max() > _LUMP * mass.sum() and high - low < _TAIL * (values[-1] - values[0]))
 
 
 def _by_share(positions: Array, weight: Array) -> Array:

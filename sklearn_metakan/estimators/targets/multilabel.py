@@ -24,11 +24,11 @@ from sklearn_metakan.estimators.targets.labels import (
 _NO_OR_YES = np.array([0, 1])
 
 
-def suited(usual: type[Any], y: Any) -> Any:
-    """What makes a target for y: the usual type, or one of several labels for its columns."""
+def target_of_labels(y: Any) -> Any:
+    """What makes a target for y: one label a row, or several, for its columns."""
     shape = y.shape if hasattr(y, "shape") else np.shape(as_array(y, "y"))
-    if not issubclass(usual, LabelTarget) or len(shape) != 2 or shape[1] < 2:
-        return usual
+    if len(shape) != 2 or shape[1] < 2:
+        return LabelTarget
     names = [*getattr(y, "columns", range(shape[1]))]
     return partial(MultilabelTarget, names if len(names) == shape[1] else [*range(shape[1])])
 
