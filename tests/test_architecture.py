@@ -66,7 +66,7 @@ MOST_LINES = {"sklearn_metakan": 28_640, "benchmarks": 5_240}
 # From a call to the first sum over edges, as `python -m benchmarks.walk` counts: of the default,
 # three layers and four members.
 MOST_CALLS = {
-    "fit": {"calls": 145, "files": 19, "switches": 65},
+    "fit": {"calls": 145, "files": 19, "switches": 66},
     "predict": {"calls": 22, "files": 9, "switches": 14},
 }
 
