@@ -59,7 +59,7 @@ SHORT: dict[str, str] = {"estimators/predictor.py": "what to_torch gives, apart 
 # explanations and pictures of networks, 2,300; with files, checkpoints and ONNX, 1,500; with
 # columns as they come, 1,100; with pruning and formulas, 2,500; with sizes, quasi-Newton methods,
 # windows and constants of equations, 900; with parameters in every public docstring, 140;
-# with stored tables, several processes and text in graphs, 1,100; with pairs of columns and monotone
+# with stored tables, several processes and text in graphs, 1,100; with pairs and monotone
 # columns, 1,000; with several labels and losses of the user's, 300; with shapes, features and
 # sampling of equations, 700; with sparsity and formulas of edges, 200.
 # benchmarks: with a comparison with eleven others on thirty tables, a process a fit, formulas, a

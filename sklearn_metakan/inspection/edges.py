@@ -224,7 +224,7 @@ class EdgeDisplay:
         for k, (axis, label) in enumerate(zip(axes, self.labels, strict=True)):
             there = ~np.isnan(self.inputs[:, k])
             of_edge = self.levels[k]
-            few = {} if there.all() else {"marker": "o", "linestyle": ":"}
+            few: dict[str, Any] = {} if there.all() else {"marker": "o", "linestyle": ":"}
             if of_edge is not None:  # which have no order
                 size = 6 if len(of_edge) <= _FEW_LEVELS else 3
                 few = {"marker": "o", "markersize": size, "linestyle": ""}
