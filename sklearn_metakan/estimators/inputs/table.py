@@ -547,7 +547,7 @@ def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple
     if weight is not None:  # in five times the time
         mass = np.bincount(np.searchsorted(values, column), weights=weight)
     most, whole = mass.max(), mass.sum()
-    is_lumped = kind == "auto" and most > _LUMP * whole
+    is_lumped = kind == "auto" and _LUMP * whole < most < whole
     if is_lumped:
         inner = values[np.searchsorted(np.cumsum(mass), [0.01 * whole, 0.99 * whole])]
         is_lumped = inner[1] - inner[0] < _TAIL * (high - low)
