@@ -42,8 +42,9 @@ test: lint
 test-full: lint docs
 	$(PYTEST) -m "not gpu"
 
+# TESTS may name some files; CI takes those that other packages' versions matter to most.
 test-lowest: .venv-lowest/.stamp
-	OMP_NUM_THREADS=1 $(LOWEST) -m pytest -n 2 -q -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(LOWEST) -m pytest -n 2 -q -m "not slow and not gpu" $(TESTS)
 
 # On a machine with a GPU, with the Python that has its torch.
 test-gpu:
