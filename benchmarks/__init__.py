@@ -7,6 +7,7 @@
     python -m benchmarks.speed.precision         # loss curves in float32, TF32 and bf16
     python -m benchmarks.speed.large             # memory and time of large tables
     python -m benchmarks.tables                  # default estimators beside others on many tables
+    python -m benchmarks.additive                # additive models with pairs beside EBM
     python -m benchmarks.paper feynman           # the paper's tables; also fc-images, conv-images
     python -m benchmarks.pde table               # equations; also the name of one, and speed
 

@@ -24,7 +24,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["README.md", "examples", "sg_execution_times.rst"]  # text, and sources
+exclude_patterns = ["README.md", "examples"]  # text, and sources
 smartquotes = False  # "auto" is a string
 nitpicky = True  # but for other packages' objects: their sites would be asked over the network
 nitpick_ignore_regex = [(r"py:.*", r"(?!sklearn_metakan\b).*")]
@@ -82,6 +82,7 @@ sphinx_gallery_conf = {
     "reference_url": {"sklearn_metakan": None},
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,
     "remove_config_comments": True,
     "abort_on_example_error": True,
     "matplotlib_animations": False,

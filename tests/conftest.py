@@ -65,5 +65,5 @@ def pretend(monkeypatch):
     captured = "sklearn_metakan.training.capture.CapturedStep"
     monkeypatch.setattr(f"{captured}._record", lambda self: Replay(self))
     monkeypatch.setattr(f"{captured}._aside", lambda self: nullcontext())
-    monkeypatch.setattr("sklearn_metakan.training.net.obstacle", lambda net: None)
+    monkeypatch.setattr("sklearn_metakan.training.capture.obstacle", lambda net: None)
     return Replay

@@ -35,12 +35,7 @@ SHOWN = "{model} {data} {error:.4g} in {fit_seconds:.1f} s"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    ledger = Ledger(options.out / "tables.csv", Trial, RESULTS, options, SHOWN)
-    if not options.report:
-        todo = [*trials(options)]
-        fit = partial(run, data_dir=options.data_dir, peers_dir=options.peers_dir)
-        with parallel_config("threading"):  # that wait for a process each
-            ledger.finish(todo, fit)
+    ledger = finished(options)
     rows = asked(ledger.rows(), options)
     if rows.empty:
         raise SystemExit(f"{ledger.path} has no rows of these sets and models.")
@@ -48,6 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     draw(
         {name: each.ranks() for name, each in comparisons(rows).items()}, options.out / "ranks.png"
     )
+
+
+def finished(options: argparse.Namespace) -> Ledger:
+    """The rows that the options ask for, those that were missing fitted now."""
+    ledger = Ledger(options.out / "tables.csv", Trial, RESULTS, options, SHOWN)
+    if not options.report:
+        todo = [*trials(options)]
+        fit = partial(run, data_dir=options.data_dir, peers_dir=options.peers_dir)
+        with parallel_config("threading"):  # that wait for a process each
+            ledger.finish(todo, fit)
+    return ledger
 
 
 def asked(rows: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:

@@ -85,11 +85,14 @@ PEERS: dict[str, Peer] = {
     "kan": Peer(_OURS, _OURS, _KAN, "raw", {}, True),
     "metakan": Peer(_OURS, _OURS, _META, "raw", {}, True),
 }  # fmt: skip
-# Ours behind encoders, as all were that take numbers alone; only when asked for.
+_ADDITIVE = ("regressor", "classifier")
+# Ours behind encoders, as all were that take numbers alone, and as sums; only when asked for.
 ENCODED: dict[str, Peer] = {
     "kan-encoded": Peer(_OURS, _OURS, _KAN, "encoded", {}, True),
     "metakan-encoded": Peer(_OURS, _OURS, _META, "encoded", {}, True),
     "metakan-targets": Peer(_OURS, _OURS, _META, "targets", {}, True),
+    "kan-additive": Peer(_OURS, "benchmarks.additive", _ADDITIVE, "raw", {}, True),
+    "metakan-additive": Peer(_OURS, "benchmarks.additive", _ADDITIVE, "raw", {"meta": True}, True),
 }
 PEERS |= ENCODED
 

@@ -8,7 +8,7 @@ from sklearn_metakan.estimators.image_classifiers import (
 )
 from sklearn_metakan.estimators.inputs.stored import StoredTable
 from sklearn_metakan.estimators.reading import network_inputs, responses, typical_inputs
-from sklearn_metakan.estimators.rebuilt import loss_on, trained_on, with_network
+from sklearn_metakan.estimators.rebuilt import loss_on, trained_on, with_network, with_pairs
 from sklearn_metakan.estimators.regressors import KANRegressor, MetaKANRegressor
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "trained_on",
     "typical_inputs",
     "with_network",
+    "with_pairs",
 ]

@@ -26,16 +26,17 @@ from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count, set_aside
 from sklearn_metakan.estimators.inputs.stored import as_stored
 from sklearn_metakan.estimators.inputs.survey import StoredRows, read_stored, sampled
-from sklearn_metakan.estimators.inputs.table import TableInputs
+from sklearn_metakan.estimators.inputs.table import QUANTILE_ROWS, TableInputs
 from sklearn_metakan.estimators.onnx_graph import export_onnx
 from sklearn_metakan.estimators.predictor import Predictor
 from sklearn_metakan.estimators.reading import summary, typical_inputs
 from sklearn_metakan.estimators.targets.intervals import HeldOutErrors
 from sklearn_metakan.estimators.targets.labels import LabelTarget
-from sklearn_metakan.estimators.targets.multilabel import MultilabelTarget, suited
+from sklearn_metakan.estimators.targets.multilabel import MultilabelTarget, target_of_labels
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.estimators.targets.scoring import Scoring
 from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen, refine
+from sklearn_metakan.ops import hand_back_freed_memory
 from sklearn_metakan.training import (
     Defaults,
     Found,
@@ -165,6 +166,8 @@ class KANEstimator(BaseEstimator):
                 fitted._warn_if_beyond(given)
             data, held_out = fitted._data(net, rows, validation)
             del rows  # of a large table, a tenth of its memory
+            if len(data.y) > QUANTILE_ROWS:
+                hand_back_freed_memory()
             own = self.scoring is not None
             score = Scoring(self.scoring, fitted.target_) if own else fitted.target_.score
             how: dict[str, Any] = {"score": score, "by_score": own, "seed": seeds[2]}
@@ -248,7 +251,9 @@ class KANEstimator(BaseEstimator):
     ) -> Rows:
         """Validate a training table; with ``reset``, inputs and target begin with it."""
         if reset:
-            make_target = suited(self._target_type, y)
+            make_target: Any = self._target_type
+            if not make_target.is_numeric:
+                make_target = target_of_labels(y)
             self.target_ = make_target(*map(vars(self).get, self._target_type.arguments))
             make_inputs: Any = self._inputs_type
             self.input_scaler_ = make_inputs(*map(vars(self).get, make_inputs.arguments))
@@ -343,9 +348,11 @@ class KANEstimator(BaseEstimator):
         settings = trainer.network | dict.fromkeys(_CHANGEABLE)
         if hasattr(self, "hidden_layer_sizes"):
             settings["hidden_layer_sizes"] = trainer.widths
-        for name in ("scale_inputs", "knots", "scale_target", "n_estimators"):
+        names = ["scale_inputs", "knots", "scale_target", "n_estimators"]
+        for name in (*names, "interactions", "monotonic_cst"):
             if hasattr(self, name):
-                settings[name] = getattr(self, name)
+                value = getattr(self, name)
+                settings[name] = value.tolist() if isinstance(value, np.ndarray) else value
         return settings
 
     def _check_same_network(self, trainer: Trainer, dtype: np.dtype[Any]) -> None:

@@ -39,6 +39,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
     "min_frequency": [COUNT, Interval(Real, 0, 1, closed="neither"), None],
     "hidden_layer_sizes": WIDTHS,
+    "interactions": [Interval(Integral, 0, None, closed="left"), "array-like"],
+    "monotonic_cst": ["array-like", dict, None],
     "n_estimators": [Interval(Integral, 1, 1_000, closed="both")],
     "hidden_channels": WIDTHS,
     "strides": [COUNT, "array-like"],
@@ -60,7 +62,15 @@ SCALE_PIXELS_CONSTRAINT = [StrOptions({"auto", "minmax", "standard"}), None]
 HIDDEN_LAYERS = """\
     hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
         Widths of the hidden layers. ``()`` is the additive model: one function for each
-        feature and output, no interactions.
+        feature and output, and with ``interactions`` of two features.
+    interactions : int or list of pairs, default=0
+        For ``hidden_layer_sizes=()``: pairs of columns that also have a function of both, by name
+        or number; or how many of them, those that explain most of what functions of one column
+        leave. What one column does by itself is in none of them.
+    monotonic_cst : array-like of shape (n_features,), dict or None, default=None
+        For each column, or by name, 1 if predictions must not fall as it rises, -1 if they must
+        not rise, 0; of classifiers the probability of the second of two classes. Exact, beyond the
+        range of training too; with hidden layers, by functions that rise in all later ones.
     n_estimators : int, default=<n_estimators>
         Members: networks of these widths, trained in the same calls and averaged. They share
         grids and meta-learners and have edges of their own; with early stopping each holds out
@@ -253,6 +263,8 @@ ATTRIBUTES = """\
 
 OF_FEATURES = """categories_ : dict of ndarrays
         Levels of each column of categories, by its position.
+    interactions_ : list of (int, int)
+        Columns that have a function together.
     feature_importances_ : ndarray of shape (n_features,)
         Share of the outputs' spread due to each feature."""
 

@@ -94,11 +94,13 @@ def summary(estimator: Any) -> Summary:
     others = total - of_edges - of_learners
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
+    pairs = getattr(estimator, "interactions_", [])
+    of_pairs = f" and {len(pairs):,} pair{'s'[: len(pairs) > 1]} of columns" if pairs else ""
     each = f"{members} networks of these layers, " if members > 1 else ""
     learners = f"{of_learners:,} of them the meta-learners', " if of_learners else ""
     lines += [
         f"{type(estimator).__name__}: {each}{total:,} trainable numbers, {learners}on {n_edges:,} "
-        "edges.",
+        f"edges{of_pairs}.",
         f"Of the same widths: a KAN {as_kan + others:,}, an MLP {n_dense + n_units + others:,}.",
     ]
     return Summary("\n".join(lines))

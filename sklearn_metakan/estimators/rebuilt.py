@@ -1,6 +1,7 @@
 """A fitted estimator over another network: smaller, or trained a little more."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -39,6 +40,16 @@ def with_network(
     criterion, execution = fitted.target_.criterion(), before.execution_
     fitted.net_ = fitted._trainer().net(network, criterion, execution, fitted.target_)
     return fitted
+
+
+def with_pairs(estimator: AnyEstimator, kept: Sequence[int]) -> AnyEstimator:
+    """The same estimator with some of its ``interactions_`` alone; its numbers are shared."""
+    fitted: Any = estimator._working_copy()
+    net = object.__new__(type(fitted.net_))
+    vars(net).update(vars(fitted.net_) | {"module_": fitted.module_.with_pairs(kept)})
+    fitted.net_ = net
+    found: AnyEstimator = fitted
+    return found
 
 
 def trained_on(estimator: AnyEstimator, X: Any, y: Any, max_iter: int) -> AnyEstimator:

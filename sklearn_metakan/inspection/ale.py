@@ -192,6 +192,21 @@ def accumulated_pair(model: Model, pair: tuple[int, int], n_points: int) -> Effe
     return Effect(pair, both, maps[..., 0], np.moveaxis(maps[..., 1:], -1, 0), None, known)
 
 
+def function_of_pair(mains: Model, both: Model, pair: tuple[int, int], n_points: int) -> Effect:
+    """The function of two columns that a sum of such has: exact, zero in the mean over training.
+
+    ``both`` is the model without its other pairs, ``mains`` the one without any.
+    """
+    points = tuple(mains.table.points(j, n_points) for j in pair)
+    shape = tuple(len(each.values) for each in points)
+    first, second = np.indices(shape).reshape(2, -1)
+    rows = np.zeros(len(first), dtype=np.intp)
+    values = {pair[0]: points[0].rows[first], pair[1]: points[1].rows[second]}
+    maps = (both.with_values(rows, values) - mains.with_values(rows, values)).reshape(*shape, -1)
+    known = np.ones(shape, dtype=bool)
+    return Effect(pair, points, maps[..., 0], np.moveaxis(maps[..., 1:], -1, 0), None, known)
+
+
 def _main_effect(maps: Array, counts: Array, axis: int) -> Array:
     """The accumulated effect along an axis that a map holds, to be taken from it."""
     steps = np.diff(maps, axis=axis)

@@ -1,11 +1,13 @@
 """What a fitted model answers to rows as its owner hands them over, member by member."""
 
+from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_metakan.estimators import responses
+from sklearn_metakan.estimators import responses, with_pairs
 from sklearn_metakan.inspection.holders import Within, opened
 from sklearn_metakan.inspection.tables import Table
 
@@ -31,7 +33,9 @@ class Answers:
     what : str
         What an output is, before its label.
     is_additive : bool
-        Whether an answer is known to be a sum of functions of one column each.
+        Whether an answer is known to be a sum of functions of one column or of two.
+    pairs : list of (int, int)
+        Columns that have a function together, where it is.
 
     Raises
     ------
@@ -66,8 +70,14 @@ class Answers:
             self.outputs = self.classes[1:] if self._of_two else self.classes
         self.n_outputs = len(self.outputs)
         is_sum = len(within.layers) == 1 and getattr(inner, "loss", None) != "poisson"
-        mean_of_sums = not quantiles and (self.classes is None or self.n_members == 1)
-        self.is_additive = is_sum and mean_of_sums and not self._steps and not self._targets
+        self.is_additive = is_sum and not (quantiles or self._steps or self._targets)
+        self.pairs = [*inner.interactions_] if self.is_additive else []
+
+    def with_pairs(self, kept: Sequence[int]) -> "Answers":
+        """Those of the model without its functions of two columns, but for some of them."""
+        found = copy(self)
+        found.estimator = with_pairs(self.estimator, kept)
+        return found
 
     def of(self, table: Table, index: NDArray[np.intp]) -> NDArray[np.float64]:
         """For rows that ``table.compose(index)`` gives, (n, 1 + n_members, n_outputs).

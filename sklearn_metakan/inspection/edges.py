@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Edges = Sequence[tuple[int | str, int]]
 _MOST_TICKS = 8  # names of levels
+_FEW_LEVELS = 24  # whose points do not touch
 _MISSING: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "right"}
 _MISSING |= {"fontsize": "x-small", "color": "C1"}
 MAX_VALUES = 2**23  # edge values held at once
@@ -223,9 +224,10 @@ class EdgeDisplay:
         for k, (axis, label) in enumerate(zip(axes, self.labels, strict=True)):
             there = ~np.isnan(self.inputs[:, k])
             of_edge = self.levels[k]
-            few = {} if there.all() else {"marker": "o", "linestyle": ":"}
+            few: dict[str, Any] = {} if there.all() else {"marker": "o", "linestyle": ":"}
             if of_edge is not None:  # which have no order
-                few = {"marker": "o", "linestyle": ""}
+                size = 6 if len(of_edge) <= _FEW_LEVELS else 3
+                few = {"marker": "o", "markersize": size, "linestyle": ""}
             axis.plot(self.inputs[:, k], self.values[:, k], **few | line_kw)
             if of_edge is not None:
                 shown = [*range(0, len(of_edge), -(-len(of_edge) // _MOST_TICKS))]

@@ -14,6 +14,7 @@ from sklearn_metakan.inspection.ale import (
     accumulated,
     accumulated_pair,
     averaged,
+    function_of_pair,
     ranked_columns,
 )
 from sklearn_metakan.inspection.answers import Answers
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_ROWS = 2000
-N_POINTS, N_POINTS_EXACT, N_POINTS_PAIR = 33, 129, 17
+N_POINTS, N_POINTS_EXACT = 33, 129
+N_POINTS_PAIR, N_POINTS_EXACT_PAIR = 17, 33
 _STRIP = 0.14  # of a plot's height, for the distribution of the data
 
 
@@ -58,8 +60,10 @@ class EffectDisplay:
     the points up to z, each mean over the rows whose value lies between the two: rows are moved
     as little as possible, where a partial dependence asks for rows that cannot be. Where
     f is a sum of functions of one column each (``hidden_layer_sizes=()``), g is the column's
-    function, exactly. Of levels without an order, neighbours are those of like predictions. A
-    missing value has the mean difference to the values of other rows.
+    function, exactly; with ``interactions``, it is that of the sum without its pairs, and the map
+    of a pair is the function that the two have together. Of levels without an order, neighbours
+    are those of like predictions. A missing value has the mean difference to the values of other
+    rows.
 
     The band is the standard deviation of the members' effects: how far they disagree, not
     how far all of them may be wrong.
@@ -161,9 +165,20 @@ class EffectDisplay:
             chosen: list[tuple[int, ...]] = [(j,) for j in ranked_columns(model)[:max_features]]
         else:
             chosen = _columns(features, table)
+        mains = model
+        if answers.pairs and kind == "ale":
+            mains = Model(answers.with_pairs([]), table, output, sign)
         n_curve = n_points or (N_POINTS_EXACT if answers.is_additive else N_POINTS)
-        of_one = partial(accumulated if kind == "ale" else averaged, model, n_points=n_curve)
-        of_pair = partial(accumulated_pair, model, n_points=n_points or N_POINTS_PAIR)
+        of_one = partial(accumulated if kind == "ale" else averaged, mains, n_points=n_curve)
+        n_side = n_points or (N_POINTS_EXACT_PAIR if answers.pairs else N_POINTS_PAIR)
+
+        def of_pair(pair: tuple[int, int]) -> Effect:
+            own = [k for k, each in enumerate(answers.pairs) if {*each} == {*pair}]
+            if not own:
+                return accumulated_pair(mains, pair, n_side)
+            both = Model(answers.with_pairs(own), table, output, sign)
+            return function_of_pair(mains, both, pair, n_side)
+
         display = cls(
             effects=[of_one(js[0]) if len(js) == 1 else of_pair((js[0], js[1])) for js in chosen],
             names=[*map(table.name, range(table.n_columns))],

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn_metakan.inspection.answers import Answers
 from sklearn_metakan.inspection.axes import one_axes_each
 from sklearn_metakan.inspection.holders import short
-from sklearn_metakan.inspection.shapley import by_enumeration, by_orders, of_sum
+from sklearn_metakan.inspection.shapley import by_enumeration, by_orders, of_pairs, of_sum
 from sklearn_metakan.inspection.tables import Table
 
 if TYPE_CHECKING:
@@ -179,9 +179,9 @@ def explain(
 
     Shapley values of the game ``v(S) = mean_b f(x_S, b_rest)``: columns S are those of x, the
     others those of a row b of the background. Exact for additive models
-    (``hidden_layer_sizes=()``), ``g_j(x_j) - mean_b g_j(b_j)``, and for few columns, by all 2^d
-    sets; else estimated by random orders of the columns, in which sums stay exact and
-    contributions have a standard error.
+    (``hidden_layer_sizes=()``), ``g_j(x_j) - mean_b g_j(b_j)`` and half of what a column does in
+    each of its ``interactions``, and for few columns, by all 2^d sets; else estimated by random
+    orders of the columns, in which sums stay exact and contributions have a standard error.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def explain(
 
     d, evaluations = whole.n_columns, len(rows) * len(others)
     if answers.is_additive:
-        values = of_sum(answer, rows, others, d)
+        values = (of_pairs if answers.pairs else of_sum)(answer, rows, others, d)
         errors = np.zeros_like(values)
     elif d <= MOST_ENUMERATED and evaluations * 2**d <= max_evaluations:
         values = by_enumeration(answer, rows, others, d)

@@ -58,6 +58,11 @@ class Graph:
         self.within = within = Within(holder, X)
         self.member = member
         layers = within.member(member)
+        if layers[0].pairs is not None:
+            raise ValueError(
+                "NetworkDisplay draws functions of one column, and this model has functions of two "
+                "(interactions): EffectDisplay draws both."
+            )
         importances = [each[member] for each in within.importances()]
         self.layers, rows = [], within.rows
         for layer, of_layer in zip(layers, importances, strict=True):

@@ -26,6 +26,24 @@ def of_sum(answer: Answer, rows: NDArray[np.intp], background: NDArray[np.intp],
     return (found[:, : len(rows)] - means).swapaxes(0, 1)
 
 
+def of_pairs(answer: Answer, rows: NDArray[np.intp], background: NDArray[np.intp], d: int) -> Array:
+    """Contributions (n, d, k) to a sum of functions of one column or of two.
+
+    Half of what a column changes first, ``v({j}) - v({})``, and half of what it changes last,
+    ``v(all) - v(all but j)``: its own function, and half of each that it shares.
+    """
+    columns = np.eye(d, dtype=bool)
+    none, every = np.zeros((1, d), dtype=bool), np.ones((1, d), dtype=bool)
+    taken = np.concatenate([none, columns, ~columns, every])
+    found = []
+    for row in rows:
+        index = np.where(taken[:, None], row, background[None, :, None])
+        values = answer(index.reshape(-1, d)).reshape(len(taken), len(background), -1).mean(1)
+        first, last = values[1 : d + 1] - values[0], values[-1] - values[d + 1 : -1]
+        found.append((first + last) / 2)
+    return np.stack(found)
+
+
 def by_enumeration(
     answer: Answer, rows: NDArray[np.intp], background: NDArray[np.intp], d: int
 ) -> Array:

@@ -7,7 +7,9 @@ from sklearn_metakan.nn.grids import refine, update_grids
 from sklearn_metakan.nn.importance import edge_importances, feature_importances
 from sklearn_metakan.nn.layers import KANLinear
 from sklearn_metakan.nn.levels import Columns, Levels
+from sklearn_metakan.nn.monotone import MonotoneCoefficients
 from sklearn_metakan.nn.network import KAN, KANNetwork, build_network
+from sklearn_metakan.nn.pairs import PairInputs, Pairs, group_levels, pair_functions
 from sklearn_metakan.nn.pruning import edge_effects, without_edges
 from sklearn_metakan.nn.random import Augment, Augmentation, Drawing, Dropout
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
@@ -31,7 +33,10 @@ __all__ = [
     "Levels",
     "MetaCoefficients",
     "MetaLearner",
+    "MonotoneCoefficients",
     "Norm",
+    "PairInputs",
+    "Pairs",
     "SparseCoefficients",
     "Sparsity",
     "build_conv_network",
@@ -40,7 +45,9 @@ __all__ = [
     "edge_importances",
     "feature_importances",
     "frozen",
+    "group_levels",
     "n_frozen",
+    "pair_functions",
     "refine",
     "spread_strides",
     "update_grids",

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sklearn_metakan.nn.layers import KANLayer
+from sklearn_metakan.nn.monotone import MonotoneCoefficients
 from sklearn_metakan.nn.network import KANNetwork
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients
 
@@ -62,6 +63,8 @@ def n_frozen(network: KANNetwork, linear: bool = True) -> int:
 
 def _generates(layer: KANLayer, linear: bool) -> bool:
     source = getattr(layer.source, "listed", layer.source)
+    if isinstance(source, MonotoneCoefficients):
+        return True
     return isinstance(source, MetaCoefficients) and (linear or not source.meta_learner.is_linear)
 
 
@@ -83,4 +86,7 @@ def _frozen(layer: KANLayer) -> KANLayer:
     direct.weight = nn.Parameter(weights.unflatten(0, source.in_shape))
     layer = copy(layer)
     layer._modules = layer._modules | {"source": direct}
+    pairs = getattr(layer, "pairs", None)
+    if pairs is not None:
+        layer._modules["pairs"] = pairs.only(range(len(pairs.inputs)))
     return layer

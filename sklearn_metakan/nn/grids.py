@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis, refit_matrix
+from sklearn_metakan.nn.monotone import MonotoneCoefficients
 from sklearn_metakan.nn.network import AnyNetwork, KANNetwork
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaLearner
 
@@ -146,7 +147,7 @@ def _on(network: AnyNetwork, bases: list[Basis]) -> AnyNetwork:
             layer.basis = basis
         source: Any = layer.source
         listed = getattr(source, "listed", source)  # of a layer without some edges
-        if isinstance(listed, DirectCoefficients):
+        if isinstance(listed, DirectCoefficients | MonotoneCoefficients):
             source.change_basis(matrices)
         else:
             shared.setdefault(listed.meta_learner, []).append(matrices)

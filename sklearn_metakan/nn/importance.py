@@ -109,7 +109,7 @@ def _totals(layers: Sequence[KANLinear], n_members: int, x: Tensor, other: Tenso
     sums, found = first(x), []
     before = outputs(sums)
     widest = max(layer.source.out_features for layer in layers)
-    for changes in _changes(first, x, other, widest):
+    for changes in _changes(first, x, other, widest, with_pairs=True):
         after = outputs((sums[:, None] + changes).flatten(0, 1)).unflatten(0, (len(x), -1))
         found.append((before[:, None] - after).pow(2).mean(0).sum(1) / 2)
     return torch.cat(found)
@@ -121,13 +121,18 @@ def _alone(layer: KANLinear, x: Tensor, other: Tensor, squares: Tensor) -> Tenso
     return torch.cat([(each.square() * squares[:, None]).mean(0) / 2 for each in changes])
 
 
-def _changes(layer: KANLinear, x: Tensor, other: Tensor, widest: int) -> Iterator[Tensor]:
+def _changes(
+    layer: KANLinear, x: Tensor, other: Tensor, widest: int, with_pairs: bool = False
+) -> Iterator[Tensor]:
     """``phi_oi(other_i) - phi_oi(x_i)`` for blocks of inputs, (n, inputs, out)."""
     size = max(1, _NUMBERS // (len(x) * max(layer.basis.n_functions, widest)))
     for start in range(0, x.shape[1], size):
         stop = min(start + size, x.shape[1])
         block = 0, start, stop
-        yield layer.edge_functions(other, *block) - layer.edge_functions(x, *block)
+        changes = layer.edge_functions(other, *block) - layer.edge_functions(x, *block)
+        if with_pairs and layer.pairs is not None:
+            changes = changes + layer.pairs.changes(x, other, start, stop)
+        yield changes
 
 
 @torch.no_grad()

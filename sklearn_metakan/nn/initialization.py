@@ -11,7 +11,7 @@ functions (silu and splines) from growing against each other. Scaled so that
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,15 @@ from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, Met
 
 Init = Literal["variance", "paper"]
 InputLaw = Literal["uniform", "normal"]
-Moments = tuple[Tensor, Tensor]
+
+
+class Prior(NamedTuple):
+    """M, ``a m m' + s K``, and L with L L' proportional to P^-1 and trace(L' M L) = 1."""
+
+    moment: Tensor
+    penalty: Tensor
+    factor: Tensor
+
 
 SMOOTHNESS = 3.0  # s
 RIDGE = 1.0  # r, in units of the mean second moment
@@ -30,7 +38,7 @@ MEAN_PENALTY = 1e4  # a
 REACH = 0.5  # of the grid's width: how far around it K of a given order looks, both ends together
 _N_POINTS, _MAX_INPUTS, _N_PROMPTS = 256, 64, 1024
 _MOST_KEPT = 64
-_KEPT: dict[tuple[Any, ...], Moments] = {}  # of grids, for networks to come
+_KEPT: dict[tuple[Any, ...], Prior] = {}  # of grids, for networks to come
 
 
 class Layer(Protocol):
@@ -62,9 +70,9 @@ def initialize(
     if init not in ("variance", "paper"):
         raise ValueError(f"init must be 'variance' or 'paper', got {init!r}.")
     normal = partial(torch.randn, generator=generator, dtype=torch.float64)
-    users: dict[MetaLearner, list[Moments]] = {}
+    users: dict[MetaLearner, list[Prior]] = {}
     for layer in layers:
-        source = layer.source
+        source = getattr(layer.source, "inner", layer.source)
         if layer.bias is not None:
             layer.bias.zero_()
         levels = getattr(layer, "levels", None)
@@ -72,14 +80,14 @@ def initialize(
             levels.start(normal, layer.fan_in)
         if isinstance(source, DirectCoefficients):
             weight = source.weight
-            factor = _prior_factor(*_moments(layer.basis, layer.input_law, order)).to(weight)
+            factor = _prior(layer.basis, layer.input_law, order).factor.to(weight)
             weight.copy_(factor @ normal(weight.shape).to(weight) / layer.fan_in**0.5)
         elif isinstance(source, MetaCoefficients):
             prompts, scale = source.prompts, source.edge_scale
             prompts.copy_(normal(prompts.mT.shape).mT)  # edge by edge
             its_users = users.setdefault(source.meta_learner, [])
             if init == "variance":
-                its_users.append(_moments(layer.basis, layer.input_law, order))
+                its_users.append(_prior(layer.basis, layer.input_law, order))
                 source.gain.fill_(layer.fan_in**-0.5)
             else:
                 n_edges = source.in_features * source.out_features
@@ -87,9 +95,9 @@ def initialize(
                 source.gain.fill_(1.0)
             if scale is not None:
                 scale.copy_(normal(scale.shape) if init == "variance" else torch.ones_like(scale))
-    for meta_learner, its_moments in users.items():
+    for meta_learner, its_priors in users.items():
         if init == "variance":
-            _start_meta_learner(meta_learner, its_moments, normal)
+            _start_meta_learner(meta_learner, its_priors, normal)
             continue
         for name, parameter in meta_learner.named_parameters():
             xavier = (2 / sum(parameter.shape)) ** 0.5
@@ -97,13 +105,17 @@ def initialize(
                 parameter.zero_()
             else:
                 parameter.copy_(normal(parameter.shape).to(parameter) * xavier)
+    for layer in layers:
+        pairs = getattr(layer, "pairs", None)
+        if pairs is not None:
+            pairs.start(normal)
 
 
-def _moments(basis: Basis, law: InputLaw, order: int | None) -> Moments:
-    """M and a m m' + s K, averaged over inputs; of a grid that all inputs share, they are kept."""
+def _prior(basis: Basis, law: InputLaw, order: int | None) -> Prior:
+    """Averaged over inputs; of a grid that all inputs share, it is kept."""
     grid = next(basis.buffers())  # every basis has it first
     if len(grid) > 1:
-        return _moments_anew(basis, law, order)
+        return _prior_anew(basis, law, order)
     key: list[Any] = [type(basis), law, order, grid.dtype, grid.device.type, *grid[0].tolist()]
     for name in basis.settings:
         if name != "in_features":
@@ -112,11 +124,11 @@ def _moments(basis: Basis, law: InputLaw, order: int | None) -> Moments:
     if found is None:
         if len(_KEPT) == _MOST_KEPT:
             _KEPT.clear()
-        found = _KEPT[tuple(key)] = _moments_anew(basis, law, order)
+        found = _KEPT[tuple(key)] = _prior_anew(basis, law, order)
     return found
 
 
-def _moments_anew(basis: Basis, law: InputLaw, order: int | None) -> Moments:
+def _prior_anew(basis: Basis, law: InputLaw, order: int | None) -> Prior:
     points = law_points(basis, law)[:, :_MAX_INPUTS]
     low, high = basis.domain[: points.shape[1]].double().unbind(1)
     values = basis.values(points, 0, 0).double()
@@ -128,7 +140,7 @@ def _moments_anew(basis: Basis, law: InputLaw, order: int | None) -> Moments:
         slopes = basis.values(points, 0, m).double()
         slopes = (slopes * ((high - low) / 2)[:, None] ** m).flatten(0, 1)
         penalty = penalty + SMOOTHNESS * (slopes.T @ slopes / len(slopes)).cpu()
-    return (values.T @ values / len(values)).cpu(), penalty
+    return _with_factor((values.T @ values / len(values)).cpu(), penalty)
 
 
 def law_points(basis: Basis, law: InputLaw, margin: float = 0.0) -> Tensor:
@@ -148,20 +160,21 @@ def law_points(basis: Basis, law: InputLaw, margin: float = 0.0) -> Tensor:
     return points.to(domain.dtype)
 
 
-def _prior_factor(moment: Tensor, penalty: Tensor) -> Tensor:
-    """L with L L' proportional to P^-1 and trace(L' M L) = 1."""
+def _with_factor(moment: Tensor, penalty: Tensor) -> Prior:
     ridge = RIDGE * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype)
     factor = torch.linalg.inv(torch.linalg.cholesky(moment + penalty + ridge)).T
-    return factor / (factor.T @ moment @ factor).trace().sqrt()
+    return Prior(moment, penalty, factor / (factor.T @ moment @ factor).trace().sqrt())
 
 
 def _start_meta_learner(
-    meta_learner: MetaLearner, its_moments: list[Moments], normal: Callable[..., Tensor]
+    meta_learner: MetaLearner, its_priors: list[Prior], normal: Callable[..., Tensor]
 ) -> None:
-    moments, penalties = zip(*its_moments, strict=True)
-    moment, penalty = torch.stack(moments).mean(0), torch.stack(penalties).mean(0)
+    prior, *others = its_priors
+    if others:
+        moments, penalties, _ = zip(*its_priors, strict=True)
+        prior = _with_factor(torch.stack(moments).mean(0), torch.stack(penalties).mean(0))
     # The prior's orthogonal functions (C, C), strongest first, at the prior's strength.
-    factor = _prior_factor(moment, penalty)
+    moment, _, factor = prior
     power, directions = torch.linalg.eigh(factor.T @ moment @ factor)
     functions = factor @ directions.flip(1) / power.sum().sqrt()
     # Eigenvectors have no sign of their own, and rounding would choose one.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sklearn_metakan.basis import Basis, BSplineBasis
 from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
 from sklearn_metakan.nn.levels import Columns, Levels
+from sklearn_metakan.nn.pairs import Pairs
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients
 from sklearn_metakan.ops import edge_sum
 
@@ -125,6 +126,7 @@ class KANLinear(KANLayer):
     """
 
     levels: Levels | None
+    pairs: Pairs | None
 
     def __init__(
         self,
@@ -164,6 +166,7 @@ class KANLinear(KANLayer):
         )
         self.in_features, self.out_features, self.groups = in_features, out_features, groups
         self.register_module("levels", levels)
+        self.register_module("pairs", None)
         if init is not None:
             initialize([self], generator, init)
 
@@ -180,7 +183,8 @@ class KANLinear(KANLayer):
     def n_features(self) -> int:
         """Columns of ``features``."""
         n_functions = self.in_features * self.basis.n_functions
-        return n_functions + (0 if self.levels is None else self.levels.n_features)
+        n_functions += 0 if self.levels is None else self.levels.n_features
+        return n_functions + (0 if self.pairs is None else self.pairs.n_features)
 
     def forward(self, x: Tensor) -> Tensor:
         levels = self.levels
@@ -189,31 +193,38 @@ class KANLinear(KANLayer):
         numbers = x if levels is None else levels.numbers(x)
         how = self.backend, self.working_memory, self.widest, self.groups
         y = edge_sum(numbers, self.basis, self.source, 0, *how)
-        y = y if levels is None else y + levels(x)
+        if levels is not None:
+            y = y + levels(x)
+        if self.pairs is not None:
+            y = y + self.pairs(x)
         return y if self.bias is None else y + self.bias
 
     def features(self, x: Tensor) -> Tensor:
-        """What of ``forward`` depends on x alone: functions (n, in * C), then those of levels."""
-        if self.levels is None:
-            return self.basis.evaluate(x).flatten(1)
-        functions = self.basis.evaluate(self.levels.numbers(x)).flatten(1)
-        return torch.cat([functions, self.levels.features(x)], 1)
+        """What of ``forward`` depends on x alone: functions (n, in * C), then of levels, pairs."""
+        numbers = x if self.levels is None else self.levels.numbers(x)
+        parts = [self.basis.evaluate(numbers).flatten(1)]
+        if self.levels is not None:
+            parts.append(self.levels.features(x))
+        if self.pairs is not None:
+            parts.append(self.pairs.features(x))
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
     def from_features(self, features: Tensor) -> Tensor:
         """``forward`` from ``features(x)``, of one group and not settled."""
         # Coefficients, also of linear meta-learners: edges are fewer than functions of rows.
         weights = self.source.coefficients(*self.source.tensors()).flatten(0, 1)
-        if self.levels is None:
-            y = torch.mm(features, weights)
-        else:
-            y = torch.mm(features[:, : len(weights)], weights)
-            y = y + self.levels.from_features(features[:, len(weights) :])
+        last = len(weights)
+        y = torch.mm(features if features.shape[1] == last else features[:, :last], weights)
+        for part in (self.levels, self.pairs):
+            if part is not None:
+                y = y + part.from_features(features[:, last : last + part.n_features])
+                last += part.n_features
         return y if self.bias is None else y + self.bias
 
     def edge_functions(
         self, t: Tensor, derivative: int = 0, start: int = 0, stop: int | None = None
     ) -> Tensor:
-        """``phi_oi(t_i)`` or its derivative for every edge of some inputs, one by one.
+        """``phi_oi(t_i)`` or its derivative for every edge of some inputs, one by one; no pairs.
 
         Parameters
         ----------

@@ -17,6 +17,8 @@ from sklearn_metakan.basis import Basis, BasisName, Extrapolation, basis_family
 from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
 from sklearn_metakan.nn.layers import KANLayer, KANLinear
 from sklearn_metakan.nn.levels import Columns, Levels
+from sklearn_metakan.nn.monotone import MonotoneCoefficients, check_can_be_monotone
+from sklearn_metakan.nn.pairs import PairInputs, Pairs
 from sklearn_metakan.nn.random import Dropout, draw_seed
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
 from sklearn_metakan.nn.sparse import Edges, keep_edges
@@ -100,6 +102,13 @@ class KAN(KANNetwork):
     columns : Columns or mapping of its fields, optional
         Of inputs with gaps and levels: x then has ``layer_sizes[0]`` numbers, NaN where they are
         missing, and a column of codes for each that has levels; see ``Levels``.
+    pairs : mapping, optional
+        Of a network without hidden layers: "inputs", a mapping of the fields of ``PairInputs``, and
+        "functions", what ``pair_functions`` gives for them. See ``Pairs``.
+    monotone : sequence of int, optional
+        For each number among the inputs 1 if the outputs must not fall as it rises, -1 if they must
+        not rise, 0. Functions of such an input, and all of later layers, then rise or fall: see
+        ``ordered``. Exact everywhere, of splines that do not end beyond the grid.
     edges : sequence of sequences of (input, output), optional
         For each layer the edges that there are; the others have no numbers. Of one member.
     bias : bool, default=False
@@ -125,7 +134,8 @@ class KAN(KANNetwork):
     ------
     ValueError
         For settings out of range or that contradict each other: meta-learners for another
-        number of layers or functions, an edge scale without meta-learners or with linear ones;
+        number of layers or functions, an edge scale without meta-learners or with linear ones,
+        pairs with hidden layers, monotone with other functions than splines;
         in ``forward``, for an x of another width, or beyond the grid if extrapolation="error".
 
     Notes
@@ -162,6 +172,8 @@ class KAN(KANNetwork):
         extrapolation: Extrapolation = "linear",
         dropout: float = 0.0,
         columns: Columns | Mapping[str, Any] | None = None,
+        pairs: Mapping[str, Any] | None = None,
+        monotone: Sequence[int] | None = None,
         edges: Sequence[Edges] | None = None,
         bias: bool = False,
         init: Init | None = "variance",
@@ -212,8 +224,21 @@ class KAN(KANNetwork):
         self.widest_layer = max(map(sum, sides))
         hidden = n_members * max(layer_sizes[1:-1], default=0) * layers[0].basis.n_functions
         self.widest_features = max(layers[0].n_features, hidden)
+        if pairs is not None:
+            if len(layers) > 1:
+                raise ValueError("pairs need a network without hidden layers.")
+            known_pairs, width = PairInputs(**pairs["inputs"]), layer_sizes[1] * n_members
+            made = Pairs(known_pairs, pairs["functions"], width, layers[0].source, dtype)
+            layers[0].pairs = made
         if init is not None:
             initialize(layers, generator, init, init_order)
+        if monotone is not None:
+            if edges is not None:
+                raise ValueError("edges are for networks without monotone inputs.")
+            for number, layer in enumerate(layers):
+                check_can_be_monotone(layer.basis)
+                signs = [1] * layer.in_features if number else monotone
+                layer.source = MonotoneCoefficients(layer.source, signs)  # type: ignore[assignment]
         if edges is not None:
             keep_edges(layers, edges)
 
@@ -235,6 +260,8 @@ class KAN(KANNetwork):
             if number:
                 layer.basis = layer.basis.with_grid(in_features=layer.in_features)
             source = layer.source
+            if isinstance(source, MonotoneCoefficients):
+                source.cut(layer.in_features, layer.out_features)
             source.in_shape, source.out_features = (layer.in_features,), layer.out_features
             source.in_features = layer.in_features
             for name, parameter in layer.named_parameters():
@@ -242,6 +269,8 @@ class KAN(KANNetwork):
                 if part is not None:
                     parameter.data = parameter.data[part].clone()
         first = alone._layers[0]
+        if first.pairs is not None:
+            first.pairs.source.out_features = first.out_features
         if first.levels is not None:
             width = first.levels.out_features = first.out_features
             if first.levels.unseen is not None:
@@ -263,6 +292,15 @@ class KAN(KANNetwork):
                     size = parameter.shape[axis] // self.n_members
                     own = slice(member * size, (member + 1) * size)
                     found[f"layers.{number}.{name}"] = (own,) if number else (..., own)
+        return found
+
+    def with_pairs(self, kept: Sequence[int]) -> "KAN":
+        """The network with some of its pairs alone; all else is shared."""
+        first, *later = self._layers
+        own, found = copy(first), copy(self)
+        pairs = None if first.pairs is None or not kept else first.pairs.only(kept)
+        own._modules = first._modules | {"pairs": pairs}
+        found._modules = found._modules | {"layers": nn.ModuleList([own, *later])}
         return found
 
     def features(self, x: Tensor) -> Tensor:

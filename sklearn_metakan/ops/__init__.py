@@ -2,6 +2,7 @@
 
 from sklearn_metakan.ops.convolution import Convolution, aligned_channels, size_after
 from sklearn_metakan.ops.edge_sum import BACKENDS, edge_conv, edge_sum
+from sklearn_metakan.ops.memory import hand_back_freed_memory
 from sklearn_metakan.ops.plain.features import combine_features
 from sklearn_metakan.ops.plain.weights import ACTIVATIONS
 from sklearn_metakan.ops.products import slices
@@ -16,6 +17,7 @@ __all__ = [
     "combine_features",
     "edge_conv",
     "edge_sum",
+    "hand_back_freed_memory",
     "size_after",
     "slices",
 ]

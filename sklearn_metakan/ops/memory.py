@@ -1,5 +1,7 @@
 """How large blocks may be, and what a layer may take for them."""
 
+import sys
+from ctypes import CDLL
 from functools import cache
 
 import torch
@@ -88,3 +90,14 @@ def keep_freed_memory() -> None:
     process, such a block of 16 MiB is freed here, without ever being written.
     """
     torch.empty(16 * 2**20, dtype=torch.uint8)
+
+
+def hand_back_freed_memory() -> None:
+    """Have glibc hand back to the system what is free, wherever it lies; elsewhere nothing.
+
+    It does so by itself only above the last block in use, which may be a small one.
+    """
+    if sys.platform == "linux":
+        trim = getattr(CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

@@ -143,6 +143,10 @@ def _check(
     check_is_fitted(estimator)
     if not isinstance(estimator.module_, KAN):
         raise TypeError(f"prune is for estimators of tables, got {type(estimator).__name__}.")
+    if estimator.interactions_:
+        raise ValueError("prune knows no interactions: fit with interactions=0.")
+    if estimator.monotonic_cst is not None:
+        raise ValueError("prune keeps nothing monotone: fit with monotonic_cst=None.")
     if getattr(estimator.module_.layers[0], "levels", None) is not None:
         raise ValueError(
             "prune knows no columns with categories or gaps: encode and impute them before fit."

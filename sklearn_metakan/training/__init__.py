@@ -9,12 +9,12 @@ from sklearn_metakan.training.callbacks import (
     TimeLimit,
     warn_caller,
 )
-from sklearn_metakan.training.capture import CapturedStep, recording
+from sklearn_metakan.training.capture import CapturedStep, is_captured, recording
 from sklearn_metakan.training.checkpoints import Checkpoints, open_checkpoints
 from sklearn_metakan.training.data import StoredData, TensorData
 from sklearn_metakan.training.execution import Execution, choose_execution
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory, memory_for_rows
-from sklearn_metakan.training.net import KANNet, is_captured
+from sklearn_metakan.training.net import KANNet
 from sklearn_metakan.training.optimisers import LBFGS, set_values
 from sklearn_metakan.training.parallel import PRESENT, data_parallel
 from sklearn_metakan.training.parameters import (

@@ -26,6 +26,7 @@ _DECAY_PER_EPOCH = 0.975
 
 _DIVERGED = 10.0  # at least; a constant prediction has a loss of about 1 on a scaled target
 _LIBRARIES = {"sklearn_metakan", "skorch", "sklearn", "joblib", "torch"}  # between user and warning
+EACH_BATCH = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
 def check_callbacks(callbacks: Iterable[Any]) -> None:
@@ -343,6 +344,16 @@ class Progress(Callback):
         if "valid_score" in row:
             shown["validation"] = f"{row['valid_score']:.4f}"
         return shown
+
+
+def hooks_of_batches(callback: Callback) -> list[str]:
+    """Which of a callback's methods want to be called for each batch."""
+    hooks = []
+    for hook in EACH_BATCH:
+        own = getattr(callback, hook)
+        if getattr(own, "__func__", own) is not getattr(Callback, hook):
+            hooks.append(hook)
+    return hooks
 
 
 def score_with_targets(callback: Any) -> None:

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.nn import Drawing
+from sklearn_metakan.training.callbacks import LearningRateSchedule, hooks_of_batches
+from sklearn_metakan.training.self_scaled import LINE_SEARCHED
 
 WARM_UP = 3  # eager steps before the capture: kernels are tuned, the optimiser gets its state
+WORTH_CAPTURING = 20  # steps after the warm-up from which on "auto" captures one
 _SIDE_STREAM = threading.Lock()  # one fit at a time warms up or captures there
 
 
@@ -217,3 +220,50 @@ def recording(
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
     """One for all fits: cuBLAS keeps a workspace for every stream that it has seen."""
     return torch.cuda.Stream(device)
+
+
+def check_cuda_graph(cuda_graph: Any) -> None:
+    """Raise unless it is "auto", True or False."""
+    if not isinstance(cuda_graph, bool) and cuda_graph != "auto":
+        raise ValueError(f"cuda_graph must be 'auto', True or False, got {cuda_graph!r}.")
+
+
+def is_captured(net: Any, full_batches: int) -> bool:
+    """Whether a net is to capture its step, with so many full batches in a pass.
+
+    Raises
+    ------
+    ValueError
+        If ``cuda_graph=True`` and something forbids it.
+    """
+    if net.cuda_graph is False:
+        return False
+    reason = obstacle(net)
+    if net.cuda_graph is True:
+        if reason is not None:
+            raise ValueError(f"cuda_graph=True is impossible: {reason}, or cuda_graph='auto'.")
+        return True
+    return reason is None and net.max_epochs * full_batches >= WARM_UP + WORTH_CAPTURING
+
+
+def obstacle(net: Any) -> str | None:
+    """What forbids to capture the steps of this net, with a remedy."""
+    if torch.device(net.device).type != "cuda":
+        return f"device={str(net.device)!r} is no CUDA device. Set device='cuda'"
+    if net.ranks_ is not None:
+        return "steps of several processes are not captured. Train with one"
+    optimizer = net.optimizer_
+    is_fused = all(group.get("fused") for group in optimizer.param_groups)
+    by_adamw = isinstance(optimizer, torch.optim.AdamW) and is_fused
+    if not (by_adamw or isinstance(optimizer, LINE_SEARCHED)):
+        return "of optimisers, only fused AdamW and L-BFGS can be captured. Set solver='adamw'"
+    for name, callback in net.callbacks_:
+        if not isinstance(callback, LearningRateSchedule) and hooks_of_batches(callback):
+            return f"the callback {name!r} wants to be called for each batch. Leave it out"
+    if any(getattr(m, "extrapolation", None) == "error" for m in net.module_.modules()):
+        return "extrapolation='error' looks at every batch. Choose another extrapolation"
+    if callable(getattr(net.criterion_, "function", None)):
+        return "loss is a function, whose branches a graph would not see. Name one"
+    if any(callable(getattr(m, "augmentation", None)) for m in net.module_.modules()):
+        return "augment is a callable, whose random numbers a graph would repeat. Name one"
+    return None

@@ -39,7 +39,8 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         self.features: Tensor | None = None
         self._weight, self._counts = weight, counts
         if counts is not None:
-            sums = counts.count_nonzero(0).double()
+            by_member = map(torch.count_nonzero, counts.unbind(1))  # along rows, it would copy
+            sums = torch.stack([*by_member]).double()
             if weight is not None:
                 for member, rows in enumerate(counts.T):
                     sums[member] = weight[rows].sum(dtype=torch.float64)

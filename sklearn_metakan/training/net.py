@@ -19,10 +19,16 @@ from sklearn_metakan.nn import Drawing, Sparsity
 from sklearn_metakan.training.callbacks import (
     LearningRateSchedule,
     StopTraining,
+    hooks_of_batches,
     score_with_targets,
     warn_caller,
 )
-from sklearn_metakan.training.capture import WARM_UP, CapturedStep
+from sklearn_metakan.training.capture import (
+    WARM_UP,
+    WORTH_CAPTURING,
+    CapturedStep,
+    is_captured,
+)
 from sklearn_metakan.training.data import (
     StoredData,
     TensorData,
@@ -38,8 +44,6 @@ from sklearn_metakan.training.self_scaled import LINE_SEARCHED
 
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
 _ROWS_TRIED = 64
-WORTH_CAPTURING = 20  # steps after the warm-up from which on "auto" captures one
-_EACH_BATCH = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 FEATURES_MEMORY = 128.0  # MiB; as many features of a table's rows are kept from epoch to epoch
 _IN_CACHE = 2**15  # numbers of x whose features are made at a time
 
@@ -541,63 +545,6 @@ class KANNet(NeuralNet):
             squares = sum(parameter.pow(2).sum() for parameter in self.module_.parameters())
             loss = loss + 0.5 * self.penalty * squares
         return loss
-
-
-def check_cuda_graph(cuda_graph: Any) -> None:
-    """Raise unless it is "auto", True or False."""
-    if not isinstance(cuda_graph, bool) and cuda_graph != "auto":
-        raise ValueError(f"cuda_graph must be 'auto', True or False, got {cuda_graph!r}.")
-
-
-def is_captured(net: Any, full_batches: int) -> bool:
-    """Whether a net is to capture its step, with so many full batches in a pass.
-
-    Raises
-    ------
-    ValueError
-        If ``cuda_graph=True`` and something forbids it.
-    """
-    if net.cuda_graph is False:
-        return False
-    reason = obstacle(net)
-    if net.cuda_graph is True:
-        if reason is not None:
-            raise ValueError(f"cuda_graph=True is impossible: {reason}, or cuda_graph='auto'.")
-        return True
-    return reason is None and net.max_epochs * full_batches >= WARM_UP + WORTH_CAPTURING
-
-
-def obstacle(net: Any) -> str | None:
-    """What forbids to capture the steps of this net, with a remedy."""
-    if torch.device(net.device).type != "cuda":
-        return f"device={str(net.device)!r} is no CUDA device. Set device='cuda'"
-    if net.ranks_ is not None:
-        return "steps of several processes are not captured. Train with one"
-    optimizer = net.optimizer_
-    is_fused = all(group.get("fused") for group in optimizer.param_groups)
-    by_adamw = isinstance(optimizer, torch.optim.AdamW) and is_fused
-    if not (by_adamw or isinstance(optimizer, LINE_SEARCHED)):
-        return "of optimisers, only fused AdamW and L-BFGS can be captured. Set solver='adamw'"
-    for name, callback in net.callbacks_:
-        if not isinstance(callback, LearningRateSchedule) and hooks_of_batches(callback):
-            return f"the callback {name!r} wants to be called for each batch. Leave it out"
-    if any(getattr(m, "extrapolation", None) == "error" for m in net.module_.modules()):
-        return "extrapolation='error' looks at every batch. Choose another extrapolation"
-    if callable(getattr(net.criterion_, "function", None)):
-        return "loss is a function, whose branches a graph would not see. Name one"
-    if any(callable(getattr(m, "augmentation", None)) for m in net.module_.modules()):
-        return "augment is a callable, whose random numbers a graph would repeat. Name one"
-    return None
-
-
-def hooks_of_batches(callback: Callback) -> list[str]:
-    """Which of a callback's methods want to be called for each batch."""
-    hooks = []
-    for hook in _EACH_BATCH:
-        own = getattr(callback, hook)
-        if getattr(own, "__func__", own) is not getattr(Callback, hook):
-            hooks.append(hook)
-    return hooks
 
 
 NET_PARAMETERS = {*signature(NeuralNet).parameters, *signature(KANNet).parameters} - {"kwargs"}

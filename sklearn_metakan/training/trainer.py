@@ -20,10 +20,11 @@ from sklearn_metakan.training.callbacks import (
     check_callbacks,
     own_copies,
 )
+from sklearn_metakan.training.capture import check_cuda_graph
 from sklearn_metakan.training.checkpoints import Checkpoints
 from sklearn_metakan.training.data import TensorData
 from sklearn_metakan.training.execution import FORKED, Execution, take_one_thread
-from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score, check_cuda_graph
+from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score
 from sklearn_metakan.training.optimisers import LBFGS, AdamW
 from sklearn_metakan.training.parameters import (
     check_net_params,

@@ -245,3 +245,31 @@ def test_init_none_is_all_zero(source):
         assert not layer.source.block(0, layer.in_features).any()
         if isinstance(layer.source, MetaCoefficients):
             assert not layer.source.prompts.any()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"basis": "rbf"},
+        {"basis": "morlet"},
+        {"basis": "gram"},
+        {"degree": 4},
+        {"degree": 5, "init_order": 3},
+        {"extrapolation": "base"},
+        {"grid_size": 7},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ends", [(-1.0, 1.0), (0.0, 1.0)])
+def test_a_grid_for_all_inputs_and_for_each_start_alike(settings, ends):
+    """What is kept of grids that all inputs share is not that of others."""
+
+    def start(knots):
+        generator = torch.Generator().manual_seed(0)
+        network = KAN([2, 3, 1], knots=knots, generator=generator, dtype=torch.float64, **settings)
+        return network.state_dict()["layers.0.source.weight"]
+
+    start((-2.0, 2.0))
+    for _ in range(2):
+        torch.testing.assert_close(start(ends), start([ends, ends]))

@@ -8,16 +8,18 @@ from sklearn_metakan.pde import (
     Ball,
     Box,
     Dirichlet,
+    Initial,
     Integral,
     Interval,
     KANPDESolver,
     Neumann,
     Points,
     SpaceTime,
+    TrialFunction,
 )
 
-QUICK = {"hidden_layer_sizes": (6,), "n_interior": 300, "n_boundary": 2, "max_iter": 0}
-QUICK |= {"lm_iter": 60, "sampling": "sobol", "random_state": 0, "device": "cpu"}
+QUICK = {"hidden_layer_sizes": (6,), "n_interior": 150, "n_boundary": 2, "max_iter": 0}
+QUICK |= {"lm_iter": 40, "sampling": "sobol", "random_state": 0, "device": "cpu"}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_an_integral_chooses_among_solutions():
     assert line.loss_terms_["mass"][-1] < 1e-4
 
 
-def mode(start, known=()):
+def mode(start, known=(), **more):
     """-u'' = k u, u = 0 at 0 and 1, of length one and orthogonal to known modes."""
     apart = [
         Integral(lambda x, u, v=v: u.value * v.module_(x), 0.0, name=f"apart_{j}")
@@ -67,7 +69,7 @@ def mode(start, known=()):
         conditions=[Dirichlet(0.0), Integral(lambda x, u: u.value**2, 1.0, name="norm"), *apart],
         pde_params={"k": start},
         hard=True,
-        **QUICK,
+        **QUICK | more,
     ).fit()
 
 
@@ -84,7 +86,7 @@ def test_eigenvalues_one_after_the_other():
 def test_least_squares_take_the_gradient_of_a_mean():
     from sklearn_metakan.pde.solve.least_squares import LeastSquares
 
-    solver = mode(8.0)
+    solver = mode(8.0, lm_iter=3)
     physics = solver._physics
     batch = solver._collocation({"interior": 50, "boundary": 2, "initial": 1}, 3).draw()
     trained = [p for p in physics.parameters() if p.requires_grad]
@@ -101,3 +103,88 @@ def test_least_squares_take_the_gradient_of_a_mean():
 def test_what_is_integrated_must_be_a_function():
     with pytest.raises(TypeError, match="fn must be a function"):
         Integral(1.0)
+
+
+def volterra(x, u):
+    """u' + u = integral of exp(s - x) u(s) from 0 to x; with u(0) = 1: exp(-x) cosh x."""
+    memory = u.integral("t", 0.0, kernel=lambda x, s: (s - x[:, 0]).exp())
+    return u.dt() + u.value - memory
+
+
+def test_an_equation_with_memory():
+    solver = KANPDESolver(
+        volterra,
+        domain=Interval(0, 5),
+        variables=("t",),
+        conditions=[Initial(1.0)],
+        hard=True,
+        **QUICK | {"lm_iter": 0, "ssbroyden_iter": 120, "n_interior": 60},
+    ).fit()
+    t = np.linspace(0, 5, 11)
+    np.testing.assert_allclose(solver.predict(t[:, None]), np.exp(-t) * np.cosh(t), atol=5e-3)
+    with pytest.raises(ValueError, match=r"u\.integral do.*ssbroyden_iter"):
+        solver.set_params(lm_iter=1).fit()
+
+
+def test_integrals_of_a_field():
+    """Of polynomials, over a fixed range and up to the point, with several outputs."""
+
+    class Cubes(torch.nn.Module):
+        def forward(self, x):
+            return torch.stack([x[:, 0] ** 3, x[:, 1] + 0 * x[:, 0]], 1)
+
+    x = torch.rand(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    u = TrialFunction(Cubes(), nested=True).field(x)
+    torch.testing.assert_close(u.integral(0, 0.0)[:, 0], x[:, 0] ** 4 / 4)
+    whole = u.integral("x0", -1.0, 2.0, kernel=lambda x, s: s)
+    torch.testing.assert_close(whole[:, 0], torch.full((5,), 33 / 5).double())
+    torch.testing.assert_close(whole[:, 1], 1.5 * x[:, 1])
+    torch.testing.assert_close(u[0].integral(0, 0.0), x[:, 0] ** 4 / 4)
+
+
+SEEN = np.linspace(0.05, 0.95, 30)[:, None]
+
+
+def test_a_field_that_is_not_known():
+    """(k u')' = (2 + x) exp x with k = 1 + x and u = exp x, of which u alone is seen."""
+
+    def residual(x, u):
+        k, s = u[1], x[:, 0]
+        return k.value * u[0].d(0, 0) + k.d(0) * u[0].d(0) - (2 + s) * s.exp()
+
+    y = np.stack([np.exp(SEEN[:, 0]), np.full(30, np.nan)], 1)
+    y[0, 1] = 1.05  # at one place k is known
+    solver = KANPDESolver(
+        residual,
+        domain=Interval(0, 1),
+        n_outputs=2,
+        conditions=[Dirichlet(lambda x: x[:, 0].exp(), output=0)],
+        **QUICK,
+    ).fit(SEEN, y)
+    np.testing.assert_allclose(solver.predict(SEEN)[:, 1], 1 + SEEN[:, 0], atol=0.06)
+
+
+def test_weights_of_observations():
+    """Two claims about a constant: their weighted mean is found."""
+    X, y = np.array([[0.3], [0.6]]), np.array([1.0, 2.0])
+    flat = {"domain": Interval(0, 1), "hidden_layer_sizes": (4,), "n_interior": 50, "max_iter": 0}
+    solver = KANPDESolver(
+        lambda x, u: 10 * u.d(0), **flat, lm_iter=30, random_state=0, device="cpu"
+    )
+    even = solver.fit(X, y).predict([[0.5]])[0]
+    first = solver.fit(X, y, sample_weight=[3.0, 1.0]).predict([[0.5]])[0]
+    only = solver.fit(X, y, sample_weight=[1.0, 0.0]).predict([[0.5]])[0]
+    assert [even, first, only] == pytest.approx([1.5, 1.25, 1.0], abs=0.03)
+
+
+def test_bad_observations():
+    solver = KANPDESolver(lambda x, u: u.d(0), domain=Interval(0, 1), n_outputs=1, **QUICK)
+    for given, text in [
+        ({"y": [np.nan, 1.0]}, "y must be finite"),
+        ({"y": [1.0, 1.0], "sample_weight": [1.0]}, "sample_weight must be 2"),
+        ({"y": [1.0, 1.0], "sample_weight": [-1.0, 1.0]}, "sample_weight must be 2"),
+        ({"y": [1.0, 1.0], "sample_weight": [0.0, 0.0]}, "must not be 0 for all"),
+        ({"y": None, "sample_weight": [1.0, 1.0]}, "pass y too"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            solver.fit([[0.2], [0.4]], **given)

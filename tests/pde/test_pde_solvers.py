@@ -26,6 +26,7 @@ from sklearn_metakan.pde import (
     SpaceTime,
     problems,
 )
+from sklearn_metakan.pde.solve.stages import stages
 
 both = pytest.mark.parametrize("solver", [KANPDESolver, MetaKANPDESolver])
 QUICK = {"hidden_layer_sizes": (4,), "n_interior": 60, "n_boundary": 20, "random_state": 0}
@@ -447,6 +448,18 @@ def test_anchors_stay_when_points_are_chosen_by_residual():
     assert len(steps) > 10
     assert all({0.125, 0.75} <= {*x[:, 0].tolist()} for x in steps)
     assert len({x[-1].item() for x in steps}) > 5  # the others are drawn anew
+
+
+def test_points_by_residual_stay_for_a_while_unless_told_otherwise():
+    def plan(**settings):
+        settings |= {"max_iter": 1, "lm_iter": 1, "domain": Interval(0, 1), "ansatz": vanishing}
+        solver = KANPDESolver(bump, **QUICK | settings).fit()
+        batch = solver._collocation({"interior": 9, "boundary": 1, "initial": 1}, 0).draw()
+        return [stage.every for stage in stages(solver, solver._physics, batch)]
+
+    assert plan() == [1, 1]
+    assert plan(sampling="rad") == [50, 10]
+    assert plan(sampling="rad", resample_every=2) == [2, 2]
 
 
 def test_weights_of_the_network_decay_and_constants_do_not():

@@ -85,7 +85,7 @@ def test_solution_fulfils_the_conditions(problem):
     named = {f"condition {i}": each for i, each in enumerate(problem.conditions)}
     given = SimpleNamespace(**problem.settings, boundary=None)
     collocation = Collocation(
-        read_problem(given, None, None, named),
+        read_problem(given, None, None, None, named),
         named,
         dict.fromkeys(("interior", "boundary", "initial"), 40),
         generator=torch.Generator().manual_seed(0),

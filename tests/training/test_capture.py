@@ -17,8 +17,15 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, Freezer, Gradi
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 from sklearn_metakan.nn import KANLinear
 from sklearn_metakan.training.callbacks import LearningRateSchedule
-from sklearn_metakan.training.capture import WARM_UP, CapturedStep, recording
-from sklearn_metakan.training.net import WORTH_CAPTURING, KANNet, is_captured, obstacle
+from sklearn_metakan.training.capture import (
+    WARM_UP,
+    WORTH_CAPTURING,
+    CapturedStep,
+    is_captured,
+    obstacle,
+    recording,
+)
+from sklearn_metakan.training.net import KANNet
 
 ALL = [KANRegressor, KANClassifier, MetaKANRegressor, MetaKANClassifier]
 RNG = np.random.default_rng(0)
@@ -128,6 +135,8 @@ def net_of(device="cuda", optimizer=torch.optim.AdamW, callbacks=(), **settings)
         callbacks_=[(type(c).__name__, c) for c in callbacks],
         cuda_graph="auto",
         max_epochs=10,
+        ranks_=None,
+        criterion_=None,
     )
 
 

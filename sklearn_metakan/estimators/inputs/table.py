@@ -13,6 +13,8 @@ from sklearn_metakan.basis import quantile_knots
 from sklearn_metakan.estimators.inputs.checks import as_array
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.frames import listed, shown
+from sklearn_metakan.estimators.inputs.interactions import check_interactions, pair_settings
+from sklearn_metakan.estimators.inputs.monotone import check_monotone, monotone_signs
 from sklearn_metakan.estimators.inputs.rows import (
     FittedModule,
     Rows,
@@ -20,6 +22,7 @@ from sklearn_metakan.estimators.inputs.rows import (
     weighted_quantiles,
 )
 from sklearn_metakan.nn import KAN
+from sklearn_metakan.ops import hand_back_freed_memory
 
 Array = NDArray[np.float64]
 ScaleInputs = Literal["auto", "minmax", "standard", "quantile"] | None
@@ -118,6 +121,7 @@ class TableInputs(FittedModule):
     n_numbers: int
     gaps_: Array
     code_counts_: list[Array]
+    pairs_: list[tuple[int, int]] = []
 
     def __init__(
         self,
@@ -239,6 +243,8 @@ class TableInputs(FittedModule):
             quantiles.append(_by_share(rows.column(j), weight)[:, None])
         self.unscaled_quantiles = np.concatenate(quantiles, axis=1)
         self.set_buffers(**buffers)
+        if some is not None:  # of a large table, what sorting its columns took
+            hand_back_freed_memory()
         return self
 
     def _fit_codes(self, rows: Rows, weight: Array) -> dict[int, Array]:
@@ -424,6 +430,14 @@ class TableInputs(FittedModule):
                 "gaps": self.gaps_,
                 "levels": self.code_counts_,
             }
+        if estimator.monotonic_cst is not None:
+            check_monotone(estimator)
+            of_labels = rows.y.ndim == 1
+            found["monotone"] = monotone_signs(self, estimator, n_outputs, of_labels)
+        interactions = estimator.interactions
+        if not isinstance(interactions, int) or interactions:
+            check_interactions(interactions, widths)
+            found |= pair_settings(self, rows, interactions, knots, found.get("monotone"))
         return found
 
     def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
@@ -516,7 +530,8 @@ class TableInputs(FittedModule):
     def fitted(self) -> dict[str, Any]:
         """What the estimator shows of it, beside the scaling itself."""
         levels = self.reader.levels
-        return {"categories_": {j: np.array(levels[j], dtype=object) for j in levels}}
+        categories = {j: np.array(levels[j], dtype=object) for j in levels}
+        return {"categories_": categories, "interactions_": [*self.pairs_]}
 
 
 def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple[Array, Array]:
@@ -533,9 +548,13 @@ def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple
     values, mass = np.unique(column, return_counts=True)
     if weight is not None:  # in five times the time
         mass = np.bincount(np.searchsorted(values, column), weights=weight)
-    is_lumped = kind == "auto" and _is_lumped(values, mass)
+    most, whole = mass.max(), mass.sum()
+    is_lumped = kind == "auto" and most > _LUMP * whole
     if is_lumped:
-        mass = np.minimum(mass, _LUMP_WEIGHT * (mass.sum() - mass.max()))
+        inner = values[np.searchsorted(np.cumsum(mass), [0.01 * whole, 0.99 * whole])]
+        is_lumped = inner[1] - inner[0] < _TAIL * (high - low)
+    if is_lumped:
+        mass = np.minimum(mass, _LUMP_WEIGHT * (whole - most))
     middle = np.cumsum(mass) - 0.5 * mass
     rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1  # mid-ranks, on [-1, 1]
     points, ranks = values, rank
@@ -549,13 +568,6 @@ def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple
     if np.abs(ranks - position).max() <= 2 * _SKEWED:
         return ends, onto
     return points, (ranks + position) / 2
-
-
-def _is_lumped(values: Array, mass: NDArray[Any]) -> bool:
-    """Whether nearly all of a column's range is empty, and most rows have one value."""
-    ends = np.cumsum(mass) / mass.sum()
-    low, high = values[np.searchsorted(ends, [0.01, 0.99])]
-    return bool(mass.max() > _LUMP * mass.sum() and high - low < _TAIL * (values[-1] - values[0]))
 
 
 def _by_share(positions: Array, weight: Array) -> Array:

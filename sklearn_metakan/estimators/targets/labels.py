@@ -100,6 +100,12 @@ class LabelTarget(FittedModule):
     With held-out rows, the logits of each member are multiplied by the factor that suits those rows
     best (temperature scaling).
 
+    Parameters
+    ----------
+    widths : sequence of int, or int, optional
+        Of hidden layers: without any, members' logits are averaged in place of their
+        probabilities, so that those of additive models are sums of functions of the columns.
+
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
@@ -109,24 +115,27 @@ class LabelTarget(FittedModule):
     Shape
     -----
     Logits (n, 1) -> (n, 2) for two classes, whose first logit is 0; else (n, k) -> (n, k). Of
-    several members (n, n_members, ...), the mean of their probabilities.
+    several members (n, n_members, ...), the mean of their probabilities, or of their logits.
     Probabilities are at least the smallest normal number, so that their logarithms are finite.
     """
 
     is_numeric: ClassVar[bool] = False
     noun: ClassVar[str] = "class"
-    arguments: ClassVar[tuple[str, ...]] = ()
+    arguments: ClassVar[tuple[str, ...]] = ("hidden_layer_sizes",)
     validation: ClassVar[dict[str, Any]] = {}
     wide = False
+    of_sums = False
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Any = None) -> None:
         super().__init__()
+        self.of_sums = widths is not None and np.size(widths) == 0
         self.classes_: NDArray[Any] = np.empty(0)
         self.n_network_outputs = 0
 
     def follow(self, estimator: Any) -> "LabelTarget":
         """The same for training that goes on, not yet calibrated."""
         target = LabelTarget()
+        target.of_sums = self.of_sums
         target.classes_, target.n_network_outputs = self.classes_, self.n_network_outputs
         return target
 
@@ -237,8 +246,9 @@ class LabelTarget(FittedModule):
         return weighted_accuracy(target, outputs.argmax(1), weight)
 
     def forward(self, outputs: Tensor) -> Tensor:
-        probabilities = self._by_class(self._sharpened(outputs)).softmax(-1)
-        return probabilities.clamp(min=torch.finfo(outputs.dtype).tiny).mean(1)
+        logits = self._by_class(self._sharpened(outputs))
+        logits = logits.mean(1, keepdim=True) if self.of_sums else logits
+        return logits.softmax(-1).clamp(min=torch.finfo(outputs.dtype).tiny).mean(1)
 
     def _sharpened(self, outputs: Tensor) -> Tensor:
         sharpness = self._buffers.get("sharpness")
@@ -247,9 +257,13 @@ class LabelTarget(FittedModule):
         return outputs * sharpness.to(outputs.dtype).view(*[-1, 1][-(outputs.dim() - 1) :])
 
     def logits(self, outputs: Tensor) -> Tensor:
-        """Logits (n, 1) or (n, k): of several members those of their mean probabilities."""
-        if outputs.dim() == 2:
-            return self._sharpened(outputs)
+        """Logits (n, 1) or (n, k): of several members those of their mean probabilities.
+
+        Of sums of functions of the columns, the mean logits.
+        """
+        if outputs.dim() == 2 or self.of_sums:
+            sharpened = self._sharpened(outputs)
+            return sharpened if outputs.dim() == 2 else sharpened.mean(1)
         logarithms = self(outputs).log()
         return logarithms.diff(dim=1) if self.n_network_outputs == 1 else logarithms
 

@@ -24,11 +24,11 @@ from sklearn_metakan.estimators.targets.labels import (
 _NO_OR_YES = np.array([0, 1])
 
 
-def suited(usual: type[Any], y: Any) -> Any:
-    """What makes a target for y: the usual type, or one of several labels for its columns."""
+def target_of_labels(y: Any) -> Any:
+    """What makes a target for y: one label a row, or several, for its columns."""
     shape = y.shape if hasattr(y, "shape") else np.shape(as_array(y, "y"))
-    if not issubclass(usual, LabelTarget) or len(shape) != 2 or shape[1] < 2:
-        return usual
+    if len(shape) != 2 or shape[1] < 2:
+        return LabelTarget
     names = [*getattr(y, "columns", range(shape[1]))]
     return partial(MultilabelTarget, names if len(names) == shape[1] else [*range(shape[1])])
 
@@ -58,15 +58,17 @@ class MultilabelTarget(LabelTarget):
     noun: ClassVar[str] = "label"
     validation: ClassVar[dict[str, Any]] = {"multi_output": True}
 
-    def __init__(self, names: Sequence[Any]) -> None:
-        super().__init__()
+    def __init__(self, names: Sequence[Any], widths: Any = None) -> None:
+        super().__init__(widths)
         self.own_names = [each.item() if isinstance(each, np.generic) else each for each in names]
         self.n_network_outputs = len(self.own_names)
         self.classes_: Any = [_NO_OR_YES.copy() for _ in names]
 
     def follow(self, estimator: Any) -> "MultilabelTarget":
         """The same for training that goes on, not yet calibrated."""
-        return MultilabelTarget(self.own_names)
+        target = MultilabelTarget(self.own_names)
+        target.of_sums = self.of_sums
+        return target
 
     @property
     def names(self) -> list[Any]:
@@ -152,13 +154,17 @@ class MultilabelTarget(LabelTarget):
         return weighted_accuracy(right, torch.ones_like(right), weight)
 
     def forward(self, outputs: Tensor) -> Tensor:
-        return self._mean(self.by_member(outputs))
+        by_member = self.by_member(outputs)
+        return self._mean(by_member.mean(1, keepdim=True) if self.of_sums else by_member)
 
     def logits(self, outputs: Tensor) -> Tensor:
-        """Logits (n, k): of several members those of their mean probabilities."""
+        """Logits (n, k): of several members those of their mean probabilities.
+
+        Of sums of functions of the columns, the mean logits.
+        """
         by_member = self.by_member(outputs)
-        if outputs.dim() == 2:
-            return by_member[:, 0]
+        if outputs.dim() == 2 or self.of_sums:
+            return by_member.mean(1)
         return self._mean(by_member).log() - self._mean(-by_member).log()
 
     def _mean(self, by_member: Tensor) -> Tensor:

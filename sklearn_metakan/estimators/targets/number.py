@@ -65,7 +65,7 @@ LOSSES: dict[str, tuple[Callable[..., nn.Module], Literal["standard", "robust", 
     "poisson": (partial(nn.PoissonNLLLoss, log_input=True, reduction="none"), "mean"),
 }
 
-_OWN = "own"  # in the place of a name, for a function
+_OWN = "own"  # in files, in the place of a function
 
 
 def weighted_r2(target: Tensor, prediction: Tensor, weight: Tensor | None) -> float:
@@ -97,7 +97,7 @@ class NumberTarget(FittedModule):
     Parameters
     ----------
     loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"} or callable
-        A function of prediction and target, see ``OwnLoss``, is no part of pickles of the target.
+        A function of prediction and target, see ``OwnLoss``; pickles of the target say "own".
     quantile : float or sequence of float
         Of "quantile"; several are predicted side by side.
     scaled : bool
@@ -132,8 +132,7 @@ class NumberTarget(FittedModule):
         scaled: bool = True,
     ) -> None:
         super().__init__()
-        self.quantile, self.scaled = quantile, scaled
-        self._take(loss)
+        self.loss, self.quantile, self.scaled = loss, quantile, scaled
         self.link: str | None = None
         self.is_1d, self.n_outputs_, self.n_network_outputs = True, 0, 0
 
@@ -141,8 +140,7 @@ class NumberTarget(FittedModule):
         """The same for training that goes on: loss and quantile may change."""
         target = NumberTarget.__new__(NumberTarget)
         target.__setstate__(self.__getstate__())
-        target.quantile = estimator.quantile
-        target._take(estimator.loss)
+        target.loss, target.quantile = estimator.loss, estimator.quantile
         asked = len(_levels(target.quantile)) if target.loss == "quantile" else 1
         if (self.has_levels, self.n_levels) != (target.has_levels, asked):
             raise ValueError(
@@ -151,12 +149,9 @@ class NumberTarget(FittedModule):
             )
         return target
 
-    def _take(self, loss: str | Loss) -> None:
-        self.loss = loss if isinstance(loss, str) else _OWN
-        self._function: Loss | None = None if isinstance(loss, str) else loss
-
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_function": None}
+        loss = self.loss if isinstance(self.loss, str) else _OWN
+        return super().__getstate__() | {"loss": loss}
 
     @property
     def has_levels(self) -> bool:
@@ -213,7 +208,7 @@ class NumberTarget(FittedModule):
         """Weighted statistics of each output."""
         y, kind = rows.y, None
         if self.scaled:
-            kind = "standard" if self.loss == _OWN else LOSSES[self.loss][1]
+            kind = LOSSES[self.loss][1] if isinstance(self.loss, str) else "standard"
         mean, spread = mean_and_spread(y, rows.weight)
         location, scale = np.zeros_like(mean), np.ones_like(mean)
         if kind == "robust":
@@ -263,7 +258,7 @@ class NumberTarget(FittedModule):
 
         Made some rows at a time.
         """
-        if self.loss == _OWN:
+        if not isinstance(self.loss, str):
             return torch.from_numpy(rows.y).to(device)
         found = torch.empty(rows.y.shape, device=device, dtype=dtype)
         for part, y in zip(found.split(_ROWS), torch.from_numpy(rows.y).split(_ROWS), strict=True):
@@ -272,8 +267,8 @@ class NumberTarget(FittedModule):
 
     def criterion(self, rows: Rows | None = None) -> nn.Module:
         """The loss by row; one of the user's is tried on these rows."""
-        if self._function is not None:
-            own = OwnLoss(self._function, self.location, self.scale, self.is_1d)
+        if not isinstance(self.loss, str):
+            own = OwnLoss(self.loss, self.location, self.scale, self.is_1d)
             return own if rows is None else own.tried(rows.y, rows.weight)
         arguments = {"quantiles": _levels(self.quantile)} if self.loss == "quantile" else {}
         return LOSSES[self.loss][0](**arguments)
@@ -288,7 +283,7 @@ class NumberTarget(FittedModule):
     def score(self, target: Tensor, outputs: Tensor, weight: Tensor | None) -> float:
         """R2 of the network's outputs for scaled targets; of several quantiles, of the middle."""
         linked = self._linked(outputs)[..., self.middle]
-        if self.loss == _OWN:
+        if not isinstance(self.loss, str):
             target = (target - self.location.to(target)) / self.scale.to(target)
         return weighted_r2(target, linked, weight)
 
@@ -348,7 +343,7 @@ class NumberTarget(FittedModule):
     def decode(self, target: NDArray[Any]) -> NDArray[Any]:
         """From targets of the loss back to the user's, (n,) or (n, n_outputs)."""
         y = target.astype(np.float64)
-        y = y if self.loss == _OWN else self.inverse_transform(y)
+        y = self.inverse_transform(y) if isinstance(self.loss, str) else y
         return y[:, 0] if self.is_1d else y
 
 

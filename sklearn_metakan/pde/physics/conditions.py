@@ -310,19 +310,19 @@ class Integral(BaseCondition):
     ``Integral(lambda x, u: u.value**2, 1.0)``, ``Integral(lambda x, u: u.value * first(x), 0.0)``
     with ``first = solver.module_``, beside ``pde_params={"k": ...}``.
 
+    The integral is the mean over points inside, times the domain's ``volume``: points of "sobol"
+    or "grid", and many of them, make it exact. Its loss is that of a mean.
+
     Parameters
     ----------
     fn : callable
         Of points (n, d) and the field there; gives (n,).
     value : float, default=0.0
-    output, name : optional
+    where, output, name : optional
         As for ``Dirichlet``.
     volume : float, optional
         Of what is integrated over; by default that of the solver's domain. With ``where``, that of
         this part.
-
-    The integral is the mean over points inside, times the domain's ``volume``: points of "sobol"
-    or "grid", and many of them, make it exact. Its loss is that of a mean.
 
     Raises
     ------

@@ -1,10 +1,11 @@
 """What a residual sees of the solution: its value and derivatives at the points."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
 import torch
+from numpy.polynomial.legendre import leggauss
 from torch import Tensor, nn
 
 from sklearn_metakan.pde.derivatives.channels import MAX_ORDER, Sum, channels, picked
@@ -157,6 +158,44 @@ class Field:
                 f"got {gradient.shape[1]}; choose them with u[:{n_space}]."
             )
         return gradient.diagonal(dim1=1, dim2=2).sum(-1)
+
+    def integral(
+        self,
+        over: int | str,
+        low: float,
+        high: float | None = None,
+        kernel: Callable[[Tensor, Tensor], Tensor] | None = None,
+        n_nodes: int = 20,
+    ) -> Tensor:
+        """``integral of kernel(x, s) u(x with s in place of one coordinate) ds``, at each point.
+
+        Parameters
+        ----------
+        over : int or str
+            The coordinate.
+        low, high : float
+            Ends; without ``high`` up to the point's own coordinate.
+        kernel : callable, optional
+            Of points x (m, d) and s (m), (m); 1 by default.
+        n_nodes : int, default=20
+            Of Gauss-Legendre quadrature.
+
+        u is evaluated elsewhere for it: Levenberg-Marquardt cannot be used.
+        """
+        x, axis = self._values.x, self._coordinate(over)
+        nodes, weights = (torch.as_tensor(each).to(x) for each in leggauss(n_nodes))
+        top = x[:, axis] if high is None else torch.full_like(x[:, axis], high)
+        half = (top - low)[:, None] / 2
+        s = (low + half * (1 + nodes)).flatten()
+        points = x.repeat_interleave(n_nodes, 0)
+        moved = points.clone()
+        moved[:, axis] = s
+        u = self(moved)
+        factor = (half * weights).flatten()
+        if kernel is not None:
+            factor = factor * kernel(points, s)
+        terms = factor.reshape(-1, *[1] * (u.ndim - 1)) * u
+        return terms.unflatten(0, (len(x), n_nodes)).sum(1)
 
     def normal_derivative(self) -> Tensor:
         """The derivative along the outward normal; where there is none, raises a ValueError."""

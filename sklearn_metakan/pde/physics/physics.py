@@ -59,6 +59,7 @@ class Physics(nn.Module):
         self.causal = causal
         self.requests: dict[str, Request] = {}  # what each term asks for, once it was probed
         self.target: Tensor | None = None  # of the observations, (n, k)
+        self.target_weight: Tensor | None = None  # roots of weights, (n, k)
         # Whether a term evaluates u elsewhere, for autograd of its own; kept when pickled.
         self.register_buffer("calls_u", torch.tensor(False))
 
@@ -104,7 +105,8 @@ class Physics(nn.Module):
         """What is zero where the condition, or these rows of data, hold; Laplacians are exact."""
         if name == DATA:
             assert self.target is not None
-            return self.trial.columns(sets[0][0]) - self.target[rows]
+            away = self.trial.columns(sets[0][0]) - self.target[rows]
+            return away if self.target_weight is None else self.target_weight[rows] * away
         request = self._request(name)
         with self.exact(), self._graph() as freed:
             fields = [self.trial.field(x, normal, request=request) for x, normal in sets]
@@ -116,6 +118,12 @@ class Physics(nn.Module):
         wanted = torch.is_grad_enabled()
         with torch.set_grad_enabled(wanted or bool(self.calls_u)):
             yield (lambda found: found) if wanted else Tensor.detach
+
+    def observe(self, values: Any, weights: Any) -> None:
+        """Take observations, and the weights of their squares, as arrays (n, k) or None."""
+        like = next(self.trial.parameters())
+        self.target = None if values is None else torch.tensor(values).to(like)
+        self.target_weight = None if weights is None else torch.tensor(weights).to(like).sqrt()
 
     def squared(self, name: str, misfit: Tensor) -> Tensor:
         """The loss of a condition, or of data."""

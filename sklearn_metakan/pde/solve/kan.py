@@ -58,7 +58,7 @@ PROBLEM = """\
         "rad", where the residual is large.
     resample_every : int or None, default=<resample_every>
         Steps of AdamW, and of Levenberg-Marquardt, between new points; None: the same points for
-        all. With "rad" they stay for 50 and 10 at least.
+        all. With "rad" 1 means 50 and 10.
     loss_weights : dict, "auto", "balanced" or None, default="auto"
         Factors of the losses by name ("residual", "dirichlet", ...; see ``loss_terms_``), 1 for
         those not named; None: 1 for all. "auto" makes all as large as that of the equation where

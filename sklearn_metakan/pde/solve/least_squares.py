@@ -278,8 +278,9 @@ def check_least_squares(physics: Physics, batch: Batch) -> None:
             )
     if physics.calls_u:
         raise ValueError(
-            "lm_iter needs derivatives from the field, u.d(...): a residual or condition calls u "
-            "and differentiates itself. Set lm_iter=0, or take them from the field."
+            "lm_iter needs derivatives from the field, u.d(...): a residual or condition "
+            "evaluates u elsewhere, as u(points) and u.integral do. Set lm_iter=0 and "
+            "ssbroyden_iter."
         )
     if modules_in_order(physics.trial.network) is None:
         raise ValueError("lm_iter knows KAN and linear layers alone. Set lm_iter=0.")

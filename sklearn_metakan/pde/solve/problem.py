@@ -56,6 +56,8 @@ class Problem:
     variables : tuple of str or None
     has_time : bool
     observed, values : ndarray of shape (n, d) and (n, k), or None
+    weights : ndarray of shape (n, k), or None
+        Of values, one in the mean; zero for those that were not observed.
     """
 
     domain: Domain
@@ -66,6 +68,7 @@ class Problem:
     has_time: bool
     observed: NDArray[Any] | None = None
     values: NDArray[Any] | None = None
+    weights: NDArray[Any] | None = None
 
     def points_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """Of the points that residual, conditions and ansatz see, where networks have a dtype.
@@ -139,14 +142,19 @@ STORED: tuple[type, ...] = (
 )
 
 
-def read_problem(solver: Any, X: Any, y: Any, conditions: dict[str, BaseCondition]) -> Problem:
+def read_problem(
+    solver: Any, X: Any, y: Any, sample_weight: Any, conditions: dict[str, BaseCondition]
+) -> Problem:
     """The problem, or a TypeError or ValueError that says what is missing."""
-    names, observed, values = solver.variables, None, None
+    names, observed, values, weights = solver.variables, None, None, None
     given = solver.domain
     given = None if given is None else as_domain(in_order(given, names, "domain"))
     X = in_order(X, names)
+    if sample_weight is not None and y is None:
+        raise ValueError("sample_weight is that of observations: pass y too.")
     if y is not None:
         observed, values = _observations(X, y, given, solver.n_outputs)
+        values, weights = _weighted(values, sample_weight)
         X = None
     interior = given if X is None else as_domain(X, None if given is None else given.dim)
     domain = interior if given is None else given
@@ -166,7 +174,9 @@ def read_problem(solver: Any, X: Any, y: Any, conditions: dict[str, BaseConditio
             f"as those of {domain!r}."
         )
     bounds = _finite_bounds(domain, boundary, observed)
-    return Problem(domain, interior, boundary, bounds, variables, has_time, observed, values)
+    return Problem(
+        domain, interior, boundary, bounds, variables, has_time, observed, values, weights
+    )
 
 
 def in_order(X: Any, variables: Any, name: str = "X") -> Any:
@@ -200,9 +210,33 @@ def _observations(
     if values.shape not in shapes:
         wanted = " or ".join(map(str, shapes))
         raise ValueError(f"y must have the shape {wanted}, got {values.shape}.")
-    if not np.isfinite(values).all():
-        raise ValueError("y must be finite, got NaN or infinity.")
     return points, values.reshape(len(points), n_outputs)
+
+
+def _weighted(values: NDArray[Any], sample_weight: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Values without gaps, and the weight of each; None where all are one."""
+    missing = np.isnan(values)
+    if np.isinf(values).any() or missing.all(1).any():
+        raise ValueError(
+            "y must be finite, or NaN where one of several outputs was not observed, got "
+            f"{values[np.isinf(values).any(1) | missing.all(1)][0].tolist()}."
+        )
+    if sample_weight is None and not missing.any():
+        return values, None
+    weights = np.ones(len(values)) if sample_weight is None else np.asarray(sample_weight, float)
+    if (
+        weights.shape != (len(values),)
+        or not (weights >= 0).all()
+        or not np.isfinite(weights).all()
+    ):
+        raise ValueError(
+            f"sample_weight must be {len(values)} finite numbers of at least 0, got the shape "
+            f"{weights.shape}."
+        )
+    spread = np.where(missing, 0.0, weights[:, None])
+    if not spread.any():
+        raise ValueError("sample_weight must not be 0 for all that was observed.")
+    return np.where(missing, 0.0, values), spread / spread.mean()
 
 
 def _variables(variables: Any, dim: int) -> tuple[str, ...] | None:

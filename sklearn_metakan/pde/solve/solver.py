@@ -100,7 +100,14 @@ class PDESolver(BaseEstimator):
     _of_network: ClassVar[str] = "trial.network."
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any = None, y: ArrayLike | None = None, *, resume: bool = False) -> Self:
+    def fit(
+        self,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        resume: bool = False,
+    ) -> Self:
         """Solve the equation.
 
         Parameters
@@ -109,7 +116,10 @@ class PDESolver(BaseEstimator):
             Where the residual is asked, in place of ``domain``; with y, points of
             observations (n, d).
         y : array-like of shape (n,) or (n, n_outputs), optional
-            Observed values of the solution at X, assimilated by one more loss, "data".
+            Observed values of the solution at X, assimilated by one more loss, "data"; of several
+            outputs NaN where one was not observed.
+        sample_weight : array-like of shape (n,), optional
+            Of observations, in their mean square.
         resume : bool, default=False
             Whether to go on from the newest checkpoint in ``checkpoint_dir``, where there is
             one, to the weights of a fit that was never interrupted: on a CPU to the last bit.
@@ -129,12 +139,12 @@ class PDESolver(BaseEstimator):
         fitted.__dict__.pop("windows_", None)
         with torch.inference_mode(False):
             if self.windows > 1:
-                self.__dict__ = march(self, X, y, resume)
+                self.__dict__ = march(self, X, y, sample_weight, resume)
                 return self
             trainer = fitted._trainer()
             checkpoints = open_checkpoints(self, resume)
             conditions = check_conditions(self.conditions, self.ansatz is not None or y is not None)
-            problem = read_problem(self, X, y, conditions)
+            problem = read_problem(self, X, y, sample_weight, conditions)
             parts = held(self, problem, conditions)
             seeds = draw_seeds(self.random_state, 2)
             if checkpoints is not None:
@@ -220,9 +230,7 @@ class PDESolver(BaseEstimator):
 
     def _make_net(self, trainer: Trainer, execution: Execution, seed: int) -> None:
         physics = trainer.module(self._make_physics, {"seed": seed})
-        if self._problem.values is not None:
-            values = torch.tensor(self._problem.values, dtype=execution.dtype)
-            physics.target = values.to(execution.device)
+        physics.observe(self._problem.values, self._problem.weights)
         self.net_ = self._net(trainer, physics, execution)
 
     def _condition(self, trainer: Trainer, batch: Batch, seed: int, goes_on: bool) -> None:

@@ -12,7 +12,7 @@ from sklearn_metakan.training import LBFGS, AfterEpoch, SelfScaled, StopTraining
 STEPS = 5000  # of AdamW, what max_iter="auto" means
 SECOND_ORDER = ("lbfgs_iter", "ssbfgs_iter", "ssbroyden_iter", "lm_iter")
 LM_REPORT = 10  # steps of Levenberg-Marquardt between two readings of the losses
-RAD_STAY = (50, 10)  # at least, of AdamW and of least squares: residuals of proposals take time
+RAD_STAY = (50, 10)  # in place of 1, of AdamW and of least squares: proposals take time
 STAY = 200  # iterations of a quasi-Newton method on the same points, at least
 
 # By itself: so many steps of AdamW, at most this share of the time; then the most exact method
@@ -63,8 +63,8 @@ def stages(solver: Any, physics: Physics, batch: Batch) -> list[Stage]:
     rate = 1.0 if solver.learning_rate == "auto" else solver.learning_rate
     stay = None if every is None else max(every, STAY)
     of_steps, of_squares = every, every
-    if solver.sampling == "rad" and every is not None:
-        of_steps, of_squares = (max(every, least) for least in RAD_STAY)
+    if solver.sampling == "rad" and every == 1:
+        of_steps, of_squares = RAD_STAY
     made = [Stage(None, steps, of_steps, REPORT, share)]
     for name, optimizer, again, report in (
         ("lbfgs_iter", {"optimizer": LBFGS, "lr": rate}, None, REPORT),

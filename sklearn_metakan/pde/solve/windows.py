@@ -36,7 +36,9 @@ class End:
         return u.dt() if self.order else u.value
 
 
-def march(solver: Any, X: Any, y: Any, resume: bool = False) -> dict[str, Any]:
+def march(
+    solver: Any, X: Any, y: Any, sample_weight: Any = None, resume: bool = False
+) -> dict[str, Any]:
     """Attributes of a solver with ``windows``, once each part is fitted; ``windows_`` are these.
 
     Checkpoints of each part have a folder of their own in ``checkpoint_dir``.
@@ -47,7 +49,7 @@ def march(solver: Any, X: Any, y: Any, resume: bool = False) -> dict[str, Any]:
         Without a time or initial conditions, and with what is about all times at once: data, an
         ansatz, constants to be found.
     """
-    _check(solver, X, y)
+    _check(solver, any(given is not None for given in (X, y, sample_weight)))
     whole = as_domain(solver.domain)
     given = solver.conditions
     conditions = [given] if isinstance(given, BaseCondition) else list(given)
@@ -82,9 +84,9 @@ def of_row(X: Any, solvers: Sequence[Any]) -> Any:
     return np.searchsorted(ends, X[:, -1])
 
 
-def _check(solver: Any, X: Any, y: Any) -> None:
+def _check(solver: Any, data: bool) -> None:
     for name, given in (
-        ("X or y", X is not None or y is not None),
+        ("X, y or sample_weight", data),
         ("ansatz", solver.ansatz is not None),
         ("pde_params", bool(solver.pde_params)),
         ("warm_start", solver.warm_start),

@@ -1,0 +1,133 @@
+"""Additive models with pairs of columns beside EBM, on the tables of ``benchmarks.tables``.
+
+    python -m benchmarks.additive [--sets NAME ...] [--splits N] [--max-rows N] [--jobs N]
+
+All options are those of ``benchmarks.tables``, whose CSV, splits and processes are used; EBM has
+its defaults. Ours is a search over the weight decay of a sum of functions of one column and of two,
+with three pairs a column, by L-BFGS; its seconds are those of the whole search. Prints errors,
+ratios to EBM's, wins and seconds.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import GridSearchCV
+
+import sklearn_metakan
+from benchmarks.common.report import constants, publish, table
+from benchmarks.tables import __main__ as tables
+from benchmarks.tables.report import compare, geometric_mean
+
+MODELS = ("ebm", "kan-additive", "metakan-additive")
+CHOSEN_ON = ("uci_boston", "uci_concrete", "credit_g")  # their training rows, for the settings
+PAIRS = 3  # a column, as EBM has
+DECAYS = (3e-4, 3e-3, 3e-2)
+SETTINGS: dict[str, Any] = {"grid_size": 10, "n_estimators": 6, "solver": "lbfgs"}
+SETTINGS |= {"early_stopping": True, "hidden_layer_sizes": ()}
+
+
+class Additive(BaseEstimator):
+    """The estimator of this name, its weight decay found by three-fold cross-validation."""
+
+    def __init__(self, kind: str, random_state: int = 0, device: str = "cpu") -> None:
+        self.kind, self.random_state, self.device = kind, random_state, device
+
+    def fit(self, X: pd.DataFrame, y: ArrayLike) -> Self:
+        more = {"prompt_dim": 6} if self.kind.startswith("Meta") else {}
+        how = {"random_state": self.random_state, "device": self.device}
+        model = getattr(sklearn_metakan, self.kind)(
+            **SETTINGS | more | how, interactions=PAIRS * X.shape[1]
+        )
+        scoring = "neg_log_loss" if self.kind.endswith("Classifier") else "neg_mean_squared_error"
+        search = GridSearchCV(model, {"weight_decay": DECAYS}, scoring=scoring, cv=3)
+        self.search_ = search.fit(X, y)
+        return self
+
+    @property
+    def n_parameters_(self) -> int:
+        """Of the model that was chosen."""
+        return self.search_.best_estimator_.n_parameters_
+
+    def predict(self, X: pd.DataFrame) -> NDArray[Any]:
+        return self.search_.predict(X)
+
+    def predict_proba(self, X: pd.DataFrame) -> NDArray[Any]:
+        return self.search_.predict_proba(X)
+
+
+def regressor(meta: bool = False, **how: Any) -> Additive:
+    return Additive(("Meta" if meta else "") + "KANRegressor", **how)
+
+
+def classifier(meta: bool = False, **how: Any) -> Additive:
+    return Additive(("Meta" if meta else "") + "KANClassifier", **how)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = ["--sets", "uci", "classification", "--peers", *MODELS, "--out", "out/additive"]
+    options = tables.parse([*given, *(sys.argv[1:] if arguments is None else arguments)])
+    ledger = tables.finished(options)
+    rows = tables.asked(ledger.rows(), options)
+    if not {*MODELS[:1]} <= {*rows["model"]}:
+        raise SystemExit(
+            f"{ledger.path} has no rows of {MODELS[0]}, which the others stand beside."
+        )
+    publish(report(rows), options.out / "additive.md")
+
+
+def report(rows: pd.DataFrame) -> Iterator[str]:
+    """Blocks of Markdown."""
+    compared = compare(rows)
+    means, deviations = (
+        each.loc[compared.complete] for each in (compared.means, compared.deviations)
+    )
+    models = [name for name in MODELS if name in means]
+    ratios = means[models].div(means["ebm"], axis=0)
+    splits = compared.rows.groupby("data")["split"].nunique()
+    shown = pd.DataFrame({"data": means.index, "splits": splits[means.index].to_numpy()})
+    columns = {"set": "{data}", "splits": "{splits}"}
+    for k, name in enumerate(models):
+        spread = deviations[name].map(lambda s: "" if pd.isna(s) else f" ± {s:.1g}")
+        shown[f"m{k}"] = (means[name].map("{:.4g}".format) + spread).to_numpy()
+        columns[name] = f"{{m{k}}}"
+    for k, name in enumerate(models[1:], 1):
+        shown[f"r{k}"] = ratios[name].to_numpy()
+        columns[f"{name} / ebm"] = f"{{r{k}:.3f}}"
+    yield table(shown, columns)
+    spent = compared.rows[compared.rows["data"].isin(compared.complete)]
+    spent = spent.groupby(["label", "data"])[["fit_seconds", "fit_cpu"]].mean()
+    others = [name for name in means.index if name not in CHOSEN_ON]
+    summary = []
+    for name in models:
+        seconds = [geometric_mean(spent.loc[name][column]) for column in ("fit_seconds", "fit_cpu")]
+        summary.append(
+            {
+                "model": name,
+                "all": geometric_mean(ratios[name]),
+                "others": geometric_mean(ratios[name].loc[others]) if others else np.nan,
+                "wins": f"{int((ratios[name] < 1).sum())} of {len(ratios)}",
+                "seconds": seconds[0],
+                "cpu": seconds[1],
+            }
+        )
+    yield table(
+        pd.DataFrame(summary),
+        {
+            "model": "{model}",
+            "error / ebm's": "{all:.3f}",
+            f"without {', '.join(CHOSEN_ON)}": "{others:.3f}",
+            "better in": "{wins}",
+            "fit, s": "{seconds:.3g}",
+            "fit, CPU s": "{cpu:.3g}",
+        },
+    )
+    yield f"Means of sets are geometric. {constants(rows, ['processor', 'device_name', 'torch'])}."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The comparison of additive models: what is fitted, and what is said of rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import additive
+from benchmarks.tables.fit import RESULTS, Trial
+from benchmarks.tables.peers import make, peer_of
+from benchmarks.tables.report import labelled
+
+RNG = np.random.default_rng(0)
+X = pd.DataFrame({"a": RNG.uniform(size=60), "b": RNG.choice(["x", "y"], 60)})
+X["b"] = X["b"].astype("category")
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", ["kan-additive", "metakan-additive"])
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_a_search_over_the_weight_decay(name, task, monkeypatch):
+    monkeypatch.setattr(additive, "SETTINGS", additive.SETTINGS | {"max_iter": 3})
+    y = X["a"].to_numpy() if task == "regression" else np.arange(60) % 2
+    model = make(name, task, seed=0).fit(X, y)
+    assert model.search_.best_params_["weight_decay"] in additive.DECAYS
+    best = model.search_.best_estimator_
+    assert type(best).__name__.startswith("Meta") == name.startswith("meta")
+    assert best.interactions_ == [(0, 1)]
+    assert model.n_parameters_ == best.n_parameters_
+    method = model.predict if task == "regression" else model.predict_proba
+    assert len(method(X)) == 60
+
+
+def rows():
+    """Of two sets and three models; on the first ours has half the error, on the second twice."""
+    found = []
+    for data, factors in (("uci_yacht", (1, 0.5, 1)), ("uci_boston", (1, 2, 1))):
+        for model, factor in zip(additive.MODELS, factors, strict=True):
+            trial = Trial(data, 0, model, "", "test", 0, "cpu")._asdict()
+            results = dict.fromkeys(RESULTS) | {"error": 3.0 * factor, "fit_seconds": 2.0}
+            about = {"fit_cpu": 1.0, "processor": "p", "device_name": "CPU", "torch": "2"}
+            found.append(trial | results | about)
+    return labelled(pd.DataFrame(found))
+
+
+def test_ratios_and_wins():
+    errors, summary, _ = additive.report(rows())
+    assert "| uci_yacht | 1 | 3 | 1.5 | 3 | 0.500 | 1.000 |" in errors
+    assert "| kan-additive | 1.000 | 0.500 | 1 of 2 | 2 | 1 |" in summary
+
+
+def test_without_ebm_there_is_nothing_to_compare(tmp_path):
+    with pytest.raises(SystemExit, match="no rows of ebm"):
+        additive.main(["--out", str(tmp_path), "--report"])
+
+
+def test_ours_are_variants_of_nobody():
+    assert [peer_of(name) for name in additive.MODELS] == [*additive.MODELS]
