@@ -16,7 +16,7 @@ from sklearn_metakan.training.execution import Execution, choose_execution
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory, memory_for_rows
 from sklearn_metakan.training.net import KANNet
 from sklearn_metakan.training.optimisers import LBFGS, set_values
-from sklearn_metakan.training.parallel import PRESENT, data_parallel
+from sklearn_metakan.training.parallel import PRESENT, data_parallel, draw_apart
 from sklearn_metakan.training.parameters import (
     COUNT,
     META_CONSTRAINTS,
@@ -67,6 +67,7 @@ __all__ = [
     "check_widths",
     "choose_execution",
     "data_parallel",
+    "draw_apart",
     "draw_seeds",
     "fill_docstring",
     "fit_into_memory",

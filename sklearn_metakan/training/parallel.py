@@ -114,6 +114,13 @@ class Ranks:
 PRESENT: ContextVar[Ranks | None] = ContextVar("PRESENT", default=None)
 
 
+def draw_apart(generator: torch.Generator) -> None:
+    """Have a generator draw other numbers in each of the processes that train together."""
+    ranks = PRESENT.get()
+    if ranks is not None:
+        ranks.part_ways(generator)
+
+
 @contextmanager
 def data_parallel() -> Iterator[Ranks]:
     """Within it, ``fit`` trains one model on all processes that torchrun started.

@@ -43,7 +43,8 @@ def points(folder):
     seen = []
 
     def residual(x, u):
-        seen.append(x.detach())
+        if len(x) == 50:  # not where it is checked at the end
+            seen.append(x.detach())
         return Helmholtz().settings["residual"](x, u)
 
     settings = Helmholtz().settings | {"residual": residual, "lbfgs_iter": 30, "max_iter": 100}

@@ -302,7 +302,9 @@ class TableInputs(FittedModule):
             points[row, : len(x)], values[row, : len(y)] = x, y
             last[row] = len(x) - 2
         inside = np.arange(longest - 1) <= last
-        np.divide(np.diff(values), np.diff(points), out=slopes[:, :-1], where=inside)
+        with np.errstate(over="ignore"):  # of points as near as 1e-315
+            np.divide(np.diff(values), np.diff(points), out=slopes[:, :-1], where=inside)
+        np.minimum(slopes, np.finfo(np.float64).max, out=slopes)
         points[:, 1:][~inside] = np.inf
         kept, silent = self.kept_[: self.n_numbers], np.ones(len(units), dtype=bool)
         silent[self.kept_] = False

@@ -35,7 +35,6 @@ from sklearn_metakan.pde.solve.stages import (
 )
 from sklearn_metakan.pde.solve.windows import End, march, of_row
 from sklearn_metakan.training import (
-    PRESENT,
     Checkpoints,
     Defaults,
     Execution,
@@ -46,6 +45,7 @@ from sklearn_metakan.training import (
     by_chunks,
     check_unchanged,
     choose_execution,
+    draw_apart,
     draw_seeds,
     get_params,
     getstate,
@@ -160,9 +160,7 @@ class PDESolver(BaseEstimator):
             plan = stages(self, fitted._physics, batch)
             if checkpoints is not None:
                 checkpoints.check_start(fitted._physics)
-            ranks = PRESENT.get()
-            if ranks is not None:
-                ranks.part_ways(collocation.generator)
+            draw_apart(collocation.generator)
             fitted._solve(trainer, collocation, plan, checkpoints)
             fitted._record()
             fitted._judge(counts, seeds[1])

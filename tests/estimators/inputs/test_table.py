@@ -170,6 +170,15 @@ def test_constant_column_becomes_zero_and_comes_back(value, kind):
     assert np.isfinite(other).all()
 
 
+def test_points_too_near_for_a_slope():
+    """Found by a generated table: 1e-300 beside 1e15."""
+    column = np.array([[0.0], [0.0], [0.0], [0.0], [1e-300], [1e15]])
+    for kind in ("auto", "quantile"):
+        scaled = TableInputs(kind).fit(Rows(column, None, column, None)).transform(column)[:, 0]
+        assert np.isfinite(scaled).all()
+        assert scaled[0] < scaled[4] < scaled[5]
+
+
 @pytest.mark.parametrize("kind", SCALING_KINDS)
 def test_noise_of_rounding_is_not_blown_up(kind):
     X = table(np.where(np.arange(N) % 2, 0.1, 0.1 + 1e-16))
