@@ -184,13 +184,17 @@ def test_what_is_kept_follows_the_points():
     def compute(x):
         return kept(x, "key", lambda: (calls.append(len(x)) or x + 1, x + 2))
 
-    x = torch.zeros(6, 2)
-    for rows in (x, x[:3], x[3:], x[:3]):
+    x = torch.arange(12.0).reshape(6, 2)
+    for rows in (x, x[:3], x[3:], x[::2], x[:3]):
         assert torch.equal(compute(rows)[0], rows + 1)
-    assert calls == [6, 3, 3]
+    assert calls == [6, 3, 3, 3]
+    assert kept(x, "itself", lambda: (x, x[:, 1:]))[0] is not x  # which would keep it for ever
     x += 1  # other points in the same place
     assert torch.equal(compute(x[:3])[0], x[:3] + 1)
-    assert calls == [6, 3, 3, 3]
+    assert calls == [6, 3, 3, 3, 3]
+    with torch.inference_mode():
+        compute(torch.zeros(2, 2))
+    assert calls[-1] == 2
 
 
 def test_a_solution_that_is_built_in_is_no_failure(recwarn):

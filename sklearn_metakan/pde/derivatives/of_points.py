@@ -112,13 +112,21 @@ def kept(
     x: Tensor, key: Hashable, compute: Callable[[], tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
     """What was computed for these points, or is now; a captured step computes it each time."""
-    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+    capturing = x.is_cuda and torch.cuda.is_current_stream_capturing()
+    if capturing or x.is_inference():  # the latter have no versions
         return compute()
     memory = x if x._base is None else x._base
     known = _kept.setdefault(memory, {})
-    place = key, x.storage_offset(), x.shape, x._version
+    place = key, x.storage_offset(), x.shape, x.stride(), x._version
     if place not in known:
         for old in [each for each in known if each[-1] != x._version]:
             del known[old]
-        known[place] = compute()
+        value, slopes = (_apart(each, x) for each in compute())
+        known[place] = value, slopes
     return known[place]
+
+
+def _apart(found: Tensor, x: Tensor) -> Tensor:
+    """A tensor that does not keep the memory of x alive."""
+    shared = found.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    return found.clone() if shared else found

@@ -175,12 +175,7 @@ class PDESolver(BaseEstimator):
         return trainer
 
     def _start(
-        self,
-        trainer: Trainer,
-        problem: Problem,
-        parts: Held,
-        seed: int,
-        goes_on: bool,
+        self, trainer: Trainer, problem: Problem, parts: Held, seed: int, goes_on: bool
     ) -> None:
         """Make the physics and its net; to go on, from weights and constants of the last fit."""
         precision: Any = self.precision
