@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_metakan.basis import Basis, BSplineBasis
-from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients
+from sklearn_metakan.nn.sources import Coefficients, DirectCoefficients, MetaCoefficients
 
 
 def ordered(weights: Tensor, signs: Tensor) -> Tensor:
@@ -24,8 +24,9 @@ def ordered(weights: Tensor, signs: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> ordered(torch.tensor([[[5.0], [1.0], [0.0], [2.0]]]), torch.tensor([1])).flatten().tolist()
-    [0.0, -0.3333333730697632, 0.6666666269302368, 2.6666667461395264]
+    >>> weights = torch.tensor([5.0, 1.0, 0.0, 2.0, 1.0])
+    >>> ordered(weights.view(1, -1, 1), torch.tensor([1])).flatten().tolist()
+    [0.0, -1.0, 0.0, 2.0, 3.0]
     """
     signs, splines = signs[:, None, None], weights[:, 1:]
     climbed = (splines.diff(dim=1).abs() * signs).cumsum(1)
@@ -35,7 +36,7 @@ def ordered(weights: Tensor, signs: Tensor) -> Tensor:
     return torch.where(signs == 0, weights, climbed)
 
 
-class MonotoneCoefficients(nn.Module):
+class MonotoneCoefficients(Coefficients):
     """``w_oi`` of another source, ``ordered`` by a sign for each input.
 
     Parameters
@@ -51,7 +52,6 @@ class MonotoneCoefficients(nn.Module):
         For another number of signs than inputs.
     """
 
-    activation: str | None = None
     signs: Tensor
 
     def __init__(self, inner: DirectCoefficients | MetaCoefficients, signs: Sequence[int]) -> None:
@@ -81,17 +81,6 @@ class MonotoneCoefficients(nn.Module):
     def generate(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
         *own, signs = by_input
         return ordered(self.inner.coefficients(own, shared), signs)
-
-    def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None:
-        return None
-
-    def scaled(self, shared: Sequence[Tensor]) -> Sequence[Tensor]:
-        return shared
-
-    def block(self, start: int, stop: int) -> Tensor:
-        """w_oic of some inputs, (stop - start, C, out_features)."""
-        by_input, shared = self.tensors()
-        return self.generate([t[start:stop] for t in by_input], shared)
 
     @torch.no_grad()
     def change_basis(self, matrices: Tensor) -> None:

@@ -116,7 +116,7 @@ class MetaLearner(nn.Module):
         self.n_functions = len(matrix)
 
 
-class _Coefficients(nn.Module, ABC):
+class Coefficients(nn.Module, ABC):
     """What sources share; see ``sklearn_metakan.ops.CoefficientSource``."""
 
     in_shape: tuple[int, ...]  # (in_features,), or (in_channels, *kernel) of a convolution
@@ -150,7 +150,7 @@ class _Coefficients(nn.Module, ABC):
         return torch.bmm(dictionary.expand(len(weights), -1, -1), weights)  # ``@`` would transpose
 
 
-class DirectCoefficients(_Coefficients):
+class DirectCoefficients(Coefficients):
     """A KAN's own coefficients: ``w_oic`` is a parameter, C numbers an edge.
 
     Parameters
@@ -210,7 +210,7 @@ class DirectCoefficients(_Coefficients):
         self.n_functions = matrices.shape[-2]
 
 
-class MetaCoefficients(_Coefficients):
+class MetaCoefficients(Coefficients):
     """Generated coefficients: ``w_oi = s * a_oi * M(z_oi)``, p (or p + 1) numbers an edge.
 
     Parameters

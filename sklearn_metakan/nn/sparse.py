@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_metakan.nn.layers import KANLinear
-from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients
+from sklearn_metakan.nn.sources import Coefficients, DirectCoefficients, MetaCoefficients
 
 Edges = Sequence[tuple[int, int]]  # (input, output)
 
 
-class SparseCoefficients(nn.Module):
+class SparseCoefficients(Coefficients):
     """``w_oi`` of the edges that are listed; all others are zero and have no numbers.
 
     Parameters
@@ -42,7 +42,6 @@ class SparseCoefficients(nn.Module):
     (torch.Size([4, 9, 2]), 18)
     """
 
-    activation: str | None = None
     places: Tensor
 
     def __init__(self, dense: DirectCoefficients | MetaCoefficients, edges: Edges) -> None:
@@ -119,17 +118,6 @@ class SparseCoefficients(nn.Module):
         padded = torch.cat([listed, listed.new_zeros(len(listed), 1)], 1)
         (places,) = by_input
         return padded.T[places].movedim(-1, -2)  # (b, out, C) -> (b, C, out)
-
-    def dictionary(self, shared: Sequence[Tensor]) -> Tensor | None:
-        return None
-
-    def scaled(self, shared: Sequence[Tensor]) -> Sequence[Tensor]:
-        return shared
-
-    def block(self, start: int, stop: int) -> Tensor:
-        """w_oic of some inputs, (stop - start, C, out_features), with zeros for missing edges."""
-        (places,), shared = self.tensors()
-        return self.generate([places[start:stop]], shared)
 
     def change_basis(self, matrices: Tensor) -> None:
         """``T_i w_oi`` in place of ``w_oi`` of direct coefficients; see ``DirectCoefficients``."""

@@ -72,7 +72,11 @@ def test_other_output_is_noticed(printed, stated):
     ("script", "out", "pictures"),
     [
         ("explanation/draw_kan.py", "kan.png", ["kan.png"]),
-        ("guide/draw_inspection.py", ".", ["effects.png", "explanation.png", "network.png"]),
+        (
+            "guide/draw_inspection.py",
+            ".",
+            ["additive.png", "effects.png", "explanation.png", "network.png"],
+        ),
     ],
 )
 def test_figures_can_be_drawn(script, out, pictures, tmp_path, monkeypatch):

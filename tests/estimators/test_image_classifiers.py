@@ -311,7 +311,14 @@ def test_a_callable_is_no_part_of_a_cuda_graph():
     for augment, forbidden in ((None, False), ("flip_crop", False), (lambda x: x, True)):
         network = build_conv_network((1, 6, 5), [3], 2, augment=augment)
         optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-        net = SimpleNamespace(device="cuda", optimizer_=optimizer, callbacks_=[], module_=network)
+        net = SimpleNamespace(
+            device="cuda",
+            optimizer_=optimizer,
+            callbacks_=[],
+            module_=network,
+            criterion_=None,
+            ranks_=None,
+        )
         reason = obstacle(net)
         assert ("augment" in reason) if forbidden else reason is None
 

@@ -25,9 +25,9 @@ Y = (X[:, 0] > 0).astype(int)
 # All of them are float16 and uint8 to the last digit.
 WHOLE = {"grid_size": 4, "degree": 3, "max_iter": 3, "batch_size": 16, "n_iter_no_change": 2}
 WHOLE |= {"prompt_dim": 2, "meta_hidden_dim": 8, "n_meta_learners": 1, "kernel_size": 3}
-WHOLE |= {"n_estimators": 2, "strides": 2, "random_state": 3, "verbose": 0}
+WHOLE |= {"n_estimators": 2, "strides": 2, "random_state": 3, "verbose": 0, "interactions": 0}
 REAL = {"learning_rate": 2**-6, "weight_decay": 2**-7, "dropout": 0.125, "tol": 2**-13}
-REAL |= {"validation_fraction": 0.25, "working_memory": 1.0, "quantile": 0.75}
+REAL |= {"sparsity": 2**-10, "validation_fraction": 0.25, "working_memory": 1.0, "quantile": 0.75}
 REAL |= {"prompt_learning_rate": 2**-5, "meta_learning_rate": 2**-6}
 ONLY_ADAMW = {"dropout", "prompt_learning_rate", "meta_learning_rate"}
 

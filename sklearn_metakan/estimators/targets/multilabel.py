@@ -26,7 +26,7 @@ _NO_OR_YES = np.array([0, 1])
 
 def target_of_labels(y: Any) -> Any:
     """What makes a target for y: one label a row, or several, for its columns."""
-    shape = y.shape if hasattr(y, "shape") else np.shape(as_array(y, "y"))
+    shape = y.shape if hasattr(y, "shape") else np.asarray(as_array(y, "y")).shape
     if len(shape) != 2 or shape[1] < 2:
         return LabelTarget
     names = [*getattr(y, "columns", range(shape[1]))]
