@@ -5,7 +5,8 @@
 Steps of networks over those of an MLP of the same widths, batches of 256 rows, fused AdamW, a
 hand-written loop; "known": what the first layer makes of x was made before, as in ``fit``. Eight
 members over one. One row through ``predict`` over scikit-learn's MLP. A fit of 2,000 rows with
-defaults over scikit-learn's MLP(100) with its own. One thread, in turns, least of the rounds.
+defaults over scikit-learn's MLP(100) with its own. Processor seconds of one
+thread, in turns, least of all.
 Operations are those that PyTorch dispatches in a step within ``fit``, the same everywhere.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,6 @@ from threadpoolctl import threadpool_limits
 from torch.nn.functional import mse_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.common.measure import seconds
 from benchmarks.common.report import Goal, goals, table
 from benchmarks.speed.loop import make_data
 from benchmarks.speed.models import make_mlp
@@ -70,12 +71,15 @@ def operations(estimator: Callable[..., Any], **settings: Any) -> float:
 
 
 def least(runs: Mapping[str, Callable[[], object]], count: int, rounds: int) -> dict[str, float]:
-    """Seconds of one run of each, in the quickest round of ``count``; the first one warms up."""
+    """Processor seconds of the quickest run of each, in rounds; the first round warms up."""
     found = dict.fromkeys(runs, np.inf)
     for number in range(rounds + 1):
         for name, run in runs.items():
-            spent = seconds(lambda run=run: [run() for _ in range(count)]) / count
-            found[name] = min(found[name], spent) if number else np.inf
+            for _ in range(count):
+                begin = process_time()
+                run()
+                spent = process_time() - begin
+                found[name] = min(found[name], spent) if number else np.inf
     return found
 
 
