@@ -2,12 +2,16 @@
 
     python -m benchmarks.symbolic [--functions chosen|feynman|NAME ...] [--noise 0 0.01] [--jobs N]
         [--model MetaKAN|KAN|pykan]
+    python -m benchmarks.symbolic --sparsity 0 0.001 0.01
 
 Twelve chosen functions, and the hundred of the Feynman table, 1,000 rows each. Noise is a share of
 y's standard deviation. "pykan" is the chain of its README (train sparsely, prune, train, refine,
 train, auto_symbolic, train) on columns scaled to [-1, 1]; the package has to be there. Recovered:
 the expression has the form of the rule, and its constants agree with those of the rule in three
 digits. A run has a thread; rows go into the CSV as they come.
+
+``--sparsity`` trains one network of 2-8-8-1 for exp(sin(pi x) + y^2) with each of these values, and
+counts the edges of each layer whose size is at least 3 % of the largest one's.
 """
 
 import argparse
@@ -29,6 +33,7 @@ import sklearn_metakan
 from benchmarks.common.report import publish, table
 from sklearn_metakan import KANRegressor, MetaKANRegressor
 from sklearn_metakan.datasets import feynman_equation, feynman_names, make_feynman
+from sklearn_metakan.nn import Sparsity
 from sklearn_metakan.symbolic import prune, symbolic_formula
 from sklearn_metakan.symbolic.constants import Parametric
 
@@ -118,16 +123,9 @@ def ours(given: Case, model: str) -> tuple[Any, dict[str, Any]]:
     marks.append(time.perf_counter())
     formula = symbolic_formula(small, given.X, given.y)
     marks.append(time.perf_counter())
-    fit_seconds, prune_seconds, read_seconds = np.diff(marks)
-    return formula.expression, {
-        "error": 1 - formula.r2,
-        "network": 1 - formula.estimator_r2,
-        "numbers": fitted.n_parameters_,
-        "pruned": small.n_parameters_,
-        "fit_seconds": fit_seconds,
-        "prune_seconds": prune_seconds,
-        "read_seconds": read_seconds,
-    }
+    counts = fitted.n_parameters_, small.n_parameters_
+    known = 1 - formula.r2, 1 - formula.estimator_r2, *counts, *np.diff(marks)
+    return formula.expression, dict(zip(NUMBERS, known, strict=True))
 
 
 def pykan(given: Case, model: str) -> tuple[Any, dict[str, Any]]:
@@ -158,9 +156,8 @@ def pykan(given: Case, model: str) -> tuple[Any, dict[str, Any]]:
     found = sympy.sympify(str(expression)).subs(inputs)
     error = float(((network(x) - y) ** 2).mean() / y.var())
     numbers = sum(parameter.numel() for parameter in network.parameters())
-    known = {"error": error, "network": np.nan, "numbers": numbers, "pruned": np.nan}
-    of_steps = {"fit_seconds": middle - start, "prune_seconds": 0.0, "read_seconds": seconds}
-    return found, known | of_steps
+    known = error, np.nan, numbers, np.nan, middle - start, 0.0, seconds
+    return found, dict(zip(NUMBERS, known, strict=True))
 
 
 def run(name: str, noise: float, model: str) -> dict[str, Any]:
@@ -184,6 +181,17 @@ def run(name: str, noise: float, model: str) -> dict[str, Any]:
         "formula": known.pop("failed", str(formula)),
         **known,
     }
+
+
+def edges_left(model: str, sparsity: float) -> dict[str, Any]:
+    """Edges that do some work after a fit with this sparsity, and the error on new rows."""
+    given, new = (case("exp(sin(pi x) + y^2)", 0.0, seed) for seed in (0, 1))
+    fitted = MODELS[model]((8, 8), n_estimators=1, sparsity=sparsity, random_state=0)
+    fitted.fit(given.X, given.y)
+    counts = [int((m > 0.03 * m.max()).sum()) for m in Sparsity(fitted.module_).sizes()]
+    error = np.mean((fitted.predict(new.X) - new.y) ** 2) / np.var(new.y)
+    edges = ", ".join(map(str, counts))
+    return {"model": model, "sparsity": sparsity, "edges": edges, "error": error}
 
 
 def report(rows: pd.DataFrame) -> list[str]:
@@ -213,7 +221,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", choices=[*MODELS, "pykan"], default="MetaKAN")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("out"))
+    parser.add_argument("--sparsity", nargs="+", type=float)
     options = parser.parse_args(arguments)
+    if options.sparsity:
+        found = pd.DataFrame([edges_left(m, each) for m in MODELS for each in options.sparsity])
+        columns = {"model": "{model}", "sparsity": "{sparsity:g}", "edges": "{edges}"}
+        publish([table(found, columns | {"error": "{error:.1e}"})], options.out / "sparsity.md")
+        return
     names = []
     for each in options.functions:
         names += {"chosen": CHOSEN, "feynman": feynman_names()}.get(each, [each])

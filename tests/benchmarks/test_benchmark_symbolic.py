@@ -1,5 +1,7 @@
 """What counts as recovered, the cases, and the table."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,3 +67,14 @@ def test_a_run_from_the_command_line(tmp_path, capsys, monkeypatch):
     symbolic.main(["--functions", "x / y", "--model", "KAN", "--out", str(tmp_path)])
     assert "1 of 1" in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "symbolic.csv").found.tolist() == ["yes"]
+
+
+def test_edges_that_sparsity_leaves(tmp_path, monkeypatch, capsys):
+    quick = {name: partial(model, max_iter=2) for name, model in symbolic.MODELS.items()}
+    monkeypatch.setattr(symbolic, "MODELS", quick)
+    symbolic.main(["--sparsity", "0", "100", "--out", str(tmp_path)])
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header == "| model | sparsity | edges | error |"
+    cells = [row.strip("| ").split(" | ") for row in rows]
+    assert [row[:2] for row in cells] == [[m, s] for m in symbolic.MODELS for s in ("0", "100")]
+    assert all(1 <= int(n) <= 64 for row in cells for n in row[2].split(", "))
