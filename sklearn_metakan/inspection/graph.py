@@ -9,7 +9,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_metakan.inspection.holders import Within, short, span
-from sklearn_metakan.symbolic import edge_candidates
 
 Array = NDArray[np.float64]
 N_POINTS = 49  # of a curve
@@ -200,6 +199,8 @@ class Graph:
 
 def _formulas(layer: Curves, i: int, o: int, inputs: list[dict[str, Any]]) -> list[Any]:
     """What an edge may be, a function of a column in its units in the first layer."""
+    from sklearn_metakan.symbolic import edge_candidates  # and with it sympy
+
     h, z = layer.values[:, i, o], np.linspace(layer.low[i], layer.high[i], len(layer.values))
     if inputs and "levels" in inputs[i]:
         return []

@@ -117,16 +117,19 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
 
     def copy_rows(self, rows: Tensor, room: Batch) -> Batch:
         """``self[rows]``, written into ``room``."""
-        inputs, (target, weight) = room
+        self._copy_targets(rows, room)
+        if self.features is None and self.within is not None:
+            rows = self.within[rows]
+        table = self.table if self.features is None else self.features
+        torch.index_select(table, 0, rows, out=room[0])
+        return room
+
+    def _copy_targets(self, rows: Tensor, room: Batch) -> None:
+        _, (target, weight) = room
         torch.index_select(self.y, 0, rows, out=target)
         of_rows = self._weight_of(rows)
         if weight is not None and of_rows is not None:
             weight.copy_(of_rows)
-        if self.features is None and self.within is not None:
-            rows = self.within[rows]
-        table = self.table if self.features is None else self.features
-        torch.index_select(table, 0, rows, out=inputs)
-        return room
 
 
 class StoredData(TensorData):
@@ -204,14 +207,10 @@ class StoredData(TensorData):
             rest, rows = held[mixed[whole:]], rows[mixed[whole:]]
 
     def _batch(self, inputs: Tensor, rows: Tensor, room: Batch | None) -> Batch:
-        weight = self._weight_of(rows)
         if room is None:
-            return inputs, (self.y[rows], weight)
-        of_inputs, (of_target, of_weight) = room
-        of_inputs.copy_(inputs)
-        of_target.copy_(self.y[rows])
-        if of_weight is not None and weight is not None:
-            of_weight.copy_(weight)
+            return inputs, (self.y[rows], self._weight_of(rows))
+        self._copy_targets(rows, room)
+        room[0].copy_(inputs)
         return room
 
 

@@ -417,8 +417,9 @@ class KANNet(NeuralNet):
         found: dict[str, Any] = {}
 
         captured = self.captured_
-        by_graph = captured is not None and not captured.updates
-        evaluate = captured.run if captured is not None and by_graph else self.evaluate
+        evaluate: Callable[[Batch], dict[str, Any]] = self.evaluate
+        if captured is not None and not captured.updates:
+            evaluate = captured.run
         if self.ranks_ is not None:
             evaluate = partial(self._summed, self.ranks_)
 

@@ -125,6 +125,7 @@ class Trainer:
         "knots": "uniform",
         "dropout": 0.0,
         "time_limit": None,
+        "sparsity": 0.0,
     }
 
     def __init__(
@@ -268,7 +269,7 @@ class Trainer:
             own = user.get("optimizer__param_groups", [])
             chosen["optimizer__param_groups"] = [*own, *by_group, *groups]
         fixed = {"criterion": criterion, "device": execution.device, "verbose": 0}
-        fixed["sparsity"] = vars(self.parameters).get("sparsity", 0.0)  # images have none
+        fixed["sparsity"] = self.parameters.sparsity
         net = self.module(self.net_type, {"module": module, **fixed, **chosen})
         self.module(net.initialize, {})
         net.module_.eval()

@@ -62,8 +62,8 @@ def _shape(value: Any) -> tuple[int, ...] | None:
         return None
 
 
-def validated(estimator: Any, X: Any) -> NDArray[Any]:
-    """Rows of a table, or images, as the inputs of a fitted estimator take them.
+def validated(estimator: Any, X: Any, reset: bool = False) -> NDArray[Any]:
+    """Rows of a table, or images, as an estimator's inputs take them; with ``reset``, the first.
 
     Raises
     ------
@@ -71,11 +71,13 @@ def validated(estimator: Any, X: Any) -> NDArray[Any]:
         For what ``predict`` does not take.
     """
     inputs, name = estimator.input_scaler_, type(estimator).__name__
-    X = inputs.as_table(X, name)
+    X = inputs.as_table(X, name, reset)
     options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
     with np.errstate(over="ignore", invalid="ignore"):  # check_table says so
-        X = validate_data(estimator, X, reset=False, **options)
-    inputs.check_table(X, name)
+        X = validate_data(estimator, X, reset=reset, **options)
+    if reset:
+        inputs.names = getattr(estimator, "feature_names_in_", None)
+    inputs.check_table(X, name, reset)
     found: NDArray[Any] = X
     return found
 

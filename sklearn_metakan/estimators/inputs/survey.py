@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils.validation import _check_y, validate_data
+from sklearn.utils.validation import _check_y
 from torch import Tensor
 
 from sklearn_metakan.estimators.inputs.checks import (
@@ -119,12 +119,7 @@ def read_stored(
     sample = None
     if reset:
         positions, shares, raw = _survey(counting, inputs, name)
-        X = inputs.as_table(raw, name, True)
-        options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
-        with np.errstate(over="ignore", invalid="ignore"):
-            X = validate_data(estimator, X, reset=True, **options)
-        inputs.names = getattr(estimator, "feature_names_in_", None)
-        inputs.check_table(X, name, True)
+        X = validated(estimator, raw, reset=True)
         of_rows = shares if rows.weight is None else shares * rows.weight[positions]
         mean = of_rows.mean()
         sample = Rows(X, None, rows.y[positions], of_rows / mean, rows.unit * mean)

@@ -293,15 +293,24 @@ def numbers(name: str, value: Any) -> Numbers:
     return tuple(array.tolist())
 
 
+def refuse_grid(domain: Domain, draw: Draw) -> None:
+    """Raise a ValueError for boundary points of a domain on which no grid is known."""
+    if draw.method == "grid":
+        raise ValueError(f'method="grid" knows no grid on {domain!r}; use "sobol" instead.')
+
+
 def by_rejection(
-    n: int, propose: Callable[[int], Tensor], accept: Callable[[Tensor], Tensor], name: str
+    n: int,
+    propose: Callable[[int], Tensor],
+    name: str,
+    accept: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """n rows of what is proposed, those that are accepted."""
+    """n rows of what is proposed, those that are accepted, or all."""
     found: list[Tensor] = []
     have, size = 0, max(64, 2 * n)
     for _ in range(MOST_TRIES):
         rows = propose(size)
-        rows = rows[accept(rows)]
+        rows = rows if accept is None else rows[accept(rows)]
         found.append(rows)
         have += len(rows)
         if have >= n:
@@ -320,7 +329,7 @@ def draw_in_box(domain: Domain, n: int, draw: Draw) -> Tensor:
     if draw.method != "grid":
         unit, (low, high) = draw.unit(domain.dim), torch.as_tensor(domain.bounds.T).to(draw.device)
         propose = lambda count: low + (high - low) * unit(count)  # noqa: E731
-        return by_rejection(n, propose, domain._contains, repr(domain))
+        return by_rejection(n, propose, repr(domain), domain._contains)
     best, size = torch.empty(0, domain.dim, dtype=torch.float64), max(n, 1)
     while size <= 1000 * max(n, 100):
         points = grid_points(domain.bounds, size)
@@ -384,7 +393,7 @@ class _Combined(Domain):
         part = min(self._around, key=lambda part: part._log_volume, default=None)
         if draw.method == "grid" or part is None or part._log_volume >= super()._log_volume:
             return draw_in_box(self, n, draw)
-        return by_rejection(n, partial(part._inside, draw=draw), self._contains, repr(self))
+        return by_rejection(n, partial(part._inside, draw=draw), repr(self), self._contains)
 
     def _on_boundary(self, n: int, draw: Draw) -> Pair:
         """Each part's boundary in proportion to its area; a point stays if one side is inside.
@@ -419,7 +428,7 @@ class _Combined(Domain):
             # Where parts touch, a step may cross a boundary that is beside the point.
             return _crosses(self, rows, step) & self._contains(rows.chunk(2, 1)[0])
 
-        rows = by_rejection(n, propose, accept, f"the boundary of {self!r}")
+        rows = by_rejection(n, propose, f"the boundary of {self!r}", accept)
         points, normals = rows.chunk(2, 1)
         return points, torch.where(_sides(self, rows, step)[1][:, None], -normals, normals)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from sklearn_metakan.pde.domains.domain import (
     by_rejection,
     draw_in_box,
     numbers,
+    refuse_grid,
 )
 from sklearn_metakan.pde.domains.draws import Draw
 from sklearn_metakan.pde.domains.shapes import Ball, Box
@@ -195,9 +196,7 @@ class Ellipsoid(Domain):
             stretched = (normals / axes).norm(dim=1) * axes.min()
             return normals[unit[:, 0] <= stretched]
 
-        on_sphere = by_rejection(
-            n, propose, lambda rows: torch.ones_like(rows[:, 0], dtype=torch.bool), repr(self)
-        )
+        on_sphere = by_rejection(n, propose, repr(self))
         normals = on_sphere / axes
         x = on_sphere.new_tensor(self.center) + axes * on_sphere
         return x, normals / normals.norm(dim=1, keepdim=True)
@@ -271,8 +270,7 @@ class Product(Domain):
         return torch.cat([self.left._inside(n, draw), right[draw.shuffled(n)]], 1)
 
     def _on_boundary(self, n: int, draw: Draw) -> Pair:
-        if draw.method == "grid":
-            raise ValueError(f'method="grid" knows no grid on {self!r}; use "sobol" instead.')
+        refuse_grid(self, draw)
         shares = torch.tensor(self._areas, dtype=torch.float64, device=draw.device)
         first = int((shares.multinomial(n, True, generator=draw.generator) == 0).sum()) if n else 0
         around, its = self.left._on_boundary(first, draw)
@@ -390,12 +388,8 @@ class LevelSet(Domain):
         return crossings / 2 * ball.boundary_area
 
     def _on_boundary(self, n: int, draw: Draw) -> Pair:
-        if draw.method == "grid":
-            raise ValueError(f'method="grid" knows no grid on {self!r}; use "sobol" instead.')
-        x = by_rejection(
-            n, lambda count: self._leaving(count, draw),
-            lambda rows: torch.ones_like(rows[:, 0], dtype=torch.bool), repr(self),
-        )  # fmt: skip
+        refuse_grid(self, draw)
+        x = by_rejection(n, partial(self._leaving, draw=draw), repr(self))
         slope = self._gradient(x)
         return x, -slope / slope.norm(dim=1, keepdim=True)
 

@@ -10,7 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sklearn_metakan.pde.domains.domain import CLOSED, Domain, Pair, checked_points, draw_in_box
+from sklearn_metakan.pde.domains.domain import (
+    CLOSED,
+    Domain,
+    Pair,
+    checked_points,
+    draw_in_box,
+    refuse_grid,
+)
 from sklearn_metakan.pde.domains.draws import Draw
 
 _SMALL = 1e-12  # of a polygon's size
@@ -119,8 +126,7 @@ class Polygon(Domain):
         return (parts[..., None] * unit.new_tensor(triangles)[chosen]).sum(1)
 
     def _on_boundary(self, n: int, draw: Draw) -> Pair:
-        if draw.method == "grid":
-            raise ValueError(f'method="grid" knows no grid on {self!r}; use "sobol" instead.')
+        refuse_grid(self, draw)
         starts, ends = self._sides
         lengths = np.linalg.norm(ends - starts, axis=1)
         unit = draw.unit(2)(n)
