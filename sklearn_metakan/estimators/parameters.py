@@ -152,7 +152,9 @@ SCALE_INPUTS = """\
         [-1, 1]; unchanged, for columns of order one: the grid follows them, but silu and with
         it the steps of training are in their units. "auto" is minmax for columns spread evenly
         over their range, and the mean of minmax and quantile for the others; quantile for
-        those of which most rows have one value and few the rest of a long range.
+        those of which most rows have one value and few the rest of a long range. Where most rows
+        have one value, others that 5 rows have, up to 64, get numbers of their own beside the
+        curve.
     categorical_features : "from_dtype", array-like or None, default="from_dtype"
         Columns whose edges have a number for each level in place of a curve: those of a
         DataFrame that hold text, categories or truth values; a mask, indices or names; none.

@@ -34,6 +34,10 @@ _SKEWED = 0.1  # largest gap between rank and position that still counts as even
 _LUMP = 0.5  # share of the rows that have one value, and
 _TAIL = 0.2  # share of the range that holds 98 % of them: beyond both, positions say little
 _LUMP_WEIGHT = 2.0  # of such a value at most, beside all others
+_ATOM_LUMP = 0.5  # share of the rows that have one value, beyond which others have atoms
+_ATOM_ROWS = 5.0  # in which such a value occurs at least
+_MOST_ATOMS = 64
+_FEW_VALUES = 8  # of a column, through which a curve of the default grid passes anyway
 _ROUNDING = 1e-12  # a column that spreads less, beside its size, counts as constant
 _CHUNK = 2**17  # numbers that are scaled at a time
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
@@ -82,6 +86,9 @@ class TableInputs(FittedModule):
         Rows in which they are missing, by weight.
     code_counts_ : list of ndarray
         Of each column of categories that is kept, rows by code, by weight.
+    atoms_ : ndarray of shape (n_atoms, 4)
+        Values that many rows have, of columns of which most rows have one: the column's place in
+        ``kept_``, the value, how many rows have it, by weight, and their share.
     quantiles_ : ndarray of shape (129, n_kept)
         Weighted quantiles of each scaled column, at evenly spaced levels, with gaps as its last;
         of a table of more than 8,192 rows, from as many of them, drawn at random. Of categories,
@@ -121,6 +128,7 @@ class TableInputs(FittedModule):
     n_numbers: int
     gaps_: Array
     code_counts_: list[Array]
+    atoms_: Array
     pairs_: list[tuple[int, int]] = []
 
     def __init__(
@@ -192,7 +200,7 @@ class TableInputs(FittedModule):
         if n > QUANTILE_ROWS:
             some = np.random.default_rng(0).choice(n, QUANTILE_ROWS, replace=False)
         self.ranges_, units = np.full((2, d), np.nan), np.ones(d)
-        kept, pieces, gaps, few = [], [], [], []
+        kept, pieces, gaps, few, atoms = [], [], [], [], [np.empty((0, 4))]
         for j in np.setdiff1d(np.arange(d), self.reader.categorical).tolist():
             whole = rows.X[:, j] if rows.index is None else rows.X[rows.index, j]
             whole = whole.astype(np.float64)
@@ -216,8 +224,11 @@ class TableInputs(FittedModule):
             gaps.append(missing)
             whole *= unit
             column = whole if there.all() else whole[there]
-            as_zero = column[0] + np.array([-1.0, 1.0]), np.zeros(2)
-            pieces.append(_fit_column(column, of_column, self.kind) if varies else as_zero)
+            piece = column[0] + np.array([-1.0, 1.0]), np.zeros(2)
+            if varies:
+                *piece, of_column = _fit_column(column, of_column, self.kind, rows.unit)
+                atoms.append(np.insert(of_column, 0, len(pieces), axis=1))
+            pieces.append(piece)
             few.append(whole if some is None else whole[some])
             if np.isnan(few[-1]).all():
                 few[-1][0] = column[0]
@@ -226,6 +237,8 @@ class TableInputs(FittedModule):
             kept, gaps, few = [0], [0.0], [np.full(n if some is None else len(some), first)]
             pieces = [(first + np.array([-1.0, 1.0]), np.zeros(2))]
         self.n_numbers, self.gaps_ = len(kept), np.array(gaps)
+        self.atoms_ = np.concatenate(atoms)
+        self.atoms_[:, 1] /= units[kept][self.atoms_[:, 0].astype(np.intp)]
         self.farthest = _FARTHEST[dtype]
         if self.kind is None:
             self._check_unscaled(kept, _UNSCALED[dtype])
@@ -424,21 +437,32 @@ class TableInputs(FittedModule):
         sizes = [self.n_numbers, *widths, n_outputs]
         found: dict[str, Any] = {"layer_sizes": sizes, "knots": knots}
         found["n_members"] = int(estimator.n_estimators)
-        if self.gaps_.any() or self.code_counts_:
-            found["columns"] = {
-                "fill": self.medians_,
-                "gaps": self.gaps_,
-                "levels": self.code_counts_,
-            }
         if estimator.monotonic_cst is not None:
             check_monotone(estimator)
             of_labels = rows.y.ndim == 1
             found["monotone"] = monotone_signs(self, estimator, n_outputs, of_labels)
+        atoms = self._scaled_atoms(found.get("monotone"))
+        if self.gaps_.any() or self.code_counts_ or len(atoms):
+            found["columns"] = {
+                "fill": self.medians_,
+                "gaps": self.gaps_,
+                "levels": self.code_counts_,
+                "atoms": atoms,
+            }
         interactions = estimator.interactions
         if not isinstance(interactions, int) or interactions:
             check_interactions(interactions, widths)
             found |= pair_settings(self, rows, interactions, knots, found.get("monotone"))
         return found
+
+    def _scaled_atoms(self, monotone: Any) -> Array:
+        """Atoms as the network sees them, none of columns in which it is monotone."""
+        inputs = self.atoms_[:, 0].astype(np.intp)
+        table = np.full((len(inputs), self.ranges_.shape[1]), np.nan)
+        table[np.arange(len(inputs)), self.kept_[inputs]] = self.atoms_[:, 1]
+        found = self.atoms_.copy()
+        found[:, 1] = self.transform(table)[np.arange(len(inputs)), inputs]
+        return found if monotone is None else found[monotone[inputs] == 0]
 
     def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
         """Of each column of numbers, at quantiles of what is there."""
@@ -534,21 +558,25 @@ class TableInputs(FittedModule):
         return {"categories_": categories, "interactions_": [*self.pairs_]}
 
 
-def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple[Array, Array]:
-    """Break points of a column that varies, and what they are mapped to."""
+def _fit_column(
+    column: Array, weight: Array | None, kind: ScaleInputs, unit: float
+) -> tuple[Array, Array, Array]:
+    """Break points of a column that varies, what they are mapped to, and its atoms."""
     low, high = ends = np.array([column.min(), column.max()])
     onto = np.array([-1.0, 1.0])
+    none = np.empty((0, 3))
     if kind in ("minmax", None):
-        return ends, onto
+        return ends, onto, none
     if kind == "standard":
         mean, deviation = mean_and_spread(column, weight)
         # It may be nothing, of a row that outweighs all others.
         deviation = max(deviation, _ROUNDING * max(-low, high))
-        return mean + deviation * onto, onto
+        return mean + deviation * onto, onto, none
     values, mass = np.unique(column, return_counts=True)
     if weight is not None:  # in five times the time
         mass = np.bincount(np.searchsorted(values, column), weights=weight)
     most, whole = mass.max(), mass.sum()
+    atoms = _atoms(values, mass, unit) if kind == "auto" and most > _ATOM_LUMP * whole else none
     is_lumped = kind == "auto" and _LUMP * whole < most < whole
     if is_lumped:
         inner = values[np.searchsorted(np.cumsum(mass), [0.01 * whole, 0.99 * whole])]
@@ -563,11 +591,21 @@ def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple
         points = points[np.diff(points, prepend=-np.inf) > 0]
         ranks = np.interp(points, values, rank)
     if kind == "quantile" or is_lumped:
-        return points, ranks
+        return points, ranks, atoms
     position = 2 * (points - low) / (high - low) - 1
     if np.abs(ranks - position).max() <= 2 * _SKEWED:
-        return ends, onto
-    return points, (ranks + position) / 2
+        return ends, onto, atoms
+    return points, (ranks + position) / 2, atoms
+
+
+def _atoms(values: Array, mass: Array, unit: float) -> Array:
+    """The values that many rows have, (n_atoms, 3): each, how many rows, and their share."""
+    rows = mass * max(unit, 1.0)
+    chosen = np.sort(np.argsort(-rows, kind="stable")[:_MOST_ATOMS])
+    chosen = chosen[rows[chosen] >= _ATOM_ROWS]
+    if len(values) <= _FEW_VALUES:
+        chosen = chosen[:0]
+    return np.stack([values, rows, mass / mass.sum()], axis=1)[chosen]
 
 
 def _by_share(positions: Array, weight: Array) -> Array:
