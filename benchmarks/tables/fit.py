@@ -49,16 +49,8 @@ class Trial(NamedTuple):
 
 
 RESULTS = ("error", "accuracy", "constant", "coverage", "fit_seconds", "fit_cpu")
-RESULTS += (
-    "predict_seconds",
-    "parameters",
-    "memory",
-    "memory_before",
-    "train_rows",
-    "test_rows",
-    "columns",
-)
-RESULTS += ("version", "processor")
+RESULTS += ("predict_seconds", "parameters", "memory", "memory_before", "train_rows", "test_rows")
+RESULTS += ("columns", "version", "processor")
 
 
 def run(trial: Trial, data_dir: Path, peers_dir: Path | None = None) -> dict[str, Any]:

@@ -203,7 +203,7 @@ class EdgeDisplay:
         """Draw one small plot an edge, all with the same vertical scale, and its importance.
 
         Levels are points, by what they do; so is a missing value, to the right of the curve, and so
-        are values that have numbers of their own beside it (atoms, see ``sklearn_metakan.nn.Levels``).
+        are the column's atoms, see ``sklearn_metakan.nn.Levels``.
 
         Parameters
         ----------

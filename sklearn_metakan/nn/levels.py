@@ -46,11 +46,11 @@ class Levels(nn.Module):
     Where a number x_i is missing (NaN), its edges are ``phi_oi(fill_i) + s_i d_oi``. Where it is
     one of its atoms, values a_k that many rows have, they are ``phi_oi(a_k) + s_k w_ok``: beside
     the curve such a value may do something of its own, as the amount does at which a rule of tax
-    sets in. A column of levels k = 0, 1, ... has edges ``s_k w_ok``, numbers of their own. For columns of many levels
-    they are generated (Algorithm 1 for levels), ``w_ok = sum_p z_kp v_po``, with a prompt z_k for
-    a level and v_o for an edge: p (levels + edges) numbers in place of their product. The factor
-    ``s = c / (c + 1)`` for a level of c rows, ``c / (c + 20)`` for an atom, shrinks those that are
-    seldom.
+    sets in. A column of levels k = 0, 1, ... has edges ``s_k w_ok``, numbers of their own. For
+    columns of many levels they are generated (Algorithm 1 for levels), ``w_ok = sum_p z_kp v_po``,
+    with a prompt z_k for a level and v_o for an edge: p (levels + edges) numbers in place of their
+    product. The factor ``s = c / (c + 1)`` for a level of c rows, ``c / (c + 20)`` for an atom,
+    shrinks those that are seldom.
 
     What training did not see, NaN in place of a level or of a number that was never missing, adds
     nothing; in a network that is ``settled``, the mean over the column.

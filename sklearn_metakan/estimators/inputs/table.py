@@ -18,6 +18,8 @@ from sklearn_metakan.estimators.inputs.monotone import check_monotone, monotone_
 from sklearn_metakan.estimators.inputs.rows import (
     FittedModule,
     Rows,
+    atoms_of,
+    by_share,
     mean_and_spread,
     weighted_quantiles,
 )
@@ -35,9 +37,6 @@ _LUMP = 0.5  # share of the rows that have one value, and
 _TAIL = 0.2  # share of the range that holds 98 % of them: beyond both, positions say little
 _LUMP_WEIGHT = 2.0  # of such a value at most, beside all others
 _ATOM_LUMP = 0.5  # share of the rows that have one value, beyond which others have atoms
-_ATOM_ROWS = 5.0  # in which such a value occurs at least
-_MOST_ATOMS = 64
-_FEW_VALUES = 8  # of a column, through which a curve of the default grid passes anyway
 _ROUNDING = 1e-12  # a column that spreads less, beside its size, counts as constant
 _CHUNK = 2**17  # numbers that are scaled at a time
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
@@ -200,7 +199,8 @@ class TableInputs(FittedModule):
         if n > QUANTILE_ROWS:
             some = np.random.default_rng(0).choice(n, QUANTILE_ROWS, replace=False)
         self.ranges_, units = np.full((2, d), np.nan), np.ones(d)
-        kept, pieces, gaps, few, atoms = [], [], [], [], [np.empty((0, 4))]
+        kept, gaps, few, atoms = [], [], [], [np.empty((0, 4))]
+        pieces: list[tuple[Array, Array]] = []
         for j in np.setdiff1d(np.arange(d), self.reader.categorical).tolist():
             whole = rows.X[:, j] if rows.index is None else rows.X[rows.index, j]
             whole = whole.astype(np.float64)
@@ -226,8 +226,9 @@ class TableInputs(FittedModule):
             column = whole if there.all() else whole[there]
             piece = column[0] + np.array([-1.0, 1.0]), np.zeros(2)
             if varies:
-                *piece, of_column = _fit_column(column, of_column, self.kind, rows.unit)
-                atoms.append(np.insert(of_column, 0, len(pieces), axis=1))
+                points, values, found = _fit_column(column, of_column, self.kind, rows.unit)
+                piece = points, values
+                atoms.append(np.insert(found, 0, len(pieces), axis=1))
             pieces.append(piece)
             few.append(whole if some is None else whole[some])
             if np.isnan(few[-1]).all():
@@ -253,7 +254,7 @@ class TableInputs(FittedModule):
         some_weights = rows.weight if some is None or rows.weight is None else rows.weight[some]
         quantiles = [weighted_quantiles(few, some_weights, _LEVELS) / units[kept]]
         for j in codes:
-            quantiles.append(_by_share(rows.column(j), weight)[:, None])
+            quantiles.append(by_share(rows.column(j), weight, N_QUANTILES)[:, None])
         self.unscaled_quantiles = np.concatenate(quantiles, axis=1)
         self.set_buffers(**buffers)
         if some is not None:  # of a large table, what sorting its columns took
@@ -441,7 +442,9 @@ class TableInputs(FittedModule):
             check_monotone(estimator)
             of_labels = rows.y.ndim == 1
             found["monotone"] = monotone_signs(self, estimator, n_outputs, of_labels)
-        atoms = self._scaled_atoms(found.get("monotone"))
+        atoms = self.atoms_
+        if len(atoms):
+            atoms = self._scaled_atoms(found.get("monotone"))
         if self.gaps_.any() or self.code_counts_ or len(atoms):
             found["columns"] = {
                 "fill": self.medians_,
@@ -457,11 +460,10 @@ class TableInputs(FittedModule):
 
     def _scaled_atoms(self, monotone: Any) -> Array:
         """Atoms as the network sees them, none of columns in which it is monotone."""
-        inputs = self.atoms_[:, 0].astype(np.intp)
-        table = np.full((len(inputs), self.ranges_.shape[1]), np.nan)
-        table[np.arange(len(inputs)), self.kept_[inputs]] = self.atoms_[:, 1]
-        found = self.atoms_.copy()
-        found[:, 1] = self.transform(table)[np.arange(len(inputs)), inputs]
+        found, inputs = self.atoms_.copy(), self.atoms_[:, 0].astype(np.intp)
+        rows, table = np.arange(len(inputs)), np.full((len(inputs), self.ranges_.shape[1]), np.nan)
+        table[rows, self.kept_[inputs]] = self.atoms_[:, 1]
+        found[:, 1] = self.transform(table)[rows, inputs]
         return found if monotone is None else found[monotone[inputs] == 0]
 
     def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
@@ -576,7 +578,7 @@ def _fit_column(
     if weight is not None:  # in five times the time
         mass = np.bincount(np.searchsorted(values, column), weights=weight)
     most, whole = mass.max(), mass.sum()
-    atoms = _atoms(values, mass, unit) if kind == "auto" and most > _ATOM_LUMP * whole else none
+    atoms = atoms_of(values, mass, unit) if kind == "auto" and most > _ATOM_LUMP * whole else none
     is_lumped = kind == "auto" and _LUMP * whole < most < whole
     if is_lumped:
         inner = values[np.searchsorted(np.cumsum(mass), [0.01 * whole, 0.99 * whole])]
@@ -596,21 +598,3 @@ def _fit_column(
     if np.abs(ranks - position).max() <= 2 * _SKEWED:
         return ends, onto, atoms
     return points, (ranks + position) / 2, atoms
-
-
-def _atoms(values: Array, mass: Array, unit: float) -> Array:
-    """The values that many rows have, (n_atoms, 3): each, how many rows, and their share."""
-    rows = mass * max(unit, 1.0)
-    chosen = np.sort(np.argsort(-rows, kind="stable")[:_MOST_ATOMS])
-    chosen = chosen[rows[chosen] >= _ATOM_ROWS]
-    if len(values) <= _FEW_VALUES:
-        chosen = chosen[:0]
-    return np.stack([values, rows, mass / mass.sum()], axis=1)[chosen]
-
-
-def _by_share(positions: Array, weight: Array) -> Array:
-    """129 positions of levels, each as often as in the column."""
-    values, inverse = np.unique(positions, return_inverse=True)
-    ends = np.cumsum(np.bincount(inverse, weights=weight))
-    places = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES * ends[-1]
-    return values[np.searchsorted(ends, places)]
