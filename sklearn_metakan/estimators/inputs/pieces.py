@@ -1,6 +1,6 @@
 """Increasing, piecewise linear maps of columns: their break points, and the piece of a number."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,22 +31,26 @@ _MOST_STEPS = 8  # comparisons within a cell; of more, a binary search is quicke
 
 
 def fit_block(
-    block: Array, weight: Array | None, kind: ScaleInputs, some: NDArray[np.intp] | None
+    block: Array,
+    varies: NDArray[np.bool_],
+    weight: Array | None,
+    kind: ScaleInputs,
+    some: NDArray[np.intp] | None,
 ) -> list[tuple[Pieces | None, Array]]:
     """Of each column (n,) of a block (b, n), with gaps (NaN), its pieces and its quantiles.
 
-    None stands for a column that does not vary. Quantiles are those of ``some`` rows, if told.
+    Those that do not vary have no pieces (None). Quantiles are those of ``some`` rows, if told.
     """
     ordered = np.sort(block, axis=1) if weight is None and kind in ("auto", "quantile") else None
     many: NDArray[np.bool_] = np.zeros(len(block), dtype=bool)  # different numbers
     if ordered is not None and block.shape[1] > N_QUANTILES:
-        many = (ordered[:, 1:] > ordered[:, :-1]).all(1) & _vary(ordered[:, 0], ordered[:, -1])
+        many = (ordered[:, 1:] > ordered[:, :-1]).all(1) & varies
         pieces_of_many = iter(_fit_distinct(ordered[many], kind))
         if some is None:
             quantiles_of_many = iter(distinct_quantiles(ordered[many], LEVELS))
     few_weights = weight if weight is None or some is None else weight[some]
     found: list[tuple[Pieces | None, Array]] = []
-    for whole, is_many in zip(block, many.tolist(), strict=True):
+    for whole, is_many, moves in zip(block, many.tolist(), varies.tolist(), strict=True):
         pieces = next(pieces_of_many) if is_many else None
         if is_many and some is None:
             quantiles = next(quantiles_of_many)
@@ -55,20 +59,15 @@ def fit_block(
             if np.isnan(few).all():
                 few = np.where(np.arange(len(few)) == 0, np.fmin.reduce(whole), few)
             (quantiles,) = weighted_quantiles([few], few_weights, LEVELS).T
-        if pieces is None:
+        if moves and pieces is None:
             there = ~np.isnan(whole)
             column, of_column = whole, weight
             if not there.all():
                 column = whole[there]
                 of_column = None if weight is None else weight[there]
-            if len(column) and _vary(column.min(), column.max()):
-                pieces = _fit_column(column, of_column, kind)
+            pieces = _fit_column(column, of_column, kind)
         found.append((pieces, quantiles))
     return found
-
-
-def _vary(low: Any, high: Any) -> Any:
-    return high - low > ROUNDING * np.maximum(np.abs(low), np.abs(high))
 
 
 def _fit_distinct(ordered: Array, kind: ScaleInputs) -> list[Pieces | None]:
@@ -79,15 +78,15 @@ def _fit_distinct(ordered: Array, kind: ScaleInputs) -> list[Pieces | None]:
     points = interpolated(ordered, LEVELS * (ordered.shape[1] - 1))
     rank, low, high = 2 * LEVELS - 1, ordered[:, :1], ordered[:, -1:]
     position = 2 * (points - low) / (high - low) - 1
-    even = (np.abs(rank - position).max(1) <= 2 * _SKEWED) & (kind != "quantile")
     values = np.broadcast_to(rank, points.shape) if kind == "quantile" else (rank + position) / 2
-    clear = (np.diff(points) > 0).all(1)
+    even = np.abs(rank - position).max(1) <= 2 * _SKEWED
+    clear = np.diff(points).min(1) > 0
     found: list[Pieces | None] = []
-    for column, is_even, is_clear in zip(range(len(points)), even, clear, strict=True):
-        if is_even:
-            found.append((ordered[column, [0, -1]], _ONTO))
+    for column, ends in enumerate(ordered[:, [0, -1]]):
+        if even[column] and kind != "quantile":
+            found.append((ends, _ONTO))
         else:
-            found.append((points[column], values[column]) if is_clear else None)
+            found.append((points[column], values[column]) if clear[column] else None)
     return found
 
 
@@ -145,7 +144,7 @@ class PieceSearch:
 
     def __init__(self, points: Tensor) -> None:
         held = points.isfinite()
-        self.points = torch.nn.functional.pad(points, (0, 1), value=torch.inf)
+        self.points = torch.nn.functional.pad(points, (0, 1), value=torch.nan)
         self.low = points[:, :1]
         self.rate = _CELLS / (points.where(held, self.low).amax(1, keepdim=True) - self.low)
         counts = torch.zeros(len(points), _CELLS + 1, dtype=torch.int64)

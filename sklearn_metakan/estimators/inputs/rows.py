@@ -63,8 +63,8 @@ class Rows(NamedTuple):
 
     def columns(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
         """Some columns of the rows that count, each in one piece: (n_places, n)."""
-        every = self.index is None
-        found = self.X[:, places] if every else self.X[np.ix_(self.index, places)]
+        index = self.index
+        found = self.X[:, places] if index is None else self.X[np.ix_(index, places)]
         return found.T.astype(np.float64, order="C")
 
     def take(self, rows: NDArray[np.intp]) -> "Rows":

@@ -24,10 +24,11 @@ from sklearn_metakan.estimators.inputs.pieces import (
 )
 from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
 from sklearn_metakan.nn import KAN
-from sklearn_metakan.ops import hand_back_freed_memory, slices
+from sklearn_metakan.ops import hand_back_freed_memory
 
 QUANTILE_ROWS = 2**13
 _CHUNK = 2**17  # numbers that are scaled at a time
+_WIDE = 500  # columns of numbers that have fewer functions each
 _SEARCHED = 512  # rows from which on tables for finding pieces pay off
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
 # that are not scaled, the least and largest spreads whose knots and squared slopes can be.
@@ -187,19 +188,22 @@ class TableInputs(FittedModule):
         self.ranges_, units = np.full((2, d), np.nan), np.ones(d)
         kept, pieces, gaps, quantiles = [], [], [], []
         numbers = np.setdiff1d(np.arange(d), self.reader.categorical)
-        for part in slices(len(numbers), max(1, _CHUNK // n)):
-            block = rows.columns(numbers[part])
+        for start in range(0, len(numbers), max(1, _CHUNK // n)):
+            places = numbers[start : start + max(1, _CHUNK // n)]
+            block = rows.columns(places)
             low, high = np.fmin.reduce(block, axis=1), np.fmax.reduce(block, axis=1)
-            self.ranges_[:, numbers[part]] = low, high
+            self.ranges_[:, places] = low, high
             # A power of two, in which nothing over- or underflows.
-            exponents = np.frexp(np.nan_to_num(np.maximum(np.abs(low), np.abs(high))))[1]
-            units[numbers[part]] = unit = np.ldexp(1.0, -np.clip(exponents, -1000, 1000))
+            largest = np.maximum(np.abs(low), np.abs(high))
+            exponents = np.frexp(np.nan_to_num(largest))[1]
+            units[places] = unit = np.ldexp(1.0, -np.clip(exponents, -1000, 1000))
             block *= unit[:, None]
-            found = fit_block(block, rows.weight, self.kind, some)
+            varies = high * unit - low * unit > ROUNDING * largest * unit
+            found = fit_block(block, varies, rows.weight, self.kind, some)
             missing = [0.0] * len(block)
             if np.isnan(block.sum()):
                 missing = (np.isnan(block) @ weight * max(rows.unit, 1.0)).tolist()
-            every = zip(numbers[part].tolist(), found, missing, low * unit, strict=True)
+            every = zip(places.tolist(), found, missing, low * unit, strict=True)
             for j, (of_column, of_levels), gap, least in every:
                 if np.isnan(least) or not (of_column or gap):
                     continue
@@ -401,14 +405,15 @@ class TableInputs(FittedModule):
     ) -> dict[str, Any]:
         """What the network is told of its inputs and outputs."""
         knots: Any = (-1.0, 1.0)
+        grid = _grid(estimator, self.n_numbers)
         by_range = self.kind in ("auto", "minmax", "quantile") or not self.slopes.any()
         if estimator.knots == "quantile":
-            knots = self._quantile_knots(rows, estimator.grid_size)
+            knots = self._quantile_knots(rows, grid["grid_size"])
         elif not by_range:
             knots = self.transform(self.ranges_)[:, : self.n_numbers].T
             knots[knots[:, 0] >= knots[:, 1]] = -1.0, 1.0  # constant beside gaps
         sizes = [self.n_numbers, *widths, n_outputs]
-        found: dict[str, Any] = {"layer_sizes": sizes, "knots": knots}
+        found: dict[str, Any] = {"layer_sizes": sizes, "knots": knots, **grid}
         found["n_members"] = int(estimator.n_estimators)
         if self.gaps_.any() or self.code_counts_:
             found["columns"] = {
@@ -520,6 +525,14 @@ class TableInputs(FittedModule):
         levels = self.reader.levels
         categories = {j: np.array(levels[j], dtype=object) for j in levels}
         return {"categories_": categories, "interactions_": [*self.pairs_]}
+
+
+def _grid(estimator: Any, n_numbers: int) -> dict[str, int]:
+    """Cells and degree, of which "auto" depends on how many columns of numbers there are."""
+    is_wide = n_numbers >= _WIDE and estimator.basis == "bspline" and estimator.grid_size == "auto"
+    usual = {"grid_size": 2, "degree": 2} if is_wide else {"grid_size": 5, "degree": 3}
+    given = {name: getattr(estimator, name) for name in usual}
+    return usual | {name: int(value) for name, value in given.items() if value != "auto"}
 
 
 def _by_share(positions: Array, weight: Array) -> Array:
