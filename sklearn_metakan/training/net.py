@@ -140,10 +140,6 @@ class KANNet(NeuralNet):
         self._know_features(data, validation)
         self._edge_sizes = Sparsity(self.module_) if self.sparsity else None
         self.captured_ = self._captured(data)
-        size, left = self.batch_size, len(data.y) % self.batch_size
-        if data.features is not None and len(data.y) > size > _IN_CACHE / data.features.shape[1]:
-            room = data.room_for(size)  # new memory would cost more than the copy
-            self._rooms = [room, shortened(room, left)] if left else [room]
         try:
             self.done_ = 0
             self.notify("on_train_begin", X=data, y=None)
@@ -201,6 +197,10 @@ class KANNet(NeuralNet):
                 else:
                     made = map(module.features, part.table.split(step))
                     part.features = joined(made, len(part.table))
+        size, left = self.batch_size, len(data.y) % self.batch_size
+        if len(data.y) > size > _IN_CACHE / data.features.shape[1]:
+            room = data.room_for(size)  # new memory would cost more than the copy
+            self._rooms = [room, shortened(room, left)] if left else [room]
 
     def _prepare_callbacks(self) -> None:
         """Have those that score see the user's units; raise for those that wait for nothing."""
