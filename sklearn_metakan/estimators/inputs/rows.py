@@ -61,6 +61,12 @@ class Rows(NamedTuple):
         column = self.X[:, j] if self.index is None else self.X[self.index, j]
         return column.astype(np.float64)
 
+    def columns(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Some columns of the rows that count, each in one piece: (n_places, n)."""
+        index = self.index
+        found = self.X[:, places] if index is None else self.X[np.ix_(index, places)]
+        return found.T.astype(np.float64, order="C")
+
     def take(self, rows: NDArray[np.intp]) -> "Rows":
         """Some of them; weights have mean one again."""
         weight = None if self.weight is None else self.weight[rows]
@@ -264,6 +270,20 @@ def weighted_quantiles(columns: Iterable[Array], weight: Array | None, levels: A
         plateaus[:, 0], plateaus[:, 1] = ends - mass + ramp[:-1], ends - ramp[1:]
         found.append(np.interp(levels, plateaus.ravel() / ends[-1], np.repeat(values, 2)))
     return np.stack(found, axis=1)
+
+
+def distinct_quantiles(ordered: Array, levels: Any) -> Array:
+    """``weighted_quantiles`` of columns in order (b, n) whose numbers differ: (b, len(levels))."""
+    n = ordered.shape[1]
+    return interpolated(ordered, np.clip(np.asarray(levels) * n - 0.5, 0, n - 1))
+
+
+def interpolated(ordered: Array, places: Array) -> Array:
+    """Of each row (n,), numbers at places from 0 to n - 1, linear between neighbours."""
+    left = places.astype(np.intp)
+    right = np.minimum(left + 1, ordered.shape[1] - 1)
+    found = ordered[:, left]
+    return found + (places - left) * (ordered[:, right] - found)
 
 
 def mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
