@@ -24,6 +24,7 @@ ROUNDING = 1e-12  # a column that spreads less, beside its size, counts as const
 _SKEWED = 0.1  # largest gap between rank and position that still counts as even
 _LUMP = 0.5  # share of the rows that have one value, and
 _TAIL = 0.2  # share of the range that holds 98 % of them: beyond both, positions say little
+_WHOLE = 0.9  # share of the range that holds 98 % of the rows where there is no tail
 _LUMP_WEIGHT = 2.0  # of such a value at most, beside all others
 _ONTO = np.array([-1.0, 1.0])
 _CELLS = 512  # of equal width, over the break points of a column
@@ -36,16 +37,18 @@ def fit_block(
     weight: Array | None,
     kind: ScaleInputs,
     some: NDArray[np.intp] | None,
+    is_large: bool,
 ) -> list[tuple[Pieces | None, Array]]:
     """Of each column (n,) of a block (b, n), with gaps (NaN), its pieces and its quantiles.
 
-    Those that do not vary have no pieces (None). Quantiles are those of ``some`` rows, if told.
+    Those that do not vary have no pieces (None). Quantiles are those of ``some`` rows, if told. In
+    a large table columns without a tail keep their places ("auto").
     """
     ordered = np.sort(block, axis=1) if weight is None and kind in ("auto", "quantile") else None
     many: NDArray[np.bool_] = np.zeros(len(block), dtype=bool)  # different numbers
     if ordered is not None and block.shape[1] > N_QUANTILES:
         many = (ordered[:, 1:] > ordered[:, :-1]).all(1) & varies
-        pieces_of_many = iter(_fit_distinct(ordered[many], kind))
+        pieces_of_many = iter(_fit_distinct(ordered[many], kind, is_large))
         if some is None:
             quantiles_of_many = iter(distinct_quantiles(ordered[many], LEVELS))
     few_weights = weight if weight is None or some is None else weight[some]
@@ -65,12 +68,12 @@ def fit_block(
             if not there.all():
                 column = whole[there]
                 of_column = None if weight is None else weight[there]
-            pieces = _fit_column(column, of_column, kind)
+            pieces = _fit_column(column, of_column, kind, is_large)
         found.append((pieces, quantiles))
     return found
 
 
-def _fit_distinct(ordered: Array, kind: ScaleInputs) -> list[Pieces | None]:
+def _fit_distinct(ordered: Array, kind: ScaleInputs, is_large: bool) -> list[Pieces | None]:
     """``_fit_column`` for columns in order (b, n), all of whose numbers differ, n > 129.
 
     None where it is up to rounding.
@@ -80,6 +83,10 @@ def _fit_distinct(ordered: Array, kind: ScaleInputs) -> list[Pieces | None]:
     position = 2 * (points - low) / (high - low) - 1
     values = np.broadcast_to(rank, points.shape) if kind == "quantile" else (rank + position) / 2
     even = np.abs(rank - position).max(1) <= 2 * _SKEWED
+    if is_large and kind == "auto":
+        n = ordered.shape[1]
+        first, last = np.searchsorted(np.arange(1, n + 1), [0.01 * n, 0.99 * n])
+        even |= ordered[:, last] - ordered[:, first] > _WHOLE * (high - low)[:, 0]
     clear = np.diff(points).min(1) > 0
     found: list[Pieces | None] = []
     for column, ends in enumerate(ordered[:, [0, -1]]):
@@ -90,7 +97,7 @@ def _fit_distinct(ordered: Array, kind: ScaleInputs) -> list[Pieces | None]:
     return found
 
 
-def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> Pieces:
+def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs, is_large: bool) -> Pieces:
     """Break points of a column that varies, and what they are mapped to."""
     low, high = ends = np.array([column.min(), column.max()])
     if kind in ("minmax", None):
@@ -105,9 +112,11 @@ def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> Piece
         mass = np.bincount(np.searchsorted(values, column), weights=weight)
     most, whole = mass.max(), mass.sum()
     is_lumped = kind == "auto" and _LUMP * whole < most < whole
-    if is_lumped:
+    if is_lumped or (kind == "auto" and is_large):
         inner = values[np.searchsorted(np.cumsum(mass), [0.01 * whole, 0.99 * whole])]
-        is_lumped = inner[1] - inner[0] < _TAIL * (high - low)
+        is_lumped &= inner[1] - inner[0] < _TAIL * (high - low)
+        if is_large and inner[1] - inner[0] > _WHOLE * (high - low):
+            return ends, _ONTO
     if is_lumped:
         mass = np.minimum(mass, _LUMP_WEIGHT * (whole - most))
     middle = np.cumsum(mass) - 0.5 * mass

@@ -25,6 +25,7 @@ from sklearn_metakan.estimators.inputs.pieces import (
 from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
 from sklearn_metakan.nn import KAN
 from sklearn_metakan.ops import hand_back_freed_memory
+from sklearn_metakan.training import LARGE_TABLE
 
 QUANTILE_ROWS = 2**13
 _CHUNK = 2**17  # numbers that are scaled at a time
@@ -56,7 +57,9 @@ class TableInputs(FittedModule):
         "quantile": ranks onto [-1, 1]. "auto": minmax for columns spread evenly over their
         range; the mean of minmax and quantile for the others, but ranks alone where more than half
         of the rows have one value and 98 % of them lie within a fifth of the range; that value
-        counts for twice as much as the others together there. None: unchanged.
+        counts for twice as much as the others together there. Of more than 10,000 rows, minmax
+        also where 98 % lie over nine tenths of the range: rows in clusters, without a tail, whose
+        ranks would bend what is smooth. None: unchanged.
     extrapolation : str, default="linear"
         With "error", a constant column that moves raises a ValueError.
     categorical_features : "from_dtype", None or array-like
@@ -172,8 +175,10 @@ class TableInputs(FittedModule):
             f"{name} needs finite numbers. Replace such values or drop those rows."
         )
 
-    def fit(self, rows: Rows, dtype: torch.dtype = torch.float64) -> Self:
+    def fit(self, rows: Rows, dtype: torch.dtype = torch.float64, n_rows: int = 0) -> Self:
         """Find what the columns are mapped by, for a network of this dtype.
+
+        ``n_rows`` are those of the whole table.
 
         Raises
         ------
@@ -199,7 +204,7 @@ class TableInputs(FittedModule):
             units[places] = unit = np.ldexp(1.0, -np.clip(exponents, -1000, 1000))
             block *= unit[:, None]
             varies = high * unit - low * unit > ROUNDING * largest * unit
-            found = fit_block(block, varies, rows.weight, self.kind, some)
+            found = fit_block(block, varies, rows.weight, self.kind, some, n_rows > LARGE_TABLE)
             missing = [0.0] * len(block)
             if np.isnan(block.sum()):
                 missing = (np.isnan(block) @ weight * max(rows.unit, 1.0)).tolist()
