@@ -161,6 +161,8 @@ SCALE_INPUTS = """\
         over their range, and the mean of minmax and quantile for the others; quantile for
         those of which most rows have one value and few the rest of a long range; minmax, beyond
         10,000 rows, for those without a tail, of which 98 % lie over nine tenths of the range.
+        Where most rows have one value, others that 5 rows have, up to 64, get numbers of their
+        own beside the curve.
     categorical_features : "from_dtype", array-like or None, default="from_dtype"
         Columns whose edges have a number for each level in place of a curve: those of a
         DataFrame that hold text, categories or truth values; a mask, indices or names; none.

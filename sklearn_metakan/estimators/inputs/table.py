@@ -19,10 +19,11 @@ from sklearn_metakan.estimators.inputs.pieces import (
     ROUNDING,
     Array,
     PieceSearch,
+    Rule,
     ScaleInputs,
     fit_block,
 )
-from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
+from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows, by_share
 from sklearn_metakan.nn import KAN
 from sklearn_metakan.ops import hand_back_freed_memory
 from sklearn_metakan.training import LARGE_TABLE
@@ -79,6 +80,9 @@ class TableInputs(FittedModule):
         Rows in which they are missing, by weight.
     code_counts_ : list of ndarray
         Of each column of categories that is kept, rows by code, by weight.
+    atoms_ : ndarray of shape (n_atoms, 4)
+        Values that many rows have, of columns of which most rows have one: the column's place in
+        ``kept_``, the value, how many rows have it, by weight, and their share.
     quantiles_ : ndarray of shape (129, n_kept)
         Weighted quantiles of each scaled column, at evenly spaced levels, with gaps as its last;
         of a table of more than 8,192 rows, from as many of them, drawn at random. Of categories,
@@ -118,6 +122,7 @@ class TableInputs(FittedModule):
     n_numbers: int
     gaps_: Array
     code_counts_: list[Array]
+    atoms_: Array
     pairs_: list[tuple[int, int]] = []
 
     def __init__(
@@ -191,7 +196,9 @@ class TableInputs(FittedModule):
         if n > QUANTILE_ROWS:
             some = np.random.default_rng(0).choice(n, QUANTILE_ROWS, replace=False)
         self.ranges_, units = np.full((2, d), np.nan), np.ones(d)
-        kept, pieces, gaps, quantiles = [], [], [], []
+        kept: list[int] = []
+        pieces, gaps, quantiles, atoms = [], [], [], [np.empty((0, 4))]
+        rule = Rule(self.kind, n_rows > LARGE_TABLE, rows.unit)
         numbers = np.setdiff1d(np.arange(d), self.reader.categorical)
         for start in range(0, len(numbers), max(1, _CHUNK // n)):
             places = numbers[start : start + max(1, _CHUNK // n)]
@@ -204,14 +211,15 @@ class TableInputs(FittedModule):
             units[places] = unit = np.ldexp(1.0, -np.clip(exponents, -1000, 1000))
             block *= unit[:, None]
             varies = high * unit - low * unit > ROUNDING * largest * unit
-            found = fit_block(block, varies, rows.weight, self.kind, some, n_rows > LARGE_TABLE)
+            found = fit_block(block, varies, rows.weight, rule, some)
             missing = [0.0] * len(block)
             if np.isnan(block.sum()):
                 missing = (np.isnan(block) @ weight * max(rows.unit, 1.0)).tolist()
             every = zip(places.tolist(), found, missing, low * unit, strict=True)
-            for j, (of_column, of_levels), gap, least in every:
+            for j, (of_column, of_levels, of_atoms), gap, least in every:
                 if np.isnan(least) or not (of_column or gap):
                     continue
+                atoms.append(np.insert(of_atoms, 0, len(kept), axis=1))
                 kept.append(j)
                 gaps.append(gap)
                 quantiles.append(of_levels)
@@ -221,6 +229,8 @@ class TableInputs(FittedModule):
             kept, gaps, quantiles = [0], [0.0], [np.full(N_QUANTILES, first)]
             pieces = [(first + np.array([-1.0, 1.0]), np.zeros(2))]
         self.n_numbers, self.gaps_ = len(kept), np.array(gaps)
+        self.atoms_ = np.concatenate(atoms)
+        self.atoms_[:, 1] /= units[kept][self.atoms_[:, 0].astype(np.intp)]
         self.farthest = _FARTHEST[dtype]
         if self.kind is None:
             self._check_unscaled(kept, _UNSCALED[dtype])
@@ -234,7 +244,7 @@ class TableInputs(FittedModule):
         buffers = self._pieces(pieces, units) | self._coded_as([*codes.values()])
         quantiles = [each / units[j] for each, j in zip(quantiles, kept, strict=True)]
         for j in codes:
-            quantiles.append(_by_share(rows.column(j), weight))
+            quantiles.append(by_share(rows.column(j), weight, N_QUANTILES))
         self.unscaled_quantiles = np.stack(quantiles, axis=1)
         self.set_buffers(**buffers)
         if some is not None:  # of a large table, what sorting its columns took
@@ -420,21 +430,33 @@ class TableInputs(FittedModule):
         sizes = [self.n_numbers, *widths, n_outputs]
         found: dict[str, Any] = {"layer_sizes": sizes, "knots": knots, **grid}
         found["n_members"] = int(estimator.n_estimators)
-        if self.gaps_.any() or self.code_counts_:
-            found["columns"] = {
-                "fill": self.medians_,
-                "gaps": self.gaps_,
-                "levels": self.code_counts_,
-            }
         if estimator.monotonic_cst is not None:
             check_monotone(estimator)
             of_labels = rows.y.ndim == 1
             found["monotone"] = monotone_signs(self, estimator, n_outputs, of_labels)
+        atoms = self.atoms_
+        if len(atoms):
+            atoms = self._scaled_atoms(found.get("monotone"))
+        if self.gaps_.any() or self.code_counts_ or len(atoms):
+            found["columns"] = {
+                "fill": self.medians_,
+                "gaps": self.gaps_,
+                "levels": self.code_counts_,
+                "atoms": atoms,
+            }
         interactions = estimator.interactions
         if not isinstance(interactions, int) or interactions:
             check_interactions(interactions, widths)
             found |= pair_settings(self, rows, interactions, knots, found.get("monotone"))
         return found
+
+    def _scaled_atoms(self, monotone: Any) -> Array:
+        """Atoms as the network sees them, none of columns in which it is monotone."""
+        found, inputs = self.atoms_.copy(), self.atoms_[:, 0].astype(np.intp)
+        rows, table = np.arange(len(inputs)), np.full((len(inputs), self.ranges_.shape[1]), np.nan)
+        table[rows, self.kept_[inputs]] = self.atoms_[:, 1]
+        found[:, 1] = self.transform(table)[rows, inputs]
+        return found if monotone is None else found[monotone[inputs] == 0]
 
     def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
         """Of each column of numbers, at quantiles of what is there."""
@@ -538,11 +560,3 @@ def _grid(estimator: Any, n_numbers: int) -> dict[str, int]:
     usual = {"grid_size": 2, "degree": 2} if is_wide else {"grid_size": 5, "degree": 3}
     given = {name: getattr(estimator, name) for name in usual}
     return usual | {name: int(value) for name, value in given.items() if value != "auto"}
-
-
-def _by_share(positions: Array, weight: Array) -> Array:
-    """129 positions of levels, each as often as in the column."""
-    values, inverse = np.unique(positions, return_inverse=True)
-    ends = np.cumsum(np.bincount(inverse, weights=weight))
-    places = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES * ends[-1]
-    return values[np.searchsorted(ends, places)]
