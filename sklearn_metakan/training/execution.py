@@ -176,11 +176,12 @@ def choose_execution(
 ) -> Execution:
     """What ``device`` and ``precision`` mean for data of this dtype.
 
-    "auto" is float64 for L-BFGS; else it follows X on a CPU and is TF32 on CUDA.
+    "auto" is float64 for solvers on all rows at once; else it follows X on a CPU and is TF32 on
+    CUDA.
     """
     chosen = choose_device(device)
     if precision == "auto":
-        if solver == "lbfgs":
+        if solver != "adamw":
             precision = "float64"
         elif chosen.type == "cpu":
             precision = "float64" if data_dtype == np.float64 else "float32"
