@@ -28,7 +28,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "knots": [StrOptions({"uniform", "quantile"})],
     "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],
     "dropout": [Interval(Real, 0, 1, closed="left")],
-    "solver": [StrOptions({"adamw", "lbfgs"})],
+    "solver": [StrOptions({"adamw", "lbfgs", "reml"})],
     "batch_size": [COUNT],
     "tol": [NOT_NEGATIVE],
     "early_stopping": ["boolean", StrOptions({"auto"})],

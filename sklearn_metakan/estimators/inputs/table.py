@@ -423,7 +423,7 @@ class TableInputs(FittedModule):
         grid = _grid(estimator, self.n_numbers)
         by_range = self.kind in ("auto", "minmax", "quantile") or not self.slopes.any()
         if estimator.knots == "quantile":
-            knots = self._quantile_knots(rows, grid["grid_size"])
+            knots = self.quantile_knots_of(rows, grid["grid_size"])
         elif not by_range:
             knots = self.transform(self.ranges_)[:, : self.n_numbers].T
             knots[knots[:, 0] >= knots[:, 1]] = -1.0, 1.0  # constant beside gaps
@@ -447,7 +447,7 @@ class TableInputs(FittedModule):
         interactions = estimator.interactions
         if not isinstance(interactions, int) or interactions:
             check_interactions(interactions, widths)
-            found |= pair_settings(self, rows, interactions, knots, found.get("monotone"))
+            found |= pair_settings(self, rows, interactions, found.get("monotone"))
         return found
 
     def _scaled_atoms(self, monotone: Any) -> Array:
@@ -458,7 +458,7 @@ class TableInputs(FittedModule):
         found[:, 1] = self.transform(table)[rows, inputs]
         return found if monotone is None else found[monotone[inputs] == 0]
 
-    def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
+    def quantile_knots_of(self, rows: Rows, grid_size: int) -> Array:
         """Of each column of numbers, at quantiles of what is there."""
         scaled = self.transform(rows.chosen())[:, : self.n_numbers]
         missing = np.isnan(scaled)
