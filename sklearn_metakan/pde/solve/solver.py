@@ -169,7 +169,7 @@ class PDESolver(BaseEstimator):
             draw_apart(begun.collocation.generator)
             fitted._solve(begun, plan)
             fitted._record()
-            fitted._judge(begun)
+            fitted._judge(begun.counts, begun.seed)
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self
 
@@ -299,12 +299,11 @@ class PDESolver(BaseEstimator):
             return self._sizes.weights() if hasattr(self, "_sizes") else {}
         return self.loss_weights or {}
 
-    def _judge(self, begun: Begun) -> None:
+    def _judge(self, counts: Mapping[str, int], seed: int) -> None:
         """Warn where nothing was solved."""
         if not self.net_.interrupted_ and np.isfinite(self.loss_):
-            counts = begun.counts
             fresh = {**counts, "interior": max(counts["interior"], judged(self._physics))}
-            batch = self._collocation(fresh, begun.seed + 1).draw()
+            batch = self._collocation(fresh, seed + 1).draw()
             with torch.no_grad(), self._execution.active():
                 u = self.module_.columns(self._points(self._test_points()))
                 warn_if_unsolved(self._physics, batch, self._sizes, u)
