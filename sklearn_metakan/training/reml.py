@@ -210,9 +210,9 @@ def _features(network: KAN, x: Tensor, known: bool) -> Features:
     """What gives features of rows, some at a time, as often as it is called."""
     if known:
         return lambda: (x,)
-    width = network.layers[0].n_features
-    parts = x.split(max(1, _AT_A_TIME // int(width)))  # type: ignore[call-overload]
-    if len(x) * int(width) <= _HELD:  # type: ignore[arg-type]
+    width: Any = network.layers[0].n_features
+    parts = x.split(max(1, _AT_A_TIME // width))
+    if len(x) * width <= _HELD:
         held = torch.cat([*map(network.features, parts)])
         return lambda: (held,)
     return lambda: map(network.features, parts)
