@@ -222,11 +222,11 @@ class TableInputs(FittedModule):
                 atoms.append(np.insert(of_atoms, 0, len(kept), axis=1))
                 kept.append(j)
                 gaps.append(gap)
-                quantiles.append(of_levels)
+                quantiles.append(of_levels / units[j])
                 pieces.append(of_column or (least + np.array([-1.0, 1.0]), np.zeros(2)))
         if not kept:  # the first column, as zero
             first = np.nan_to_num(self.ranges_[0, 0]) * units[0]
-            kept, gaps, quantiles = [0], [0.0], [np.full(N_QUANTILES, first)]
+            kept, gaps, quantiles = [0], [0.0], [np.full(N_QUANTILES, first / units[0])]
             pieces = [(first + np.array([-1.0, 1.0]), np.zeros(2))]
         self.n_numbers, self.gaps_ = len(kept), np.array(gaps)
         self.atoms_ = np.concatenate(atoms)
@@ -242,7 +242,6 @@ class TableInputs(FittedModule):
         codes = self._fit_codes(rows, weight) if self.reader.categorical else {}
         self.kept_ = np.array([*kept, *codes], dtype=np.intp)
         buffers = self._pieces(pieces, units) | self._coded_as([*codes.values()])
-        quantiles = [each / units[j] for each, j in zip(quantiles, kept, strict=True)]
         for j in codes:
             quantiles.append(by_share(rows.column(j), weight, N_QUANTILES))
         self.unscaled_quantiles = np.stack(quantiles, axis=1)
@@ -557,6 +556,7 @@ class TableInputs(FittedModule):
 def _grid(estimator: Any, n_numbers: int) -> dict[str, int]:
     """Cells and degree, of which "auto" depends on how many columns of numbers there are."""
     is_wide = n_numbers >= _WIDE and estimator.basis == "bspline" and estimator.grid_size == "auto"
-    usual = {"grid_size": 2, "degree": 2} if is_wide else {"grid_size": 5, "degree": 3}
-    given = {name: getattr(estimator, name) for name in usual}
-    return usual | {name: int(value) for name, value in given.items() if value != "auto"}
+    cells, degree = estimator.grid_size, estimator.degree
+    cells = (2 if is_wide else 5) if cells == "auto" else cells
+    degree = (2 if is_wide else 3) if degree == "auto" else degree
+    return {"grid_size": int(cells), "degree": int(degree)}
