@@ -1,7 +1,7 @@
 """Rows that were read: which count, which are held out, and what is fitted to them."""
 
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -10,20 +10,11 @@ from sklearn.model_selection import GroupShuffleSplit, check_cv, train_test_spli
 from torch import nn
 
 AUTO_EARLY_STOPPING_ROWS = 200
-N_QUANTILES = 129
-LEVELS = np.linspace(0, 1, N_QUANTILES)
-_SKEWED = 0.1  # largest gap between rank and position that still counts as even
-_LUMP = 0.5  # share of the rows that have one value, beyond which others have atoms; and
-_TAIL = 0.2  # share of the range that holds 98 % of them: beyond both, positions say little
-_WHOLE = 0.9  # share of the range that holds 98 % of the rows where there is no tail
-_LUMP_WEIGHT = 2.0  # of such a value at most, beside all others
-ROUNDING = 1e-12  # a column that spreads less, beside its size, counts as constant
-_ATOM_ROWS = 5.0  # in which a value occurs at least, to be an atom
-_MOST_ATOMS = 64
-_FEW_VALUES = 8  # of a column, through which a curve of the default grid passes anyway
+ATOM_ROWS = 5.0  # in which a value occurs at least, to be an atom
+MOST_ATOMS = 64
+FEW_VALUES = 8  # of a column, through which a curve of the default grid passes anyway
 
 Array = NDArray[np.float64]
-ScaleInputs = Literal["auto", "minmax", "standard", "quantile"] | None
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
@@ -72,6 +63,12 @@ class Rows(NamedTuple):
         """One column of the rows that count."""
         column = self.X[:, j] if self.index is None else self.X[self.index, j]
         return column.astype(np.float64)
+
+    def columns(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Some columns of the rows that count, each in one piece: (n_places, n)."""
+        index = self.index
+        found = self.X[:, places] if index is None else self.X[np.ix_(index, places)]
+        return found.T.astype(np.float64, order="C")
 
     def take(self, rows: NDArray[np.intp]) -> "Rows":
         """Some of them; weights have mean one again."""
@@ -278,6 +275,20 @@ def weighted_quantiles(columns: Iterable[Array], weight: Array | None, levels: A
     return np.stack(found, axis=1)
 
 
+def distinct_quantiles(ordered: Array, levels: Any) -> Array:
+    """``weighted_quantiles`` of columns in order (b, n) whose numbers differ: (b, len(levels))."""
+    n = ordered.shape[1]
+    return interpolated(ordered, np.clip(np.asarray(levels) * n - 0.5, 0, n - 1))
+
+
+def interpolated(ordered: Array, places: Array) -> Array:
+    """Of each row (n,), numbers at places from 0 to n - 1, linear between neighbours."""
+    left = places.astype(np.intp)
+    right = np.minimum(left + 1, ordered.shape[1] - 1)
+    found = ordered[:, left]
+    return found + (places - left) * (ordered[:, right] - found)
+
+
 def mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
     """Weighted mean and standard deviation by column, of numbers of any size."""
     exponent = np.frexp(np.abs(values).max(axis=0))[1]
@@ -288,54 +299,12 @@ def mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
     return mean / unit, spread / unit
 
 
-def fit_column(
-    column: Array, weight: Array | None, kind: ScaleInputs, unit: float, is_large: bool
-) -> tuple[Array, Array, Array]:
-    """Break points of a column that varies, what they are mapped to, and its atoms."""
-    low, high = ends = np.array([column.min(), column.max()])
-    onto = np.array([-1.0, 1.0])
-    none = np.empty((0, 3))
-    if kind in ("minmax", None):
-        return ends, onto, none
-    if kind == "standard":
-        mean, deviation = mean_and_spread(column, weight)
-        # It may be nothing, of a row that outweighs all others.
-        deviation = max(deviation, ROUNDING * max(-low, high))
-        return mean + deviation * onto, onto, none
-    values, mass = np.unique(column, return_counts=True)
-    if weight is not None:  # in five times the time
-        mass = np.bincount(np.searchsorted(values, column), weights=weight)
-    most, whole = mass.max(), mass.sum()
-    atoms = _atoms(values, mass, unit) if kind == "auto" and most > _LUMP * whole else none
-    is_lumped = kind == "auto" and _LUMP * whole < most < whole
-    if is_lumped or (kind == "auto" and is_large):
-        inner = values[np.searchsorted(np.cumsum(mass), [0.01 * whole, 0.99 * whole])]
-        is_lumped &= inner[1] - inner[0] < _TAIL * (high - low)
-        if is_large and inner[1] - inner[0] > _WHOLE * (high - low):
-            return ends, onto, atoms
-    if is_lumped:
-        mass = np.minimum(mass, _LUMP_WEIGHT * (whole - most))
-    middle = np.cumsum(mass) - 0.5 * mass
-    rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1  # mid-ranks, on [-1, 1]
-    points, ranks = values, rank
-    if len(values) > N_QUANTILES:  # at most 129 of them
-        points = np.interp(2 * LEVELS - 1, rank, values)
-        points = points[np.diff(points, prepend=-np.inf) > 0]
-        ranks = np.interp(points, values, rank)
-    if kind == "quantile" or is_lumped:
-        return points, ranks, atoms
-    position = 2 * (points - low) / (high - low) - 1
-    if np.abs(ranks - position).max() <= 2 * _SKEWED:
-        return ends, onto, atoms
-    return points, (ranks + position) / 2, atoms
-
-
-def _atoms(values: Array, mass: NDArray[Any], unit: float) -> Array:
+def atoms_of(values: Array, mass: NDArray[Any], unit: float) -> Array:
     """The values that many rows have, (n_atoms, 3): each, how many rows, and their share."""
     rows = mass * max(unit, 1.0)
-    chosen = np.sort(np.argsort(-rows, kind="stable")[:_MOST_ATOMS])
-    chosen = chosen[rows[chosen] >= _ATOM_ROWS]
-    if len(values) <= _FEW_VALUES:
+    chosen = np.sort(np.argsort(-rows, kind="stable")[:MOST_ATOMS])
+    chosen = chosen[rows[chosen] >= ATOM_ROWS]
+    if len(values) <= FEW_VALUES:
         chosen = chosen[:0]
     return np.stack([values, rows, mass / mass.sum()], axis=1)[chosen]
 

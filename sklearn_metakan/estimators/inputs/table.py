@@ -1,6 +1,5 @@
 """Columns of a table, as a network takes them."""
 
-from math import frexp, ldexp
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -15,25 +14,24 @@ from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.frames import listed, shown
 from sklearn_metakan.estimators.inputs.interactions import check_interactions, pair_settings
 from sklearn_metakan.estimators.inputs.monotone import check_monotone, monotone_signs
-from sklearn_metakan.estimators.inputs.rows import (
-    LEVELS,
+from sklearn_metakan.estimators.inputs.pieces import (
     N_QUANTILES,
     ROUNDING,
-    FittedModule,
-    Rows,
+    Array,
+    PieceSearch,
+    Rule,
     ScaleInputs,
-    by_share,
-    fit_column,
-    weighted_quantiles,
+    fit_block,
 )
+from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows, by_share
 from sklearn_metakan.nn import KAN
 from sklearn_metakan.ops import hand_back_freed_memory
 from sklearn_metakan.training import LARGE_TABLE
 
-Array = NDArray[np.float64]
-
 QUANTILE_ROWS = 2**13
 _CHUNK = 2**17  # numbers that are scaled at a time
+_WIDE = 500  # columns of numbers that have fewer functions each
+_SEARCHED = 512  # rows from which on tables for finding pieces pay off
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
 # that are not scaled, the least and largest spreads whose knots and squared slopes can be.
 _FARTHEST = {torch.float32: 1e30, torch.float64: 1e150}
@@ -198,44 +196,37 @@ class TableInputs(FittedModule):
         if n > QUANTILE_ROWS:
             some = np.random.default_rng(0).choice(n, QUANTILE_ROWS, replace=False)
         self.ranges_, units = np.full((2, d), np.nan), np.ones(d)
-        kept, gaps, few, atoms = [], [], [], [np.empty((0, 4))]
-        pieces: list[tuple[Array, Array]] = []
-        for j in np.setdiff1d(np.arange(d), self.reader.categorical).tolist():
-            whole = rows.X[:, j] if rows.index is None else rows.X[rows.index, j]
-            whole = whole.astype(np.float64)
-            there = ~np.isnan(whole)
-            column, of_column = whole, rows.weight
-            if not there.all():
-                column = whole[there]
-                of_column = None if of_column is None else of_column[there]
-                if not len(column):
-                    continue
-            low, high = column.min(), column.max()
-            self.ranges_[:, j] = low, high
+        kept: list[int] = []
+        pieces, gaps, quantiles, atoms = [], [], [], [np.empty((0, 4))]
+        rule = Rule(self.kind, n_rows > LARGE_TABLE, rows.unit)
+        numbers = np.setdiff1d(np.arange(d), self.reader.categorical)
+        for start in range(0, len(numbers), max(1, _CHUNK // n)):
+            places = numbers[start : start + max(1, _CHUNK // n)]
+            block = rows.columns(places)
+            low, high = np.fmin.reduce(block, axis=1), np.fmax.reduce(block, axis=1)
+            self.ranges_[:, places] = low, high
             # A power of two, in which nothing over- or underflows.
-            largest = max(abs(low), abs(high))
-            units[j] = unit = ldexp(1.0, -max(-1000, min(1000, frexp(largest)[1])))
-            missing = float(weight[~there].sum()) * max(rows.unit, 1.0)
+            largest = np.maximum(np.abs(low), np.abs(high))
+            exponents = np.frexp(np.nan_to_num(largest))[1]
+            units[places] = unit = np.ldexp(1.0, -np.clip(exponents, -1000, 1000))
+            block *= unit[:, None]
             varies = high * unit - low * unit > ROUNDING * largest * unit
-            if not (varies or missing):
-                continue
-            kept.append(j)
-            gaps.append(missing)
-            whole *= unit
-            column = whole if there.all() else whole[there]
-            piece = column[0] + np.array([-1.0, 1.0]), np.zeros(2)
-            if varies:
-                options = self.kind, rows.unit, n_rows > LARGE_TABLE
-                points, values, found = fit_column(column, of_column, *options)
-                piece = points, values
-                atoms.append(np.insert(found, 0, len(pieces), axis=1))
-            pieces.append(piece)
-            few.append(whole if some is None else whole[some])
-            if np.isnan(few[-1]).all():
-                few[-1][0] = column[0]
+            found = fit_block(block, varies, rows.weight, rule, some)
+            missing = [0.0] * len(block)
+            if np.isnan(block.sum()):
+                missing = (np.isnan(block) @ weight * max(rows.unit, 1.0)).tolist()
+            every = zip(places.tolist(), found, missing, low * unit, strict=True)
+            for j, (of_column, of_levels, of_atoms), gap, least in every:
+                if np.isnan(least) or not (of_column or gap):
+                    continue
+                atoms.append(np.insert(of_atoms, 0, len(kept), axis=1))
+                kept.append(j)
+                gaps.append(gap)
+                quantiles.append(of_levels / units[j])
+                pieces.append(of_column or (least + np.array([-1.0, 1.0]), np.zeros(2)))
         if not kept:  # the first column, as zero
             first = np.nan_to_num(self.ranges_[0, 0]) * units[0]
-            kept, gaps, few = [0], [0.0], [np.full(n if some is None else len(some), first)]
+            kept, gaps, quantiles = [0], [0.0], [np.full(N_QUANTILES, first / units[0])]
             pieces = [(first + np.array([-1.0, 1.0]), np.zeros(2))]
         self.n_numbers, self.gaps_ = len(kept), np.array(gaps)
         self.atoms_ = np.concatenate(atoms)
@@ -251,11 +242,9 @@ class TableInputs(FittedModule):
         codes = self._fit_codes(rows, weight) if self.reader.categorical else {}
         self.kept_ = np.array([*kept, *codes], dtype=np.intp)
         buffers = self._pieces(pieces, units) | self._coded_as([*codes.values()])
-        some_weights = rows.weight if some is None or rows.weight is None else rows.weight[some]
-        quantiles = [weighted_quantiles(few, some_weights, LEVELS) / units[kept]]
         for j in codes:
-            quantiles.append(by_share(rows.column(j), weight, N_QUANTILES)[:, None])
-        self.unscaled_quantiles = np.concatenate(quantiles, axis=1)
+            quantiles.append(by_share(rows.column(j), weight, N_QUANTILES))
+        self.unscaled_quantiles = np.stack(quantiles, axis=1)
         self.set_buffers(**buffers)
         if some is not None:  # of a large table, what sorting its columns took
             hand_back_freed_memory()
@@ -370,7 +359,7 @@ class TableInputs(FittedModule):
         pieces = zip(self.values, self.last_piece[:, 0].tolist(), strict=True)
         return [values[: last + 2].numpy() for values, last in pieces]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, search: PieceSearch | None = None) -> Tensor:
         given = x = x.to(self.points.dtype)
         if self.strict:
             moved = ((x[:, self.silent] - self.level).abs() > self.spread).any(0)
@@ -387,7 +376,8 @@ class TableInputs(FittedModule):
             scaled = self.values[:, 0] + (x - self.points[:, 0]) * self.slopes[:, 0]
         else:
             x = x.T.contiguous()
-            piece = torch.searchsorted(self.points, x, right=True) - 1
+            below = torch.searchsorted(self.points, x, right=True) if search is None else search(x)
+            piece = below - 1
             piece = torch.minimum(piece.clamp(min=0), self.last_piece)
             left, value = self.points.gather(1, piece), self.values.gather(1, piece)
             scaled = (value + (x - left) * self.slopes.gather(1, piece)).T
@@ -429,14 +419,15 @@ class TableInputs(FittedModule):
     ) -> dict[str, Any]:
         """What the network is told of its inputs and outputs."""
         knots: Any = (-1.0, 1.0)
+        grid = _grid(estimator, self.n_numbers)
         by_range = self.kind in ("auto", "minmax", "quantile") or not self.slopes.any()
         if estimator.knots == "quantile":
-            knots = self._quantile_knots(rows, estimator.grid_size)
+            knots = self.quantile_knots_of(rows, grid["grid_size"])
         elif not by_range:
             knots = self.transform(self.ranges_)[:, : self.n_numbers].T
             knots[knots[:, 0] >= knots[:, 1]] = -1.0, 1.0  # constant beside gaps
         sizes = [self.n_numbers, *widths, n_outputs]
-        found: dict[str, Any] = {"layer_sizes": sizes, "knots": knots}
+        found: dict[str, Any] = {"layer_sizes": sizes, "knots": knots, **grid}
         found["n_members"] = int(estimator.n_estimators)
         if estimator.monotonic_cst is not None:
             check_monotone(estimator)
@@ -455,7 +446,7 @@ class TableInputs(FittedModule):
         interactions = estimator.interactions
         if not isinstance(interactions, int) or interactions:
             check_interactions(interactions, widths)
-            found |= pair_settings(self, rows, interactions, knots, found.get("monotone"))
+            found |= pair_settings(self, rows, interactions, found.get("monotone"))
         return found
 
     def _scaled_atoms(self, monotone: Any) -> Array:
@@ -466,7 +457,7 @@ class TableInputs(FittedModule):
         found[:, 1] = self.transform(table)[rows, inputs]
         return found if monotone is None else found[monotone[inputs] == 0]
 
-    def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
+    def quantile_knots_of(self, rows: Rows, grid_size: int) -> Array:
         """Of each column of numbers, at quantiles of what is there."""
         scaled = self.transform(rows.chosen())[:, : self.n_numbers]
         missing = np.isnan(scaled)
@@ -514,10 +505,12 @@ class TableInputs(FittedModule):
         X, index, n = rows.X, rows.index, len(rows.y)
         table = torch.empty(n, len(self.kept_), device=device, dtype=dtype)
         step = max(1, _CHUNK // X.shape[1])
+        many = n >= _SEARCHED and self.points.shape[1] > 2
+        search = PieceSearch(self.points) if many else None
         for start in range(0, n, step):
             chunk = slice(start, min(start + step, n))
             some = np.ascontiguousarray(X[chunk] if index is None else X[index[chunk]])
-            scaled = self(torch.from_numpy(some if some.flags.writeable else some.copy()))
+            scaled = self(torch.from_numpy(some if some.flags.writeable else some.copy()), search)
             if trains and bool(scaled.isnan().any()):
                 numbers = scaled[:, : self.n_numbers]
                 unseen = numbers.isnan() & torch.from_numpy(self.gaps_ == 0)
@@ -558,3 +551,12 @@ class TableInputs(FittedModule):
         levels = self.reader.levels
         categories = {j: np.array(levels[j], dtype=object) for j in levels}
         return {"categories_": categories, "interactions_": [*self.pairs_]}
+
+
+def _grid(estimator: Any, n_numbers: int) -> dict[str, int]:
+    """Cells and degree, of which "auto" depends on how many columns of numbers there are."""
+    is_wide = n_numbers >= _WIDE and estimator.basis == "bspline" and estimator.grid_size == "auto"
+    cells, degree = estimator.grid_size, estimator.degree
+    cells = (2 if is_wide else 5) if cells == "auto" else cells
+    degree = (2 if is_wide else 3) if degree == "auto" else degree
+    return {"grid_size": int(cells), "degree": int(degree)}
