@@ -166,12 +166,18 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     _make_network = staticmethod(build_network)
     predict, predict_interval, score = predict, predict_interval, score
     _defaults = Defaults(
-        learning_rate=0.02, weight_decay=0.03, betas=(0.9, 0.95), steps=6000, passes=(20, 200)
+        learning_rate=0.02,
+        weight_decay=0.03,
+        betas=(0.9, 0.95),
+        steps=6000,
+        large=Defaults(
+            (64, 64, 64), 0.01, None, 0.01, betas=(0.9, 0.95), steps=5000, passes=(40, 200)
+        ),
     )
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (32, 32),
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         *,
         n_estimators: int = 4,
         interactions: int | Sequence[Any] = 0,
@@ -274,12 +280,14 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         weight_decay=0.03,
         betas=(0.9, 0.95),
         steps=6000,
-        passes=(20, 200),
+        large=Defaults(
+            (64, 64, 64), 0.01, 0.1, 0.003, betas=(0.9, 0.95), steps=5000, passes=(40, 200)
+        ),
     )
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (32, 32),
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         *,
         n_estimators: int = 4,
         interactions: int | Sequence[Any] = 0,

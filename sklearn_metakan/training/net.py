@@ -41,6 +41,7 @@ from sklearn_metakan.training.data import (
 from sklearn_metakan.training.execution import Execution
 from sklearn_metakan.training.memory import Batch, Frugal, with_advice
 from sklearn_metakan.training.parallel import PRESENT, Ranks
+from sklearn_metakan.training.reml import Reml
 from sklearn_metakan.training.self_scaled import LINE_SEARCHED
 
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
@@ -413,7 +414,19 @@ class KANNet(NeuralNet):
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         if self.captured_ is not None and self.captured_.updates:
             return self.captured_.run(batch)
+        if isinstance(self.optimizer_, Reml):
+            return {"loss": self._solved(self.optimizer_, batch)}
         return self._update(batch)
+
+    def _solved(self, optimizer: Reml, batch: Batch) -> Tensor:
+        """A step of a solver that knows the network to be linear."""
+        if optimizer.settled:
+            raise StopTraining
+        if self.ranks_ is not None:
+            raise ValueError("solver='reml' is for one process. Choose another solver.")
+        known = self.training_ is not None and self.training_.features is not None
+        how = batch, known, self.shuffle_seed
+        return optimizer.step_on(self.module_, self.criterion_, *how)
 
     def _update(self, batch: Batch) -> dict[str, Any]:
         """A step of the optimiser; what its last evaluation found, for L-BFGS the accepted one."""

@@ -1,6 +1,6 @@
 """Increasing, piecewise linear maps of columns: their break points, and the piece of a number."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_metakan.estimators.inputs.rows import (
+    atoms_of,
     distinct_quantiles,
     interpolated,
     mean_and_spread,
@@ -24,34 +25,48 @@ ROUNDING = 1e-12  # a column that spreads less, beside its size, counts as const
 _SKEWED = 0.1  # largest gap between rank and position that still counts as even
 _LUMP = 0.5  # share of the rows that have one value, and
 _TAIL = 0.2  # share of the range that holds 98 % of them: beyond both, positions say little
+_WHOLE = 0.9  # share of the range that holds 98 % of the rows where there is no tail
 _LUMP_WEIGHT = 2.0  # of such a value at most, beside all others
+_ATOM_LUMP = 0.5  # share of the rows that have one value, beyond which others have atoms
 _ONTO = np.array([-1.0, 1.0])
+_NO_ATOMS = np.empty((0, 3))
 _CELLS = 512  # of equal width, over the break points of a column
 _MOST_STEPS = 8  # comparisons within a cell; of more, a binary search is quicker
+
+
+class Rule(NamedTuple):
+    """How columns are mapped, whether of a large table, and rows in a weight of one."""
+
+    kind: ScaleInputs
+    is_large: bool
+    unit: float
 
 
 def fit_block(
     block: Array,
     varies: NDArray[np.bool_],
     weight: Array | None,
-    kind: ScaleInputs,
+    rule: Rule,
     some: NDArray[np.intp] | None,
-) -> list[tuple[Pieces | None, Array]]:
-    """Of each column (n,) of a block (b, n), with gaps (NaN), its pieces and its quantiles.
+) -> list[tuple[Pieces | None, Array, Array]]:
+    """Of each column (n,) of a block (b, n), with gaps (NaN), its pieces, quantiles and atoms.
 
-    Those that do not vary have no pieces (None). Quantiles are those of ``some`` rows, if told.
+    Those that do not vary have no pieces (None). Quantiles are those of ``some`` rows, if told. In
+    a large table columns without a tail keep their places ("auto").
     """
-    ordered = np.sort(block, axis=1) if weight is None and kind in ("auto", "quantile") else None
+    ordered = (
+        np.sort(block, axis=1) if weight is None and rule.kind in ("auto", "quantile") else None
+    )
     many: NDArray[np.bool_] = np.zeros(len(block), dtype=bool)  # different numbers
     if ordered is not None and block.shape[1] > N_QUANTILES:
         many = (ordered[:, 1:] > ordered[:, :-1]).all(1) & varies
-        pieces_of_many = iter(_fit_distinct(ordered[many], kind))
+        pieces_of_many = iter(_fit_distinct(ordered[many], rule))
         if some is None:
             quantiles_of_many = iter(distinct_quantiles(ordered[many], LEVELS))
     few_weights = weight if weight is None or some is None else weight[some]
-    found: list[tuple[Pieces | None, Array]] = []
+    found: list[tuple[Pieces | None, Array, Array]] = []
     for whole, is_many, moves in zip(block, many.tolist(), varies.tolist(), strict=True):
-        pieces = next(pieces_of_many) if is_many else None
+        pieces, atoms = next(pieces_of_many) if is_many else None, _NO_ATOMS
         if is_many and some is None:
             quantiles = next(quantiles_of_many)
         else:
@@ -65,12 +80,12 @@ def fit_block(
             if not there.all():
                 column = whole[there]
                 of_column = None if weight is None else weight[there]
-            pieces = _fit_column(column, of_column, kind)
-        found.append((pieces, quantiles))
+            pieces, atoms = _fit_column(column, of_column, rule)
+        found.append((pieces, quantiles, atoms))
     return found
 
 
-def _fit_distinct(ordered: Array, kind: ScaleInputs) -> list[Pieces | None]:
+def _fit_distinct(ordered: Array, rule: Rule) -> list[Pieces | None]:
     """``_fit_column`` for columns in order (b, n), all of whose numbers differ, n > 129.
 
     None where it is up to rounding.
@@ -78,36 +93,47 @@ def _fit_distinct(ordered: Array, kind: ScaleInputs) -> list[Pieces | None]:
     points = interpolated(ordered, LEVELS * (ordered.shape[1] - 1))
     rank, low, high = 2 * LEVELS - 1, ordered[:, :1], ordered[:, -1:]
     position = 2 * (points - low) / (high - low) - 1
-    values = np.broadcast_to(rank, points.shape) if kind == "quantile" else (rank + position) / 2
+    values = (
+        np.broadcast_to(rank, points.shape) if rule.kind == "quantile" else (rank + position) / 2
+    )
     even = np.abs(rank - position).max(1) <= 2 * _SKEWED
+    if rule.is_large and rule.kind == "auto":
+        n = ordered.shape[1]
+        first, last = np.searchsorted(np.arange(1, n + 1), [0.01 * n, 0.99 * n])
+        even |= ordered[:, last] - ordered[:, first] > _WHOLE * (high - low)[:, 0]
     clear = np.diff(points).min(1) > 0
     found: list[Pieces | None] = []
     for column, ends in enumerate(ordered[:, [0, -1]]):
-        if even[column] and kind != "quantile":
+        if even[column] and rule.kind != "quantile":
             found.append((ends, _ONTO))
         else:
             found.append((points[column], values[column]) if clear[column] else None)
     return found
 
 
-def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> Pieces:
-    """Break points of a column that varies, and what they are mapped to."""
+def _fit_column(column: Array, weight: Array | None, rule: Rule) -> tuple[Pieces, Array]:
+    """Break points of a column that varies, what they are mapped to, and its atoms."""
+    kind, is_large = rule.kind, rule.is_large
     low, high = ends = np.array([column.min(), column.max()])
     if kind in ("minmax", None):
-        return ends, _ONTO
+        return (ends, _ONTO), _NO_ATOMS
     if kind == "standard":
         mean, deviation = mean_and_spread(column, weight)
         # It may be nothing, of a row that outweighs all others.
         deviation = max(deviation, ROUNDING * max(-low, high))
-        return mean + deviation * _ONTO, _ONTO
+        return (mean + deviation * _ONTO, _ONTO), _NO_ATOMS
     values, mass = np.unique(column, return_counts=True)
     if weight is not None:  # in five times the time
         mass = np.bincount(np.searchsorted(values, column), weights=weight)
-    most, whole = mass.max(), mass.sum()
+    most, whole, atoms = mass.max(), mass.sum(), _NO_ATOMS
+    if kind == "auto" and most > _ATOM_LUMP * whole:
+        atoms = atoms_of(values, mass, rule.unit)
     is_lumped = kind == "auto" and _LUMP * whole < most < whole
-    if is_lumped:
+    if is_lumped or (kind == "auto" and is_large):
         inner = values[np.searchsorted(np.cumsum(mass), [0.01 * whole, 0.99 * whole])]
-        is_lumped = inner[1] - inner[0] < _TAIL * (high - low)
+        is_lumped &= inner[1] - inner[0] < _TAIL * (high - low)
+        if is_large and inner[1] - inner[0] > _WHOLE * (high - low):
+            return (ends, _ONTO), atoms
     if is_lumped:
         mass = np.minimum(mass, _LUMP_WEIGHT * (whole - most))
     middle = np.cumsum(mass) - 0.5 * mass
@@ -118,11 +144,11 @@ def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> Piece
         points = points[np.diff(points, prepend=-np.inf) > 0]
         ranks = np.interp(points, values, rank)
     if kind == "quantile" or is_lumped:
-        return points, ranks
+        return (points, ranks), atoms
     position = 2 * (points - low) / (high - low) - 1
     if np.abs(ranks - position).max() <= 2 * _SKEWED:
-        return ends, _ONTO
-    return points, (ranks + position) / 2
+        return (ends, _ONTO), atoms
+    return (points, (ranks + position) / 2), atoms
 
 
 class PieceSearch:

@@ -10,6 +10,9 @@ from sklearn.model_selection import GroupShuffleSplit, check_cv, train_test_spli
 from torch import nn
 
 AUTO_EARLY_STOPPING_ROWS = 200
+ATOM_ROWS = 5.0  # in which a value occurs at least, to be an atom
+MOST_ATOMS = 64
+FEW_VALUES = 8  # of a column, through which a curve of the default grid passes anyway
 
 Array = NDArray[np.float64]
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -294,6 +297,24 @@ def mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
     mean = np.average(shares, axis=0, weights=weight)
     spread = np.sqrt(np.average((shares - mean) ** 2, axis=0, weights=weight))
     return mean / unit, spread / unit
+
+
+def atoms_of(values: Array, mass: NDArray[Any], unit: float) -> Array:
+    """The values that many rows have, (n_atoms, 3): each, how many rows, and their share."""
+    rows = mass * max(unit, 1.0)
+    chosen = np.sort(np.argsort(-rows, kind="stable")[:MOST_ATOMS])
+    chosen = chosen[rows[chosen] >= ATOM_ROWS]
+    if len(values) <= FEW_VALUES:
+        chosen = chosen[:0]
+    return np.stack([values, rows, mass / mass.sum()], axis=1)[chosen]
+
+
+def by_share(positions: Array, weight: Array, n: int) -> Array:
+    """n positions of levels, each as often as in the column."""
+    values, inverse = np.unique(positions, return_inverse=True)
+    ends = np.cumsum(np.bincount(inverse, weights=weight))
+    places = (np.arange(n) + 0.5) / n * ends[-1]
+    return values[np.searchsorted(ends, places)]
 
 
 class FittedModule(nn.Module):

@@ -19,12 +19,14 @@ from sklearn_metakan.estimators.inputs.pieces import (
     ROUNDING,
     Array,
     PieceSearch,
+    Rule,
     ScaleInputs,
     fit_block,
 )
-from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
+from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows, by_share
 from sklearn_metakan.nn import KAN
 from sklearn_metakan.ops import hand_back_freed_memory
+from sklearn_metakan.training import LARGE_TABLE
 
 QUANTILE_ROWS = 2**13
 _CHUNK = 2**17  # numbers that are scaled at a time
@@ -56,7 +58,9 @@ class TableInputs(FittedModule):
         "quantile": ranks onto [-1, 1]. "auto": minmax for columns spread evenly over their
         range; the mean of minmax and quantile for the others, but ranks alone where more than half
         of the rows have one value and 98 % of them lie within a fifth of the range; that value
-        counts for twice as much as the others together there. None: unchanged.
+        counts for twice as much as the others together there. Of more than 10,000 rows, minmax
+        also where 98 % lie over nine tenths of the range: rows in clusters, without a tail, whose
+        ranks would bend what is smooth. None: unchanged.
     extrapolation : str, default="linear"
         With "error", a constant column that moves raises a ValueError.
     categorical_features : "from_dtype", None or array-like
@@ -76,6 +80,9 @@ class TableInputs(FittedModule):
         Rows in which they are missing, by weight.
     code_counts_ : list of ndarray
         Of each column of categories that is kept, rows by code, by weight.
+    atoms_ : ndarray of shape (n_atoms, 4)
+        Values that many rows have, of columns of which most rows have one: the column's place in
+        ``kept_``, the value, how many rows have it, by weight, and their share.
     quantiles_ : ndarray of shape (129, n_kept)
         Weighted quantiles of each scaled column, at evenly spaced levels, with gaps as its last;
         of a table of more than 8,192 rows, from as many of them, drawn at random. Of categories,
@@ -115,6 +122,7 @@ class TableInputs(FittedModule):
     n_numbers: int
     gaps_: Array
     code_counts_: list[Array]
+    atoms_: Array
     pairs_: list[tuple[int, int]] = []
 
     def __init__(
@@ -172,8 +180,10 @@ class TableInputs(FittedModule):
             f"{name} needs finite numbers. Replace such values or drop those rows."
         )
 
-    def fit(self, rows: Rows, dtype: torch.dtype = torch.float64) -> Self:
+    def fit(self, rows: Rows, dtype: torch.dtype = torch.float64, n_rows: int = 0) -> Self:
         """Find what the columns are mapped by, for a network of this dtype.
+
+        ``n_rows`` are those of the whole table.
 
         Raises
         ------
@@ -186,7 +196,9 @@ class TableInputs(FittedModule):
         if n > QUANTILE_ROWS:
             some = np.random.default_rng(0).choice(n, QUANTILE_ROWS, replace=False)
         self.ranges_, units = np.full((2, d), np.nan), np.ones(d)
-        kept, pieces, gaps, quantiles = [], [], [], []
+        kept: list[int] = []
+        pieces, gaps, quantiles, atoms = [], [], [], [np.empty((0, 4))]
+        rule = Rule(self.kind, n_rows > LARGE_TABLE, rows.unit)
         numbers = np.setdiff1d(np.arange(d), self.reader.categorical)
         for start in range(0, len(numbers), max(1, _CHUNK // n)):
             places = numbers[start : start + max(1, _CHUNK // n)]
@@ -199,23 +211,26 @@ class TableInputs(FittedModule):
             units[places] = unit = np.ldexp(1.0, -np.clip(exponents, -1000, 1000))
             block *= unit[:, None]
             varies = high * unit - low * unit > ROUNDING * largest * unit
-            found = fit_block(block, varies, rows.weight, self.kind, some)
+            found = fit_block(block, varies, rows.weight, rule, some)
             missing = [0.0] * len(block)
             if np.isnan(block.sum()):
                 missing = (np.isnan(block) @ weight * max(rows.unit, 1.0)).tolist()
             every = zip(places.tolist(), found, missing, low * unit, strict=True)
-            for j, (of_column, of_levels), gap, least in every:
+            for j, (of_column, of_levels, of_atoms), gap, least in every:
                 if np.isnan(least) or not (of_column or gap):
                     continue
+                atoms.append(np.insert(of_atoms, 0, len(kept), axis=1))
                 kept.append(j)
                 gaps.append(gap)
-                quantiles.append(of_levels)
+                quantiles.append(of_levels / units[j])
                 pieces.append(of_column or (least + np.array([-1.0, 1.0]), np.zeros(2)))
         if not kept:  # the first column, as zero
             first = np.nan_to_num(self.ranges_[0, 0]) * units[0]
-            kept, gaps, quantiles = [0], [0.0], [np.full(N_QUANTILES, first)]
+            kept, gaps, quantiles = [0], [0.0], [np.full(N_QUANTILES, first / units[0])]
             pieces = [(first + np.array([-1.0, 1.0]), np.zeros(2))]
         self.n_numbers, self.gaps_ = len(kept), np.array(gaps)
+        self.atoms_ = np.concatenate(atoms)
+        self.atoms_[:, 1] /= units[kept][self.atoms_[:, 0].astype(np.intp)]
         self.farthest = _FARTHEST[dtype]
         if self.kind is None:
             self._check_unscaled(kept, _UNSCALED[dtype])
@@ -227,9 +242,8 @@ class TableInputs(FittedModule):
         codes = self._fit_codes(rows, weight) if self.reader.categorical else {}
         self.kept_ = np.array([*kept, *codes], dtype=np.intp)
         buffers = self._pieces(pieces, units) | self._coded_as([*codes.values()])
-        quantiles = [each / units[j] for each, j in zip(quantiles, kept, strict=True)]
         for j in codes:
-            quantiles.append(_by_share(rows.column(j), weight))
+            quantiles.append(by_share(rows.column(j), weight, N_QUANTILES))
         self.unscaled_quantiles = np.stack(quantiles, axis=1)
         self.set_buffers(**buffers)
         if some is not None:  # of a large table, what sorting its columns took
@@ -408,30 +422,42 @@ class TableInputs(FittedModule):
         grid = _grid(estimator, self.n_numbers)
         by_range = self.kind in ("auto", "minmax", "quantile") or not self.slopes.any()
         if estimator.knots == "quantile":
-            knots = self._quantile_knots(rows, grid["grid_size"])
+            knots = self.quantile_knots_of(rows, grid["grid_size"])
         elif not by_range:
             knots = self.transform(self.ranges_)[:, : self.n_numbers].T
             knots[knots[:, 0] >= knots[:, 1]] = -1.0, 1.0  # constant beside gaps
         sizes = [self.n_numbers, *widths, n_outputs]
         found: dict[str, Any] = {"layer_sizes": sizes, "knots": knots, **grid}
         found["n_members"] = int(estimator.n_estimators)
-        if self.gaps_.any() or self.code_counts_:
-            found["columns"] = {
-                "fill": self.medians_,
-                "gaps": self.gaps_,
-                "levels": self.code_counts_,
-            }
         if estimator.monotonic_cst is not None:
             check_monotone(estimator)
             of_labels = rows.y.ndim == 1
             found["monotone"] = monotone_signs(self, estimator, n_outputs, of_labels)
+        atoms = self.atoms_
+        if len(atoms):
+            atoms = self._scaled_atoms(found.get("monotone"))
+        if self.gaps_.any() or self.code_counts_ or len(atoms):
+            found["columns"] = {
+                "fill": self.medians_,
+                "gaps": self.gaps_,
+                "levels": self.code_counts_,
+                "atoms": atoms,
+            }
         interactions = estimator.interactions
         if not isinstance(interactions, int) or interactions:
             check_interactions(interactions, widths)
-            found |= pair_settings(self, rows, interactions, knots, found.get("monotone"))
+            found |= pair_settings(self, rows, interactions, found.get("monotone"))
         return found
 
-    def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
+    def _scaled_atoms(self, monotone: Any) -> Array:
+        """Atoms as the network sees them, none of columns in which it is monotone."""
+        found, inputs = self.atoms_.copy(), self.atoms_[:, 0].astype(np.intp)
+        rows, table = np.arange(len(inputs)), np.full((len(inputs), self.ranges_.shape[1]), np.nan)
+        table[rows, self.kept_[inputs]] = self.atoms_[:, 1]
+        found[:, 1] = self.transform(table)[rows, inputs]
+        return found if monotone is None else found[monotone[inputs] == 0]
+
+    def quantile_knots_of(self, rows: Rows, grid_size: int) -> Array:
         """Of each column of numbers, at quantiles of what is there."""
         scaled = self.transform(rows.chosen())[:, : self.n_numbers]
         missing = np.isnan(scaled)
@@ -530,14 +556,7 @@ class TableInputs(FittedModule):
 def _grid(estimator: Any, n_numbers: int) -> dict[str, int]:
     """Cells and degree, of which "auto" depends on how many columns of numbers there are."""
     is_wide = n_numbers >= _WIDE and estimator.basis == "bspline" and estimator.grid_size == "auto"
-    usual = {"grid_size": 2, "degree": 2} if is_wide else {"grid_size": 5, "degree": 3}
-    given = {name: getattr(estimator, name) for name in usual}
-    return usual | {name: int(value) for name, value in given.items() if value != "auto"}
-
-
-def _by_share(positions: Array, weight: Array) -> Array:
-    """129 positions of levels, each as often as in the column."""
-    values, inverse = np.unique(positions, return_inverse=True)
-    ends = np.cumsum(np.bincount(inverse, weights=weight))
-    places = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES * ends[-1]
-    return values[np.searchsorted(ends, places)]
+    cells, degree = estimator.grid_size, estimator.degree
+    cells = (2 if is_wide else 5) if cells == "auto" else cells
+    degree = (2 if is_wide else 3) if degree == "auto" else degree
+    return {"grid_size": int(cells), "degree": int(degree)}
