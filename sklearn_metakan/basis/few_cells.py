@@ -55,8 +55,8 @@ class Terms(NamedTuple):
     """What of x (b, n) is kept for the way back.
 
     ``matrix`` gives functions from terms; the functions' ``axis`` is 0 in features (C, b, n), 1 in
-    (b, C, n), 2 in (b, n, C). ``t`` and ``slope``, that of silu, are of x held at the ends of the grid. ``still``
-    says where nothing moves, beyond it.
+    (b, C, n), 2 in (b, n, C). ``t`` and ``slope``, that of silu, are of x held at the ends of the
+    grid. ``still`` says where nothing moves, beyond it.
     """
 
     matrix: Tensor
