@@ -357,7 +357,7 @@ class TableInputs(FittedModule):
         return [values[: last + 2].numpy() for values, last in pieces]
 
     def forward(self, x: Tensor) -> Tensor:
-        given = x = x.to(self.points.dtype)
+        given = x = x.double()
         if self.strict:
             moved = ((x[:, self.silent] - self.level).abs() > self.spread).any(0)
             if bool(moved.any()):
@@ -366,17 +366,18 @@ class TableInputs(FittedModule):
                     f"In training {column} was constant; that it has another value now, "
                     'extrapolation="error" forbids. Use another extrapolation, or leave it out.'
                 )
-        if len(self.columns) < x.shape[1] or len(self.coded):
-            x = x[:, self.columns]
+        columns, points, values, slopes = self.columns, self.points, self.values, self.slopes
+        if len(columns) < x.shape[1] or len(self.coded):
+            x = x[:, columns]
         x = x * self.units
-        if self.points.shape[1] == 2:  # straight lines
-            scaled = self.values[:, 0] + (x - self.points[:, 0]) * self.slopes[:, 0]
+        if points.shape[1] == 2:  # straight lines
+            scaled = values[:, 0] + (x - points[:, 0]) * slopes[:, 0]
         else:
             x = x.T.contiguous()
-            piece = torch.searchsorted(self.points, x, right=True) - 1
+            piece = torch.searchsorted(points, x, right=True) - 1
             piece = torch.minimum(piece.clamp(min=0), self.last_piece)
-            left, value = self.points.gather(1, piece), self.values.gather(1, piece)
-            scaled = (value + (x - left) * self.slopes.gather(1, piece)).T
+            left, value = points.gather(1, piece), values.gather(1, piece)
+            scaled = (value + (x - left) * slopes.gather(1, piece)).T
         farthest = min(self.farthest, torch.finfo(scaled.dtype).max)
         numbers = scaled.clamp(-farthest, farthest)
         return torch.cat([numbers, self._coded(given)], 1) if len(self.coded) else numbers
