@@ -316,10 +316,10 @@ class KANEstimator(BaseEstimator):
         some = sampled(rows) if isinstance(rows.X, StoredRows) else rows
         inputs = self.input_scaler_.fit(some, execution.dtype, self._n_rows)
         self._network = {
+            **trainer.network,
             **inputs.network_shape(some, self, trainer.widths, target.n_network_outputs),
             "dtype": execution.dtype,
             "working_memory": trainer.parameters.working_memory,
-            **trainer.network,
             **trainer.options,
         }
         self._fixed, self._options = self._fixed_settings(trainer), deepcopy(trainer.options)
@@ -332,12 +332,12 @@ class KANEstimator(BaseEstimator):
         given = self.device, self.precision, rows.X.dtype, self.solver
         execution = choose_execution(*given, self._n_rows)
         before = self.net_.module_
-        if self.grid_size != self._network["grid_size"]:
+        if self.grid_size not in ("auto", self._network["grid_size"]):
             try:
                 before = refine(before, int(self.grid_size))
             except ValueError as error:
                 raise ValueError(f"{error} Or call fit with warm_start=False.") from error
-        changed = {k: v for k, v in trainer.network.items() if k in _CHANGEABLE}
+        changed = {k: v for k, v in trainer.network.items() if k in _CHANGEABLE and v != "auto"}
         if np.shape(self._network["knots"])[-1] > 2:  # all knots, not only the ends
             first, *_ = before.kan_layers()
             changed["knots"] = first.basis.knots.double().cpu().numpy()

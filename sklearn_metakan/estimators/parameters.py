@@ -21,13 +21,14 @@ T = TypeVar("T", bound=Any)
 CONSTRAINTS: dict[str, list[Any]] = {
     **SHARED_CONSTRAINTS,
     **META_CONSTRAINTS,
+    **{name: [StrOptions({"auto"}), *SHARED_CONSTRAINTS[name]] for name in ("grid_size", "degree")},
     "max_iter": [StrOptions({"auto"}), COUNT],
     "time_limit": [Interval(Real, 0, 1e9, closed="neither"), None],
     "sparsity": [Interval(Real, 0, 1e4, closed="both")],
     "knots": [StrOptions({"uniform", "quantile"})],
     "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],
     "dropout": [Interval(Real, 0, 1, closed="left")],
-    "solver": [StrOptions({"adamw", "lbfgs"})],
+    "solver": [StrOptions({"adamw", "lbfgs", "reml"})],
     "batch_size": [COUNT],
     "tol": [NOT_NEGATIVE],
     "early_stopping": ["boolean", StrOptions({"auto"})],
@@ -57,7 +58,10 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "scale_target": ["boolean"],
     "class_weight": [dict, list, StrOptions({"balanced"}), None],
 }
-SCALE_PIXELS_CONSTRAINT = [StrOptions({"auto", "minmax", "standard"}), None]
+OF_IMAGES_ALONE = {
+    "scale_inputs": [StrOptions({"auto", "minmax", "standard"}), None],
+    **{name: SHARED_CONSTRAINTS[name] for name in ("grid_size", "degree")},
+}
 
 HIDDEN_LAYERS = """\
     hidden_layer_sizes : tuple of int or "auto", default="auto"
@@ -105,9 +109,9 @@ HIDDEN_CHANNELS = """\
 """
 
 TUNE_FIRST = """\
-    grid_size : int, default=<grid_size>
+    grid_size : int<or_auto>, default=<grid_size>
         Cells of the grid: more cells, finer functions. Without effect on polynomials. It may
-        grow from one fit to the next with ``warm_start=True``.
+        grow from one fit to the next with ``warm_start=True``.<auto_grid>
     learning_rate : float or "auto", default="auto"
         Largest step size. "auto" is <adamw_learning_rate> for "adamw" and 1.0 for
         "lbfgs".
@@ -129,8 +133,8 @@ METHOD = """\
         of the grid (FastKAN); "mexican_hat", "morlet", "dog" or "shannon", wavelets of several
         scales over the grid (WavKAN); "chebyshev" or "gram", polynomials of tanh; "legendre",
         polynomials. All but "chebyshev" come with silu, wavelets with a constant.
-    degree : int, default=3
-        Degree of splines and polynomials. Without effect on other functions.
+    degree : int<or_auto>, default=<degree>
+        Degree of splines and polynomials. Without effect on other functions.<auto_degree>
     knots : {"uniform", "quantile"}, default="uniform"
         Knots of the inputs: evenly spaced, or at quantiles of each column; the latter for
         splines alone.
@@ -157,6 +161,8 @@ SCALE_INPUTS = """\
         over their range, and the mean of minmax and quantile for the others; quantile for
         those of which most rows have one value and few the rest of a long range; minmax, beyond
         10,000 rows, for those without a tail, of which 98 % lie over nine tenths of the range.
+        Where most rows have one value, others that 5 rows have, up to 64, get numbers of their
+        own beside the curve.
     categorical_features : "from_dtype", array-like or None, default="from_dtype"
         Columns whose edges have a number for each level in place of a curve: those of a
         DataFrame that hold text, categories or truth values; a mask, indices or names; none.
@@ -276,6 +282,17 @@ OF_FEATURES = """categories_ : dict of ndarrays
 OF_IMAGES = """image_shape_ : tuple of int
         (channels, height, width); ``n_features_in_`` is their product."""
 
+_AUTO = {
+    "or_auto": ' or "auto"',
+    "auto_grid": """ "auto" is 5, but 2 for splines
+        of 500 columns of numbers or more, where few functions each do better.""",
+    "auto_degree": """ "auto" is 3, but
+        2 where grid_size="auto" is 2.""",
+    "grid_size": '"auto"',
+    "degree": '"auto"',
+}
+_AUTO_IMAGES = {"or_auto": "", "auto_grid": "", "auto_degree": ""}
+
 _TEXTS = {
     "TUNE_FIRST": HIDDEN_LAYERS + TUNE_FIRST,
     "TUNE_FIRST_IMAGES": HIDDEN_CHANNELS + TUNE_FIRST,
@@ -297,7 +314,7 @@ def document(cls: T) -> T:
     cls._parameter_constraints = {name: CONSTRAINTS[name] for name in names}
     is_regressor, is_image = "loss" in names, "hidden_channels" in names
     if is_image:
-        cls._parameter_constraints["scale_inputs"] = SCALE_PIXELS_CONSTRAINT
+        cls._parameter_constraints |= OF_IMAGES_ALONE
     fill_docstring(
         cls,
         _TEXTS,
@@ -305,6 +322,7 @@ def document(cls: T) -> T:
         target_scaler=", target_scaler_" if is_regressor else "",
         dropped="pooled channels" if is_image else "hidden units",
         module="ConvKAN" if is_image else "KAN",
+        **_AUTO_IMAGES if is_image else _AUTO,
         inputs="images" if is_image else "scaled inputs",
         of_features=OF_IMAGES if is_image else OF_FEATURES,
     )

@@ -181,12 +181,13 @@ def choose_execution(
 ) -> Execution:
     """What ``device`` and ``precision`` mean for data of this dtype.
 
-    "auto" is float64 for L-BFGS; else TF32 on CUDA, and on a CPU it follows X, but is float32
-    beyond ``LARGE_TABLE`` rows: steps on batches are far less exact, and take half the time.
+    "auto" is float64 for solvers on all rows at once; else TF32 on CUDA, and on a CPU it follows X,
+    but is float32 beyond ``LARGE_TABLE`` rows: steps on batches are far less exact, and take half
+    the time.
     """
     chosen = choose_device(device)
     if precision == "auto":
-        if solver == "lbfgs":
+        if solver != "adamw":
             precision = "float64"
         elif chosen.type == "cpu":
             is_double = data_dtype == np.float64 and n_rows <= LARGE_TABLE

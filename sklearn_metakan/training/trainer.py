@@ -36,6 +36,7 @@ from sklearn_metakan.training.parameters import (
     check_param_groups,
     module_options,
 )
+from sklearn_metakan.training.reml import Reml
 
 T = TypeVar("T")
 
@@ -51,6 +52,9 @@ META_LEARNERS = ("*.meta_learner.*",)
 _TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_rate", "loss"}
 _TRAINING |= {"weight_decay", "sparsity", "dropout", "augment", "grid_size", "quantile", "device"}
 _TRAINING |= {"precision", "working_memory", "net_params"}
+
+# What "reml" leaves as it is.
+_FREE = {"weight_decay": "auto", "sparsity": 0.0, "early_stopping": False}
 
 # What the network is made of, beside its shape.
 _NETWORK = ("basis", "grid_size", "degree", "extrapolation", "dropout")
@@ -197,18 +201,8 @@ class Trainer:
             )
         if given.callbacks:
             check_callbacks(given.callbacks)
-        if given.solver == "lbfgs" and given.dropout:
-            raise ValueError(
-                f"dropout={given.dropout} contradicts solver='lbfgs', whose line search needs a "
-                "loss that repeats. Set dropout=0 or solver='adamw'."
-            )
-        for name in ("prompt_learning_rate", "meta_learning_rate") if self.is_meta else ():
-            value = getattr(given, name)
-            if given.solver == "lbfgs" and value is not None:
-                raise ValueError(
-                    f"{name}={value} contradicts solver='lbfgs', which has one learning rate "
-                    f"for all. Set {name}=None or solver='adamw'."
-                )
+        if given.solver != "adamw":
+            self._check_solver()
         if given.knots == "quantile" and given.basis != "bspline":
             raise ValueError(
                 f"knots='quantile' contradicts basis={given.basis!r}: only splines have knots of "
@@ -222,6 +216,37 @@ class Trainer:
         if given.net_params:
             check_net_params(given.net_params, {**self.network, "knots": None}, NET_PARAMETERS)
             check_cuda_graph(given.net_params.get("cuda_graph", "auto"))
+
+    def _check_solver(self) -> None:
+        """What solvers for all rows at once cannot do."""
+        given = self.parameters
+        if given.dropout:
+            raise ValueError(
+                f"dropout={given.dropout} contradicts solver={given.solver!r}, which needs a loss "
+                "that repeats. Set dropout=0 or solver='adamw'."
+            )
+        for name in ("prompt_learning_rate", "meta_learning_rate") if self.is_meta else ():
+            value = getattr(given, name)
+            if value is not None:
+                raise ValueError(
+                    f"{name}={value} contradicts solver={given.solver!r}, which has one learning "
+                    f"rate for all. Set {name}=None or solver='adamw'."
+                )
+        if given.solver != "reml":
+            return
+        if self.widths or self.is_meta:
+            what = "hidden layers" if self.widths else "a meta-learner"
+            raise ValueError(
+                f"solver='reml' is for sums of functions with numbers of their own, not for {what}"
+                ". Use a KAN with hidden_layer_sizes=(), or solver='lbfgs'."
+            )
+        for name, free in _FREE.items():
+            value = getattr(given, name, free)
+            if value not in (free, "auto"):
+                raise ValueError(
+                    f"{name}={value!r} contradicts solver='reml', which holds nothing out, and "
+                    f"chooses smoothness itself. Set {name}={free!r} or another solver."
+                )
 
     def options_then_and_now(
         self, then: Mapping[str, Any], network: nn.Module
@@ -309,6 +334,8 @@ class Trainer:
         """skorch's parameters of the optimiser; meta-learners and prompts may have own rates."""
         given, defaults = self.parameters, self.defaults
         rate, decay = given.learning_rate, given.weight_decay
+        if given.solver == "reml":
+            return {"optimizer": Reml}
         if given.solver == "lbfgs":
             rate = LBFGS_LEARNING_RATE if rate == "auto" else rate
             decay = LBFGS_WEIGHT_DECAY if decay == "auto" else decay
@@ -357,8 +384,8 @@ class Trainer:
         checkpoints : Checkpoints, optional
         """
         given, watches, n = self.parameters, validation is not None, len(data.y)
-        expects = given.solver == "lbfgs" or given.learning_rate_schedule == "constant"
-        batch_size = n if given.solver == "lbfgs" else min(given.batch_size, n)
+        expects = given.solver != "adamw" or given.learning_rate_schedule == "constant"
+        batch_size = n if given.solver != "adamw" else min(given.batch_size, n)
         batches = -(-n // batch_size)
         epochs, patience = self._length(batches)
         monitor = Monitor(
