@@ -35,6 +35,7 @@ from sklearn_metakan.training.data import (
     joined,
     losses_of_members,
     rows_like,
+    shortened,
     weighted_mean,
 )
 from sklearn_metakan.training.execution import Execution
@@ -104,6 +105,7 @@ class KANNet(NeuralNet):
         self.validation_: TensorData | None = None
         self._scoring: list[Callback] = []  # callbacks that score predictions
         self._of_batches: dict[str, list[Callback]] = {}  # who hears of them, by method
+        self._rooms: list[Batch] = []  # memory of batches, while it trains
         self._watched = False  # whether anybody else hears of batches
         self._n_members = 1  # of the network
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
@@ -154,6 +156,7 @@ class KANNet(NeuralNet):
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
             self.captured_ = self._edge_sizes = self.ranks_ = None
+            self._rooms = []
 
     def _draw_apart(self, ranks: Ranks) -> None:
         """Have random modules draw other numbers in each process."""
@@ -195,6 +198,10 @@ class KANNet(NeuralNet):
                 else:
                     made = map(module.features, part.table.split(step))
                     part.features = joined(made, len(part.table))
+        size, left = self.batch_size, len(data.y) % self.batch_size
+        if len(data.y) > size > _IN_CACHE / data.features.shape[1]:
+            room = data.room_for(size)  # new memory would cost more than the copy
+            self._rooms = [room, shortened(room, left)] if left else [room]
 
     def _prepare_callbacks(self) -> None:
         """Have those that score see the user's units; raise for those that wait for nothing."""
@@ -288,11 +295,7 @@ class KANNet(NeuralNet):
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         losses = total.expand(self._n_members).clone()
         self._weights_seen[training] = []
-        rooms: list[Batch] = []
-        if self.captured_ is not None:
-            rooms = self.captured_.rooms
-        elif data.features is not None and batch_size * data.features.shape[1] > _IN_CACHE:
-            rooms = [data.room_for(batch_size)]  # new memory would cost more than the copy
+        rooms = self._rooms if self.captured_ is None else self.captured_.rooms
         shuffled = (self.generator_, rooms) if training else ()
         for batch in data.batches(batch_size, *shuffled):
             self.history.new_batch()  # skorch's Checkpoint asks for it

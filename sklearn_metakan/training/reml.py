@@ -239,7 +239,7 @@ class Reml(torch.optim.Optimizer):
     def _write(self, network: KAN) -> None:
         """Numbers of members one after the other, each with those of all outputs."""
         some = torch.stack([state.weights for state in self._states], 2).flatten(1)
-        n_features = int(network.layers[0].n_features)  # type: ignore[arg-type]
+        n_features: Any = network.layers[0].n_features
         weights = some.new_zeros(n_features, some.shape[1])
         weights[self._columns.to(some.device)] = some
         constant = torch.stack([state.constant for state in self._states], 1).flatten()
@@ -261,7 +261,7 @@ def _narrowed(terms: list[Term], kept: list[int]) -> tuple[list[Term], Tensor]:
 
 def _features(network: KAN, x: Tensor, known: bool, columns: Tensor) -> Features:
     """What gives some features of rows, some at a time, as often as it is called."""
-    width = x.shape[1] if known else int(network.layers[0].n_features)  # type: ignore[arg-type]
+    width: Any = x.shape[1] if known else network.layers[0].n_features
     parts = x.split(max(1, _AT_A_TIME // width))
     columns = columns.to(x.device)
 

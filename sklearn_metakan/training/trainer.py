@@ -23,7 +23,12 @@ from sklearn_metakan.training.callbacks import (
 from sklearn_metakan.training.capture import check_cuda_graph
 from sklearn_metakan.training.checkpoints import Checkpoints
 from sklearn_metakan.training.data import TensorData
-from sklearn_metakan.training.execution import FORKED, Execution, take_one_thread
+from sklearn_metakan.training.execution import (
+    FORKED,
+    LARGE_TABLE,
+    Execution,
+    take_one_thread,
+)
 from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score
 from sklearn_metakan.training.optimisers import LBFGS, AdamW
 from sklearn_metakan.training.parameters import (
@@ -60,15 +65,23 @@ class Defaults(NamedTuple):
     """What "auto" means for AdamW, as measured for a kind of estimator.
 
     ``prompt_learning_rate`` is that of linear meta-learners (None: that of all else);
-    ``max_iter="auto"`` is as many passes as make so many ``steps``, within bounds on ``passes``.
+    ``max_iter="auto"`` is as many passes as make so many ``steps``, within bounds on ``passes``;
+    ``large`` is what holds beyond ``LARGE_TABLE`` rows (None: the same). ``widths`` are of the
+    hidden layers.
     """
 
+    widths: tuple[int, ...] = (32, 32)
     learning_rate: float = 0.02
     prompt_learning_rate: float | None = None
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     steps: int = 3000
     passes: tuple[int, int] = (20, 200)
+    large: "Defaults | None" = None
+
+    def of(self, n_rows: int) -> "Defaults":
+        """Those for a table of so many rows."""
+        return self.large if self.large is not None and n_rows > LARGE_TABLE else self
 
 
 class Found(NamedTuple):
@@ -104,7 +117,8 @@ class Trainer:
         Constructor parameters of an estimator, with values for those that it has not.
     defaults : Defaults
     widths : tuple of int, optional
-        Of the hidden layers; by default those of ``hidden_layer_sizes``.
+        Of the hidden layers; by default those of ``hidden_layer_sizes``, of which "auto" is
+        what ``follow`` makes of a table's rows.
     network : mapping, optional
         More settings of the network that do not depend on data.
     net_type : type of KANNet, default=KANNet
@@ -132,6 +146,8 @@ class Trainer:
         "sparsity": 0.0,
     }
 
+    by_rows = False  # whether widths are "auto"
+
     def __init__(
         self,
         parameters: Mapping[str, Any],
@@ -144,7 +160,10 @@ class Trainer:
             take_one_thread()
         if widths is None:
             sizes = parameters["hidden_layer_sizes"]
-            widths = check_widths("hidden_layer_sizes", sizes, single=True)
+            if isinstance(sizes, str) and sizes == "auto":
+                self.by_rows, widths = True, defaults.widths
+            else:
+                widths = check_widths("hidden_layer_sizes", sizes, single=True)
         given = _plain({**self.fixed, **parameters})
         self.parameters = SimpleNamespace(**given)
         self.defaults, self.widths, self.net_type = defaults, widths, net_type
@@ -158,6 +177,12 @@ class Trainer:
         self.network = of_network | (_plain(network) if network else {})
         self.options = _plain(module_options(given["net_params"])) if given["net_params"] else {}
         self._check()
+
+    def follow(self, n_rows: int) -> None:
+        """Let "auto" mean what is best for a table of so many rows."""
+        self.defaults = self.defaults.of(n_rows)
+        if self.by_rows:
+            self.widths = self.defaults.widths
 
     def _check(self) -> None:
         """What no single range of values can say.
