@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import validate_parameter_constraints
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from torch.overrides import TorchFunctionMode
 
 from sklearn_metakan.files import (
@@ -218,7 +218,8 @@ class _NoMemory(TorchFunctionMode):
 def _check_network(estimator: Any, parameters: Mapping[str, NDArray[Any]]) -> None:
     """Raise unless names, shapes and dtypes of the numbers are those of the network."""
     kind, settings = type(estimator), estimator._network
-    ranges = {k: v for k, v in kind._parameter_constraints.items() if k in _SIZES & {*settings}}
+    known = kind._parameter_constraints
+    ranges = {k: [r for r in known[k] if isinstance(r, Interval)] for k in _SIZES & {*settings}}
     sizes = {name: settings[name] for name in ranges}
     validate_parameter_constraints(ranges, sizes, caller_name=kind.__name__)
     with _NoMemory():

@@ -104,6 +104,6 @@ def test_where_there_is_no_estimate():
     ).fit()  # fmt: skip
     assert not can_doubt(solver._physics, 1)
     solver.module_.time = True
-    assert can_doubt(solver._physics, 1) and not can_doubt(solver._physics, 3)
+    assert can_doubt(solver._physics, 1) and not can_doubt(solver._physics, 4)
     solver.module_.ansatz = torch.mul
     assert not can_doubt(solver._physics, 1)

@@ -9,14 +9,14 @@ from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
 from sklearn_metakan.pde.solve.ritz import Features
 
 # By the number of inputs: features, and their largest frequency.
-FINE: dict[int, tuple[int, float]] = {1: (240, 90.0), 2: (300, 12.0)}
+FINE: dict[int, tuple[int, float]] = {1: (240, 90.0), 2: (300, 12.0), 3: (400, 8.0)}
 POINTS = 3  # for each feature
 _RIDGE = 1e-6  # of the rows' size
 _SMALL = 1e-3  # of the spread: a part of a step that is small enough to be linear
 
 
 def can_doubt(physics: Physics, inputs: int) -> bool:
-    """Whether there are features for the problem: in time, and of at most one other input."""
+    """Whether there are features for the problem: in time, and of at most two other inputs."""
     trial = physics.trial
     known = modules_in_order(trial.network) is not None and not physics.calls_u
     straight = trial.derivatives == "exact" and (trial.ansatz is None or trial.affine)

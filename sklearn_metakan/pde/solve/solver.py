@@ -352,7 +352,7 @@ class PDESolver(BaseEstimator):
                 continue
             limit = trainer.time_limit
             if limit is not None:
-                limit = TimeLimit(limit.began, share * limit.seconds)
+                limit = TimeLimit(limit.began, share * limit.seconds, share == 1)
             callbacks: list[Any] = [PDEProgress()] if self.verbose else []
             if optimizer is None:
                 schedule = LearningRateSchedule(self.learning_rate_schedule, count, limit)
