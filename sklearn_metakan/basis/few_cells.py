@@ -120,11 +120,14 @@ def _power(t: Tensor, further: Tensor | None, r: int, lower: Tensor | None, out:
 
 
 def _times(matrix: Tensor, terms: Tensor, axis: int) -> Tensor:
+    """Into memory of its own, or autocast would round it."""
+    if axis == 1:
+        return torch.bmm(matrix.expand(len(terms), -1, -1), terms, out=torch.empty_like(terms))
+    flat = terms.flatten(1)
+    room = torch.empty_like(flat) if axis == 0 else flat.new_empty(flat.shape[::-1])
     if axis == 0:
-        return torch.mm(matrix, terms.flatten(1)).view_as(terms)
-    if axis == 2:
-        return torch.mm(terms.flatten(1).T, matrix.T).view(*terms.shape[1:], -1)
-    return torch.bmm(matrix.expand(len(terms), -1, -1), terms)
+        return torch.mm(matrix, flat, out=room).view_as(terms)
+    return torch.mm(flat.T, matrix.T, out=room).view(*terms.shape[1:], -1)
 
 
 def pulled(grad: Tensor, kept: Terms) -> Tensor:

@@ -30,3 +30,14 @@ def test_inputs_outside_are_refused():
     basis = BSplineBasis(1, 2, 2, extrapolation="error")
     with pytest.raises(ValueError, match="outside the grid"):
         basis.linearize(torch.tensor([[2.0]]), True, True)
+
+
+def test_autocast_does_not_round_functions():
+    basis = BSplineBasis(3, 2, 2, dtype=torch.float32)
+    x = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    wanted, (features, kept) = basis.evaluate(x), basis.linearize(x, False, True)
+    slopes = basis.pull(features, kept)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(basis.evaluate(x), wanted)
+        assert torch.equal(basis.linearize(x, False, True)[0], features)
+        assert torch.equal(basis.pull(features, kept), slopes)
