@@ -1,5 +1,6 @@
 """One optimiser after the other, each within its share of the time."""
 
+import time
 import warnings
 
 import pytest
@@ -29,3 +30,17 @@ def test_a_share_of_the_time_that_is_too_short_for_a_step_is_no_failure(monkeypa
 def test_a_time_limit_that_is_too_short_for_a_step_says_so():
     with pytest.warns(ConvergenceWarning, match="time_limit=1e-09 ended training"):
         string(time_limit=1e-9, max_iter=100).fit()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_time_limit_ends_quasi_newton_methods_between_two_readings():
+    """Losses are read every 100 of their iterations."""
+    calls = []
+
+    def slow(x, u):
+        calls.append(len(x))
+        time.sleep(0.05)
+        return u.d(0, 0) + 1
+
+    string(time_limit=1, max_iter=0, ssbroyden_iter=1000).set_params(residual=slow).fit()
+    assert len(calls) < 100

@@ -354,10 +354,9 @@ class PDESolver(BaseEstimator):
             if limit is not None:
                 limit = TimeLimit(limit.began, share * limit.seconds, share == 1)
             callbacks: list[Any] = [PDEProgress()] if self.verbose else []
-            if optimizer is None:
-                schedule = LearningRateSchedule(self.learning_rate_schedule, count, limit)
-                callbacks.insert(0, schedule)
-            else:
+            rates = self.learning_rate_schedule if optimizer is None else "constant"
+            callbacks.insert(0, LearningRateSchedule(rates, count, limit))
+            if optimizer is not None:
                 callbacks.append(settled)
                 if optimizer["optimizer"] is LevenbergMarquardt:  # which asks anew at each step
                     callbacks.append(Release(equations))
