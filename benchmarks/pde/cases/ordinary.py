@@ -200,7 +200,7 @@ def lotka_volterra() -> Case:
         return 20 * (2 * hares - 8 * hares * foxes), 20 * (4 * hares * foxes - 1.06 * foxes)
 
     tuned = {"windows": 10, "hidden_layer_sizes": (10,), "degree": 6, "n_interior": 300}
-    tuned |= {"max_iter": 0, "lm_iter": 100, "sampling": "uniform", "hard": False}
+    tuned |= {"max_iter": 0, "lm_iter": 100, "sampling": "sobol", "hard": False}
     limits = {"must": 1e-3, "aim": 1e-5}
     return system(rates, (0.5, 0.075), 1.0, "DeepXDE: Lotka_Volterra", **limits, **tuned)
 

@@ -109,9 +109,7 @@ class Polygon(Domain):
     def _away(self, x: Tensor) -> Tensor:
         """How far from each side, (n, m)."""
         starts, ends = (x.new_tensor(each) for each in self._sides)
-        along = ends - starts
-        share = ((x[:, None] - starts) * along).sum(-1) / along.square().sum(-1)
-        return (x[:, None] - starts - share.clamp(0, 1)[..., None] * along).norm(dim=-1)
+        return from_segments(x, starts, ends)
 
     def _inside(self, n: int, draw: Draw) -> Tensor:
         if draw.method == "grid":
@@ -120,7 +118,7 @@ class Polygon(Domain):
         sides = triangles[:, 1:] - triangles[:, :1]
         share = np.abs(np.linalg.det(sides)).cumsum()
         unit = draw.unit(3)(n)
-        chosen = _place(unit[:, 0], share)
+        chosen = place(unit[:, 0], share)
         root = unit[:, 1:2].sqrt()
         parts = torch.cat([1 - root, root * (1 - unit[:, 2:]), root * unit[:, 2:]], 1)
         return (parts[..., None] * unit.new_tensor(triangles)[chosen]).sum(1)
@@ -130,35 +128,43 @@ class Polygon(Domain):
         starts, ends = self._sides
         lengths = np.linalg.norm(ends - starts, axis=1)
         unit = draw.unit(2)(n)
-        chosen = _place(unit[:, 0], lengths.cumsum())
+        chosen = place(unit[:, 0], lengths.cumsum())
         first, along = unit.new_tensor(starts)[chosen], unit.new_tensor(ends - starts)[chosen]
         normals = torch.stack([along[:, 1], -along[:, 0]], 1) / along.norm(dim=1, keepdim=True)
         return first + unit[:, 1:] * along, normals
 
     def distance(self, x: Tensor) -> Tensor:
-        return self._joined(x)
+        return joined_distance(x, *self._sides)
 
     def _level(self, x: Tensor) -> Tensor:
         inside = self._contains(x.detach().double(), 0.0)
-        return torch.where(inside, 1.0, -1.0).to(x) * self._joined(x)
+        return torch.where(inside, 1.0, -1.0).to(x) * joined_distance(x, *self._sides)
 
-    def _joined(self, x: Tensor) -> Tensor:
-        """The sides' own distances by R-equivalence, ``1 / sum_i 1 / phi_i``.
 
-        Of a side of length L with f the distance to its line and
-        ``t = ((L / 2)^2 - |x - middle|^2) / L``, it is ``(f^2 + (h - t)^2 / 4)^(1/2)`` with
-        ``h = (t^2 + f^4)^(1/2)``.
-        """
-        starts, ends = (x.new_tensor(each) for each in self._sides)
-        along = ends - starts
-        length = along.norm(dim=1)
-        away = x[:, None] - starts
-        f = (away[..., 0] * along[:, 1] - away[..., 1] * along[:, 0]) / length
-        t = ((length / 2) ** 2 - (x[:, None] - (starts + ends) / 2).square().sum(-1)) / length
-        least = (_SMALL * length) ** 2
-        h = (t.square() + f**4 + least**2).sqrt()
-        phi = (f.square() + (h - t).square() / 4 + least).sqrt()
-        return 1 / (1 / phi).sum(1)
+def from_segments(x: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+    """How far points are from each of m segments, (n, m)."""
+    along = ends - starts
+    share = ((x[:, None] - starts) * along).sum(-1) / along.square().sum(-1)
+    return (x[:, None] - starts - share.clamp(0, 1)[..., None] * along).norm(dim=-1)
+
+
+def joined_distance(x: Tensor, first: NDArray[Any], last: NDArray[Any]) -> Tensor:
+    """Distances to m sides, given by their ends, by R-equivalence, ``1 / sum_i 1 / phi_i``.
+
+    Of a side of length L with f the distance to its line and
+    ``t = ((L / 2)^2 - |x - middle|^2) / L``, it is ``(f^2 + (h - t)^2 / 4)^(1/2)`` with
+    ``h = (t^2 + f^4)^(1/2)``.
+    """
+    starts, ends = x.new_tensor(first), x.new_tensor(last)
+    along = ends - starts
+    length = along.norm(dim=1)
+    away = x[:, None] - starts
+    f = (away[..., 0] * along[:, 1] - away[..., 1] * along[:, 0]) / length
+    t = ((length / 2) ** 2 - (x[:, None] - (starts + ends) / 2).square().sum(-1)) / length
+    least = (_SMALL * length) ** 2
+    h = (t.square() + f**4 + least**2).sqrt()
+    phi = (f.square() + (h - t).square() / 4 + least).sqrt()
+    return 1 / (1 / phi).sum(1)
 
 
 def _signed_area(corners: NDArray[Any]) -> float:
@@ -166,7 +172,7 @@ def _signed_area(corners: NDArray[Any]) -> float:
     return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
 
 
-def _place(unit: Tensor, shares: Sequence[float] | NDArray[Any]) -> Tensor:
+def place(unit: Tensor, shares: Sequence[float] | NDArray[Any]) -> Tensor:
     """Which part each number of [0, 1) falls into; shares are summed up."""
     ends = unit.new_tensor(np.asarray(shares) / shares[-1])
     return torch.bucketize(unit.contiguous(), ends, right=True).clamp_(max=len(ends) - 1)

@@ -18,6 +18,7 @@ from sklearn_metakan.pde.domains.domain import (
     points_inside,
 )
 from sklearn_metakan.pde.domains.made import Ellipsoid, LevelSet, Moved, ParametricDomain, Product
+from sklearn_metakan.pde.domains.mesh import Mesh
 from sklearn_metakan.pde.domains.polygon import Polygon
 from sklearn_metakan.pde.domains.shapes import Ball, Box, Interval, SpaceTime, Sphere
 from sklearn_metakan.pde.physics.conditions import (
@@ -136,7 +137,7 @@ class Problem:
 STORED: tuple[type, ...] = (
     Problem,
     *(Ball, Box, Interval, SpaceTime, Sphere, Union, Intersection, Difference),
-    *(Ellipsoid, LevelSet, Moved, ParametricDomain, Polygon, Product),
+    *(Ellipsoid, LevelSet, Mesh, Moved, ParametricDomain, Polygon, Product),
     *(Points, Sampler, DeepXDEGeometry),
     *(Condition, Dirichlet, Initial, Integral, Neumann, Periodic, Robin, Positive, Held),
 )
