@@ -5,7 +5,7 @@
 
 A line a run: relative L2 on 10,000 points against references computed here, or for inverse
 problems the largest relative error of a constant; seconds of fit; whether the solver itself said
-that it failed. Beside it the error of the example that it is from, or of PINNacle's best method.
+that it failed. Beside it the error of the example that it is from, where that is known.
 Rows are appended to --csv; runs that are there are not repeated.
 """
 
