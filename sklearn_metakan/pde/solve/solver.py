@@ -354,7 +354,7 @@ class PDESolver(BaseEstimator):
             if limit is not None:
                 limit = TimeLimit(limit.began, share * limit.seconds, share == 1)
             callbacks: list[Any] = [PDEProgress()] if self.verbose else []
-            rates = self.learning_rate_schedule if optimizer is None else "constant"
+            rates: Any = self.learning_rate_schedule if optimizer is None else "constant"
             callbacks.insert(0, LearningRateSchedule(rates, count, limit))
             if optimizer is not None:
                 callbacks.append(settled)
