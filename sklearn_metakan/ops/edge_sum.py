@@ -54,8 +54,9 @@ def edge_sum(
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
         the larger of 0.7 (x + y + 4 P) and 1.1 (x' + y' + 4 E'), of a convolution
-        2.2 (x' + y' + 4 P), but at least 64, or 4 in a CUDA graph: x and y are the sizes of input
-        and output, P the layer's parameters, x', y' and E' those of the widest layer and its edges.
+        2.2 (x' + y' + 4 P), but at least 4: x and y are the sizes of input and output, P the
+        layer's parameters, x', y' and E' input, output and edges of the widest layer. Steps of
+        small layers that are not captured take a third of the time there with 64.
     widest : (int, int), optional
         Inputs and outputs of the layer with the most edges in a network; this one by default.
         Blocks of a narrower one may take as much: the network takes most memory there.

@@ -19,8 +19,7 @@ CACHE = 2**21  # bytes; tiles of a few thousand edges: fewer cost more calls, mo
 CARD_SHARE = 0.7  # of the layer's input, output, parameters, gradients and optimiser state
 LIKE_AN_MLP = 1.1  # of the same, with one weight an edge as in an MLP, of the widest layer
 IMAGE_SHARE = 2.2  # of the widest layer's images and the layer's parameters, gradients, state
-CARD_LEAST = 64.0  # MiB; H200, 784-64-10, p = 1: 14.1 ms an eager step with 4, 5.9 with 16, 3.5
-CAPTURED_LEAST = 4.0  # the same in a CUDA graph, where more blocks take no more calls
+CARD_LEAST = 4.0  # MiB
 
 
 def default_memory(
@@ -39,9 +38,7 @@ def default_memory(
         numbers = max(LIKE_AN_MLP * like_an_mlp, CARD_SHARE * (passing + 4 * parameters))
     else:
         numbers = IMAGE_SHARE * (rows * max(map(sum, layers)) + 4 * parameters)
-    captured = x.is_cuda and torch.cuda.is_current_stream_capturing()
-    least = CAPTURED_LEAST if captured else CARD_LEAST
-    return max(least, numbers * x.element_size() / 2**20)
+    return max(CARD_LEAST, numbers * x.element_size() / 2**20)
 
 
 def tile_memory(x: Tensor, working_memory: float) -> int:

@@ -7,10 +7,10 @@ from sklearn_metakan.ops.memory import CPU_MEMORY, default_memory
 
 
 def rooms(network, sizes, device):
-    """Of every layer, for 8192 rows of such sizes; the last is the output's."""
+    """Of every layer, for 64 rows of such sizes; the last is the output's."""
     for layer, size, after in zip(network.kan_layers(), sizes, sizes[1:], strict=False):
-        x = torch.empty(8192, *size, device=device)
-        y = torch.empty(8192, *after, device=device)
+        x = torch.empty(64, *size, device=device)
+        y = torch.empty(64, *after, device=device)
         yield default_memory(x, y.numel(), layer.source, layer.widest)
 
 
