@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from math import perm
-from typing import NamedTuple, Self, get_args
+from typing import Any, NamedTuple, Self, get_args
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sklearn_metakan.basis.base import Basis, Extrapolation, check_inside, is_traced, silu
-from sklearn_metakan.basis.few_cells import MOST_CELLS, Terms, from_terms, linearized, pulled
+from sklearn_metakan.basis.few_cells import MOST_CELLS, Terms, linearized, matrix, pulled
 from sklearn_metakan.basis.knots import (
     Array,
     cell_polynomials,
@@ -179,14 +179,17 @@ class BSplineBasis(Basis):
     def values(
         self, x: Tensor, start: int, derivative: int, found: _OnCells | None = None
     ) -> Tensor:
-        """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous."""
+        """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous.
+
+        On few cells they lie as they are called.
+        """
         if (
             found is None
             and derivative == 0
             and self.grid_size <= MOST_CELLS
             and self._has_few_cells(x)
         ):
-            return self._few_cells(x, 0)[0].permute(2, 1, 0)
+            return self._few_cells(x, 2)[0]
         found = found or self._on_cells(x, start, derivative, derivative)
         (base, splines), shape = found.functions[0], found.places.shape
         out = base.new_zeros(found.sizes)
@@ -228,13 +231,53 @@ class BSplineBasis(Basis):
         return shared and x.is_cpu and not is_traced()
 
     def _few_cells(self, x: Tensor, axis: int) -> tuple[Tensor, Terms]:
-        """Features of x (n, b), as ``linearize`` gives them, and what is kept of them."""
-        k, breaks, x = self.degree, self.breaks, x.T.contiguous()
+        """Features of x (n, b), (C, b, n), (b, C, n) or (n, b, C), and what is kept of them."""
+        k, breaks, x = self.degree, self.breaks, x if axis == 2 else x.T.contiguous()
         low, high = breaks[:, k, None], breaks[:, -k - 1, None]
         if self.extrapolation == "error":
             check_inside(x, low, high)
-        matrix = breaks.new_tensor(from_terms(self.grid_size, k))
-        return linearized(x, low, high, matrix, k, axis, self.extrapolation == "linear")
+        of_terms = matrix(self.grid_size, k, breaks.dtype)
+        return linearized(x, low, high, of_terms, k, axis, self.extrapolation == "linear")
+
+    def in_cells(self, weights: Tensor) -> Tensor:
+        """What edges are inside each cell, for ``at_cells``: (in_features, grid_size, m, out).
+
+        Factors of silu, of 1, u, ..., u^k and, with extrapolation="linear", of how far x lies
+        outside. Uniform grids of two cells or more.
+
+        Parameters
+        ----------
+        weights : Tensor of shape (in_features, C, out)
+        """
+        splines = weights[:, 1:].unfold(1, self.degree + 1, 1)  # (in_features, cells, out, k + 1)
+        silus = weights[:, :1, None].expand(-1, self.grid_size, 1, -1)
+        parts = [silus, torch.einsum("igos,sj->igjo", splines, self.polynomials[0])]
+        if self.extrapolation == "linear":
+            slopes = self.evaluate(self.domain.T, derivative=1)
+            parts.append(torch.zeros_like(silus))
+            parts[2][:, [0, -1], 0] = torch.einsum("eic,ico->ieo", slopes, weights)
+        return torch.cat(parts, 2)
+
+    def at_cells(
+        self, x: NDArray[Any], low: NDArray[Any], high: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        """What ``in_cells`` multiplies, (n, in_features, m), and the cell of each x.
+
+        In NumPy, whose calls take a third of torch's; ``low`` and ``high`` are those of
+        ``domain``. Without tails, extrapolation="base".
+        """
+        at = np.minimum(np.maximum(x, low), high)
+        u = (at - low) / ((high - low) / self.grid_size)
+        cell = np.minimum(np.maximum(u.astype(np.intp), 0), self.grid_size - 1)
+        of_powers, is_continued = self.degree + 2, self.extrapolation == "linear"
+        found = np.empty((*x.shape, of_powers + is_continued), x.dtype)
+        found[..., 0] = torch.nn.functional.silu(torch.from_numpy(at)).numpy()
+        found[..., 1], found[..., 2] = 1.0, u - cell
+        for power in range(3, of_powers):
+            np.multiply(found[..., power - 1], found[..., 2], out=found[..., power])
+        if is_continued:
+            found[..., -1] = x - at
+        return found, cell
 
     def pull(self, grad: Tensor, kept: _OnCells | Terms) -> Tensor:
         if isinstance(kept, Terms):

@@ -35,7 +35,7 @@ from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.estimators.targets.multilabel import MultilabelTarget, target_of_labels
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.estimators.targets.scoring import Scoring
-from sklearn_metakan.nn import KANNetwork, feature_importances, frozen, n_frozen, refine
+from sklearn_metakan.nn import FewRows, KANNetwork, feature_importances, frozen, n_frozen, refine
 from sklearn_metakan.ops import hand_back_freed_memory
 from sklearn_metakan.training import (
     Defaults,
@@ -470,9 +470,9 @@ class KANEstimator(BaseEstimator):
         place = execution.device, execution.dtype
         numbers = min(step, len(X)) * module.widest_features
         with torch.inference_mode(), execution.active(numbers):
-            # Kept within a call only: from call to call they would save one of 3 ms (one row, 10
-            # or 64 columns, a core), and have to be watched for changes. to_torch() is for serving.
-            if step < len(X) and n_frozen(module, linear=False) * 8 <= memory / 8:
+            if len(X) <= FewRows.most and module is net.module_:
+                module = net.for_few_rows()
+            elif step < len(X) and n_frozen(module, linear=False) * 8 <= memory / 8:
                 module = frozen(module, linear=False)
 
             def compute(chunk: slice) -> None:

@@ -2,6 +2,7 @@
 
 from sklearn_metakan.nn.conv import KANConv1d, KANConv2d, KANConv3d
 from sklearn_metakan.nn.conv_network import ConvKAN, Norm, build_conv_network, spread_strides
+from sklearn_metakan.nn.few_rows import FewRows
 from sklearn_metakan.nn.frozen import frozen, n_frozen
 from sklearn_metakan.nn.grids import refine, update_grids
 from sklearn_metakan.nn.importance import edge_importances, feature_importances
@@ -28,6 +29,7 @@ __all__ = [
     "DirectCoefficients",
     "Drawing",
     "Dropout",
+    "FewRows",
     "KANConv1d",
     "KANConv2d",
     "KANConv3d",

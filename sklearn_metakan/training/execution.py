@@ -95,7 +95,8 @@ class Execution:
         if FORKED.is_set():
             take_one_thread()
         threads: AbstractContextManager[Any] = nullcontext()
-        if numbers is not None and self.device.type == "cpu" and numbers < _WORTH_THREADS:
+        small = numbers is not None and self.device.type == "cpu" and numbers < _WORTH_THREADS
+        if small and torch.get_num_threads() > 1:
             threads = _libraries().limit(limits=1, user_api="openmp")
         with settings, autocast, threads:
             yield

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
 from inspect import signature
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from numpy.typing import NDArray
@@ -13,9 +13,9 @@ from skorch import NeuralNet
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 from skorch.history import History
 from skorch.utils import TeeGenerator
-from torch import Tensor
+from torch import Tensor, nn
 
-from sklearn_metakan.nn import Drawing, Sparsity
+from sklearn_metakan.nn import Drawing, FewRows, Sparsity
 from sklearn_metakan.training.callbacks import (
     LearningRateSchedule,
     StopTraining,
@@ -95,6 +95,7 @@ class KANNet(NeuralNet):
         self.asked_: dict[str, Any] = {}  # the training parameters it was made for
         self.target_: Any = None  # turns outputs into predictions, for scores of callbacks
         self.captured_: CapturedStep | None = None  # while it trains
+        self.few_rows_: FewRows | None = None  # made by the first prediction of a few rows
         self.replayed_ = False  # whether it was used last time
         self.interrupted_ = False  # whether the user ended the last training
         self.whole_ = False  # whether an interrupt comes through, or leaves the weights so far
@@ -390,6 +391,18 @@ class KANNet(NeuralNet):
             with torch.set_grad_enabled(training):
                 self._set_training(training)
                 yield self.infer(part).to(device)
+
+    def for_few_rows(self) -> Callable[[Tensor], Tensor]:
+        """What gives the module's numbers by fewer calls, if there is such, or the module."""
+        module: Any = self.module_
+        if self.execution_.products != "full":
+            return cast(nn.Module, module)
+        made = self.few_rows_
+        if made is None or not made.is_of(module):
+            if not FewRows.suits(module):
+                return cast(nn.Module, module)
+            made = self.few_rows_ = FewRows(module)
+        return made
 
     def outputs(self, X: Any) -> Tensor:
         """Raw outputs for scaled inputs, on the CPU."""

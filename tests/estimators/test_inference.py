@@ -1,12 +1,14 @@
 """predict: chunks of rows, kept weights, and memory within bounds."""
 
+import pickle
 import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
-from sklearn_metakan import KANRegressor, MetaKANClassifier, MetaKANRegressor
+from benchmarks.speed.steps import Operations
+from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 from sklearn_metakan.nn import KANLinear, MetaCoefficients
 
 RNG = np.random.default_rng(0)
@@ -131,3 +133,63 @@ def test_prediction_takes_no_more_than_working_memory(columns, hidden, memory, d
     model.fit(table[:150], table[:150, 0])
     outputs = table[:, :1].nbytes / 2**20
     assert 0.1 < peak(lambda: model.predict(table)) - outputs <= (64 if memory is None else memory)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("estimator", "target"),
+    [
+        (KANRegressor, Y),
+        (MetaKANRegressor, np.c_[Y, -Y]),
+        (KANClassifier, Y > 0),
+        (MetaKANClassifier, np.digitize(Y, [-0.5, 0.5])),
+    ],
+)
+def test_a_few_rows_are_as_in_the_table(estimator, target, dtype):
+    table = X.astype(dtype)
+    model = estimator(hidden_layer_sizes=(5, 5), max_iter=2, random_state=0).fit(table, target)
+    predict = getattr(model, "predict_proba", model.predict)
+    expected, tolerance = predict(table), 1e4 * np.finfo(dtype).eps
+    for rows in (1, 4):
+        np.testing.assert_allclose(predict(table[:rows]), expected[:rows], tolerance, tolerance)
+    assert model.net_.for_few_rows() is not model.module_
+    far = table[:2] * 50
+    both = predict(np.r_[far, far, far])[:2]
+    np.testing.assert_allclose(predict(far), both, tolerance, tolerance * np.abs(both).max())
+
+
+def test_weights_that_are_changed_by_hand_count_for_one_row():
+    model = MetaKANRegressor(**SMALL | {"n_estimators": 2}).fit(X, Y)
+    before = model.predict(X[:1])
+    with torch.no_grad():
+        model.module_.layers[0].source.prompts.mul_(0.5)
+    assert model.predict(X[:1]) != before
+    np.testing.assert_allclose(model.predict(X[:1]), model.predict(X)[:1], rtol=1e-10)
+    model.partial_fit(X, Y)
+    np.testing.assert_allclose(model.predict(X[:1]), model.predict(X)[:1], rtol=1e-10)
+
+
+def test_a_gap_in_one_row_is_as_in_the_table():
+    model = KANRegressor(**SMALL).fit(X, Y)
+    rows = X[:6].copy()
+    rows[0, 2] = np.nan
+    expected = model.predict(rows)
+    np.testing.assert_allclose(model.predict(rows[:1]), expected[:1], rtol=1e-10)
+
+
+def test_what_is_kept_for_one_row_is_not_pickled():
+    model = KANRegressor(**SMALL).fit(X, Y)
+    before = len(pickle.dumps(model))
+    one = model.predict(X[:1])
+    assert len(pickle.dumps(model)) == before
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(X[:1]), one)
+
+
+@pytest.mark.parametrize("estimator", [KANRegressor, MetaKANRegressor])
+def test_one_row_takes_few_operations(estimator):
+    """Of PyTorch: those of scaling, silu of each layer, and units."""
+    model = estimator(max_iter=1, random_state=0).fit(X, Y)
+    model.predict(X[:1])
+    with Operations() as counted:
+        model.predict(X[:1])
+    assert counted.count <= 65

@@ -369,18 +369,19 @@ class TableInputs(FittedModule):
                     f"In training {column} was constant; that it has another value now, "
                     'extrapolation="error" forbids. Use another extrapolation, or leave it out.'
                 )
-        if len(self.columns) < x.shape[1] or len(self.coded):
-            x = x[:, self.columns]
+        columns, points, values, slopes = self.columns, self.points, self.values, self.slopes
+        if len(columns) < x.shape[1] or len(self.coded):
+            x = x[:, columns]
         x = x * self.units
-        if self.points.shape[1] == 2:  # straight lines
-            scaled = self.values[:, 0] + (x - self.points[:, 0]) * self.slopes[:, 0]
+        if points.shape[1] == 2:  # straight lines
+            scaled = values[:, 0] + (x - points[:, 0]) * slopes[:, 0]
         else:
             x = x.T.contiguous()
-            below = torch.searchsorted(self.points, x, right=True) if search is None else search(x)
+            below = torch.searchsorted(points, x, right=True) if search is None else search(x)
             piece = below - 1
             piece = torch.minimum(piece.clamp(min=0), self.last_piece)
-            left, value = self.points.gather(1, piece), self.values.gather(1, piece)
-            scaled = (value + (x - left) * self.slopes.gather(1, piece)).T
+            left, value = points.gather(1, piece), values.gather(1, piece)
+            scaled = (value + (x - left) * slopes.gather(1, piece)).T
         farthest = min(self.farthest, torch.finfo(scaled.dtype).max)
         numbers = scaled.clamp(-farthest, farthest)
         return torch.cat([numbers, self._coded(given)], 1) if len(self.coded) else numbers
