@@ -14,7 +14,7 @@ parser.add_argument("--out", type=Path, default=Path("docs/guide"))
 folder = parser.parse_args().out
 X, y = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
 model = MetaKANRegressor(max_iter=60, random_state=0).fit(X, y)
-how = {"solver": "lbfgs", "weight_decay": 1e-3, "early_stopping": True, "random_state": 0}
+how = {"solver": "reml", "grid_size": 20, "random_state": 0}
 rows, numbers = make_friedman1(600, noise=1.0, random_state=0)
 additive = KANRegressor((), interactions=1, **how).fit(rows, numbers)
 pictures = {

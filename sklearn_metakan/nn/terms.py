@@ -43,6 +43,11 @@ def additive_terms(network: KAN) -> list[Term]:
     Each number has two, a random walk, which has steps, and a smooth curve; all gaps have one, and
     so has each column of levels, and each pair.
 
+    Parameters
+    ----------
+    network : KAN
+        Without hidden layers.
+
     Raises
     ------
     ValueError
