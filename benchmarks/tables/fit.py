@@ -48,9 +48,9 @@ class Trial(NamedTuple):
     device: str
 
 
-RESULTS = ("error", "accuracy", "constant", "fit_seconds", "fit_cpu", "predict_seconds")
-RESULTS += ("parameters", "memory", "memory_before", "train_rows", "test_rows", "columns")
-RESULTS += ("version", "processor")
+RESULTS = ("error", "accuracy", "constant", "coverage", "fit_seconds", "fit_cpu")
+RESULTS += ("predict_seconds", "parameters", "memory", "memory_before", "train_rows", "test_rows")
+RESULTS += ("columns", "version", "processor")
 
 
 def run(trial: Trial, data_dir: Path, peers_dir: Path | None = None) -> dict[str, Any]:
@@ -77,7 +77,8 @@ def measure(trial: Trial, data_dir: Path, peers_dir: str | None = None) -> dict[
     """Fit and predict once.
 
     ``error`` is the root of the mean square, or the log loss with probabilities of at least
-    1e-7; ``constant`` that of the training rows' mean, or of their shares of classes. Seconds
+    1e-7; ``constant`` that of the training rows' mean, or of their shares of classes;
+    ``coverage`` the share of the rows in 90 % intervals, of regressors that give some. Seconds
     of the fit include what the model imports then; ``fit_cpu`` are those of the processor, all
     threads, which say more where others run, and nothing of a card. Memory, in megabytes, is
     the most that the process ever had, and what it had before the fit.
@@ -100,6 +101,7 @@ def measure(trial: Trial, data_dir: Path, peers_dir: str | None = None) -> dict[
     return {
         **score(fold, predicted),
         "constant": constant_error(fold),
+        "coverage": coverage(model, fold),
         "fit_seconds": round(spent, 4),
         "fit_cpu": round(cpu, 4),
         "predict_seconds": round(predict_seconds, 5),
@@ -128,6 +130,14 @@ def constant_error(fold: Fold) -> float:
         return float(np.sqrt(np.mean((fold.y_train.mean() - fold.y_test) ** 2)))
     shares = np.unique(fold.y_train, return_counts=True)[1] / len(fold.y_train)
     return _log_loss(fold, np.tile(shares, (len(fold.y_test), 1)))
+
+
+def coverage(model: Any, fold: Fold) -> float | None:
+    """Share of the rows scored on that lie in the model's intervals of 90 %."""
+    if not hasattr(model, "predict_interval"):
+        return None
+    low, high = model.predict_interval(fold.X_test, alpha=0.1)
+    return float(((low <= fold.y_test) & (fold.y_test <= high)).mean())
 
 
 def _log_loss(fold: Fold, probabilities: NDArray[Any]) -> float:

@@ -157,7 +157,7 @@ class Basis(nn.Module, ABC):
         ValueError
             If extrapolation is "error" and x lies outside the grid.
         """
-        grid = cast(Tensor, next(iter(self._buffers.values())))  # every basis has it first
+        grid = cast(Tensor, next(iter(self._buffers.values())))  # ``dtype`` is one call more
         x = x[:, start:stop].to(grid.dtype)
         if is_traced():
             return self.values(x, start, derivative)
@@ -172,6 +172,12 @@ class Basis(nn.Module, ABC):
     @abstractmethod
     def domain(self) -> Tensor:
         """Lower and upper end of the grid of each input, shape (in_features, 2)."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the grid; functions are evaluated in it."""
+        grid = cast(Tensor, next(iter(self._buffers.values())))  # every basis has it first
+        return grid.dtype
 
     @property
     @abstractmethod
@@ -203,7 +209,7 @@ class Basis(nn.Module, ABC):
         if in_features is not None:
             settings["in_features"] = in_features
         ends = (self.knots if knots is None else knots).double().cpu().numpy()
-        made = type(self)(**settings, knots=ends, dtype=dtype or self.domain.dtype)
+        made = type(self)(**settings, knots=ends, dtype=dtype or self.dtype)
         return made.to(self.domain.device)
 
     def extra_repr(self) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sklearn_metakan.basis.base import Basis, Extrapolation, check_inside, is_traced, silu
+from sklearn_metakan.basis.few_cells import MOST_CELLS, Terms, from_terms, linearized, pulled
 from sklearn_metakan.basis.knots import (
     Array,
     cell_polynomials,
@@ -179,6 +180,13 @@ class BSplineBasis(Basis):
         self, x: Tensor, start: int, derivative: int, found: _OnCells | None = None
     ) -> Tensor:
         """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous."""
+        if (
+            found is None
+            and derivative == 0
+            and self.grid_size <= MOST_CELLS
+            and self._has_few_cells(x)
+        ):
+            return self._few_cells(x, 0)[0].permute(2, 1, 0)
         found = found or self._on_cells(x, start, derivative, derivative)
         (base, splines), shape = found.functions[0], found.places.shape
         out = base.new_zeros(found.sizes)
@@ -205,7 +213,9 @@ class BSplineBasis(Basis):
 
     def linearize(
         self, x: Tensor, functions_first: bool, wants_pull: bool
-    ) -> tuple[Tensor, _OnCells | None]:
+    ) -> tuple[Tensor, _OnCells | Terms | None]:
+        if self.grid_size <= MOST_CELLS and self._has_few_cells(x):
+            return self._few_cells(x, 0 if functions_first else 1)
         found = self._on_cells(x, 0, 0, int(wants_pull), functions_first)
         features = self.values(x, 0, 0, found)
         features = features.permute((2, 1, 0) if functions_first else (1, 2, 0)).contiguous()
@@ -252,7 +262,23 @@ class BSplineBasis(Basis):
             found[..., -1] = x - at
         return found, cell
 
-    def pull(self, grad: Tensor, kept: _OnCells) -> Tensor:
+    def _has_few_cells(self, x: Tensor) -> bool:
+        """Whether splines are sums of powers: the same few cells for all inputs, without tails."""
+        shared = self.uniform and len(self.breaks) == 1 and self.extrapolation != "base"
+        return shared and x.is_cpu and not is_traced()
+
+    def _few_cells(self, x: Tensor, axis: int) -> tuple[Tensor, Terms]:
+        """Features of x (n, b), as ``linearize`` gives them, and what is kept of them."""
+        k, breaks, x = self.degree, self.breaks, x.T.contiguous()
+        low, high = breaks[:, k, None], breaks[:, -k - 1, None]
+        if self.extrapolation == "error":
+            check_inside(x, low, high)
+        matrix = breaks.new_tensor(from_terms(self.grid_size, k))
+        return linearized(x, low, high, matrix, k, axis, self.extrapolation == "linear")
+
+    def pull(self, grad: Tensor, kept: _OnCells | Terms) -> Tensor:
+        if isinstance(kept, Terms):
+            return pulled(grad, kept).T
         (lines, n_functions, step), (base, splines) = kept.sizes, kept.functions[-1]
         grad = grad.contiguous().view(lines, self.n_functions, step)
         of_silu = grad.select(1, 0).view_as(base)

@@ -11,8 +11,8 @@ Array = NDArray[np.float64]
 def quantile_knots(X: ArrayLike, grid_size: int, sample_weight: ArrayLike | None = None) -> Array:
     """Knots at weighted quantiles of every column, always exactly G cells.
 
-    Duplicate quantiles (columns of few values) are dropped and refilled by splitting the
-    widest cells. A column of at most two distinct values gets the uniform grid; a
+    A column of at most G + 1 distinct values has a knot at each. Then, and where quantiles are
+    the same, the widest cells are split. One of at most two values gets the uniform grid; a
     constant column, the uniform grid of width 2 around its value, wider where numbers are large.
 
     Parameters
@@ -44,7 +44,10 @@ def quantile_knots(X: ArrayLike, grid_size: int, sample_weight: ArrayLike | None
         # Cells far narrower than the mean cell make the splines' derivatives explode.
         smallest = 1e-3 * (high - low) / grid_size
         knots = [low]
-        for knot in np.interp(np.linspace(0, 1, grid_size + 1)[1:-1], middle, values):
+        inner = values[1:-1]
+        if len(values) > grid_size + 1:
+            inner = np.interp(np.linspace(0, 1, grid_size + 1)[1:-1], middle, values)
+        for knot in inner:
             if knot - knots[-1] > smallest and high - knot > smallest:
                 knots.append(knot)
         knots.append(high)

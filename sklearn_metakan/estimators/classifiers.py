@@ -155,26 +155,26 @@ class KANClassifier(ClassifierMixin, KANEstimator):
 
     _inputs_type, _target_type = TableInputs, LabelTarget
     _make_network = staticmethod(build_network)
-    _defaults = Defaults(learning_rate=0.02, weight_decay=0.1, steps=6000, passes=(20, 200))
+    _defaults = Defaults(learning_rate=0.02, weight_decay=0.1, steps=6000)
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
     label_names_, __sklearn_tags__ = label_names, tags_of_classifiers
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (32, 32),
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         *,
         n_estimators: int = 4,
         interactions: int | Sequence[Any] = 0,
         monotonic_cst: Any = None,
-        grid_size: int = 5,
+        grid_size: int | str = "auto",
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
         time_limit: float | None = None,
         weight_decay: float | str = "auto",
         sparsity: float = 0.0,
         basis: str = "bspline",
-        degree: int = 3,
+        degree: int | str = "auto",
         knots: str = "uniform",
         extrapolation: str = "linear",
         dropout: float = 0.0,
@@ -256,7 +256,6 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
         prompt_learning_rate=0.1,
         weight_decay=0.1,
         steps=6000,
-        passes=(20, 200),
     )
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
@@ -264,19 +263,19 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (32, 32),
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         *,
         n_estimators: int = 4,
         interactions: int | Sequence[Any] = 0,
         monotonic_cst: Any = None,
-        grid_size: int = 5,
+        grid_size: int | str = "auto",
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
         time_limit: float | None = None,
         weight_decay: float | str = "auto",
         sparsity: float = 0.0,
         basis: str = "bspline",
-        degree: int = 3,
+        degree: int | str = "auto",
         knots: str = "uniform",
         extrapolation: str = "linear",
         dropout: float = 0.0,

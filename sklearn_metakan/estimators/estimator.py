@@ -80,6 +80,7 @@ class KANEstimator(BaseEstimator):
     net_: KANNet
     net_params: dict[str, Any] | None
     _errors: HeldOutErrors | None = None  # of a regressor
+    _n_rows: int = 0  # of the fit that began, which decide what "auto" means
 
     __new__ = refuse_misspelt
     get_params, set_params = get_params, set_params
@@ -148,6 +149,9 @@ class KANEstimator(BaseEstimator):
                 checkpoints = open_checkpoints(self, resume)
             goes_on = fitted.warm_start and fitted.__sklearn_is_fitted__()
             rows = fitted._read(X, y, sample_weight, reset=not goes_on)
+            if not goes_on:
+                fitted._n_rows = len(rows.y)
+            trainer.follow(fitted._n_rows)
             given = None
             if not (X_val is None and y_val is None and sample_weight_val is None):
                 given = fitted._read_validation(X_val, y_val, sample_weight_val)
@@ -214,6 +218,9 @@ class KANEstimator(BaseEstimator):
             trainer = fitted._trainer()
             unit = None if first else fitted._weight_unit
             rows = fitted._read(X, y, sample_weight, reset=first, classes=classes, unit=unit)
+            if first:
+                fitted._n_rows = len(rows.y)
+            trainer.follow(fitted._n_rows)
             seeds = draw_seeds(self.random_state, 2)
             if first:
                 net = fitted._start(trainer, rows, seeds[0])
@@ -302,16 +309,17 @@ class KANEstimator(BaseEstimator):
 
     def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """Fit scaling and knots to these rows, and make a network and its net."""
-        execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
+        given = self.device, self.precision, rows.X.dtype, self.solver
+        execution = choose_execution(*given, self._n_rows)
         target = self.target_.fit(rows)
         criterion = target.criterion(rows)
         some = sampled(rows) if isinstance(rows.X, StoredRows) else rows
-        inputs = self.input_scaler_.fit(some, execution.dtype)
+        inputs = self.input_scaler_.fit(some, execution.dtype, self._n_rows)
         self._network = {
+            **trainer.network,
             **inputs.network_shape(some, self, trainer.widths, target.n_network_outputs),
             "dtype": execution.dtype,
             "working_memory": trainer.parameters.working_memory,
-            **trainer.network,
             **trainer.options,
         }
         self._fixed, self._options = self._fixed_settings(trainer), deepcopy(trainer.options)
@@ -321,14 +329,15 @@ class KANEstimator(BaseEstimator):
     def _made_anew(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """A new net for the same function: present settings, fresh optimiser."""
         self._check_same_network(trainer, rows.X.dtype)
-        execution = choose_execution(self.device, self.precision, rows.X.dtype, self.solver)
+        given = self.device, self.precision, rows.X.dtype, self.solver
+        execution = choose_execution(*given, self._n_rows)
         before = self.net_.module_
-        if self.grid_size != self._network["grid_size"]:
+        if self.grid_size not in ("auto", self._network["grid_size"]):
             try:
                 before = refine(before, int(self.grid_size))
             except ValueError as error:
                 raise ValueError(f"{error} Or call fit with warm_start=False.") from error
-        changed = {k: v for k, v in trainer.network.items() if k in _CHANGEABLE}
+        changed = {k: v for k, v in trainer.network.items() if k in _CHANGEABLE and v != "auto"}
         if np.shape(self._network["knots"])[-1] > 2:  # all knots, not only the ends
             first, *_ = before.kan_layers()
             changed["knots"] = first.basis.knots.double().cpu().numpy()

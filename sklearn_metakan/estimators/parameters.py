@@ -21,13 +21,14 @@ T = TypeVar("T", bound=Any)
 CONSTRAINTS: dict[str, list[Any]] = {
     **SHARED_CONSTRAINTS,
     **META_CONSTRAINTS,
+    **{name: [StrOptions({"auto"}), *SHARED_CONSTRAINTS[name]] for name in ("grid_size", "degree")},
     "max_iter": [StrOptions({"auto"}), COUNT],
     "time_limit": [Interval(Real, 0, 1e9, closed="neither"), None],
     "sparsity": [Interval(Real, 0, 1e4, closed="both")],
     "knots": [StrOptions({"uniform", "quantile"})],
     "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],
     "dropout": [Interval(Real, 0, 1, closed="left")],
-    "solver": [StrOptions({"adamw", "lbfgs"})],
+    "solver": [StrOptions({"adamw", "lbfgs", "reml"})],
     "batch_size": [COUNT],
     "tol": [NOT_NEGATIVE],
     "early_stopping": ["boolean", StrOptions({"auto"})],
@@ -38,7 +39,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "scale_inputs": [StrOptions({"auto", "minmax", "standard", "quantile"}), None],
     "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
     "min_frequency": [COUNT, Interval(Real, 0, 1, closed="neither"), None],
-    "hidden_layer_sizes": WIDTHS,
+    "hidden_layer_sizes": [StrOptions({"auto"}), *WIDTHS],
     "interactions": [Interval(Integral, 0, None, closed="left"), "array-like"],
     "monotonic_cst": ["array-like", dict, None],
     "n_estimators": [Interval(Integral, 1, 1_000, closed="both")],
@@ -57,12 +58,16 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "scale_target": ["boolean"],
     "class_weight": [dict, list, StrOptions({"balanced"}), None],
 }
-SCALE_PIXELS_CONSTRAINT = [StrOptions({"auto", "minmax", "standard"}), None]
+OF_IMAGES_ALONE = {
+    "scale_inputs": [StrOptions({"auto", "minmax", "standard"}), None],
+    **{name: SHARED_CONSTRAINTS[name] for name in ("grid_size", "degree")},
+}
 
 HIDDEN_LAYERS = """\
-    hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
-        Widths of the hidden layers. ``()`` is the additive model: one function for each
-        feature and output, and with ``interactions`` of two features.
+    hidden_layer_sizes : tuple of int or "auto", default="auto"
+        Widths of the hidden layers. "auto" is <widths>.
+        ``()`` is the additive model: one function for each feature and output, and with
+        ``interactions`` of two features.
     interactions : int or list of pairs, default=0
         For ``hidden_layer_sizes=()``: pairs of columns that also have a function of both, by name
         or number; or how many of them, those that explain most of what functions of one column
@@ -104,21 +109,23 @@ HIDDEN_CHANNELS = """\
 """
 
 TUNE_FIRST = """\
-    grid_size : int, default=<grid_size>
+    grid_size : int<or_auto>, default=<grid_size>
         Cells of the grid: more cells, finer functions. Without effect on polynomials. It may
-        grow from one fit to the next with ``warm_start=True``.
+        grow from one fit to the next with ``warm_start=True``.<auto_grid>
     learning_rate : float or "auto", default="auto"
-        Largest step size. "auto" is <adamw_learning_rate> for "adamw" and 1.0 for "lbfgs".
+        Largest step size. "auto" is <adamw_learning_rate> for "adamw" and 1.0 for
+        "lbfgs".
     max_iter : int or "auto", default="auto"
-        Passes over the data; for "lbfgs", iterations. "auto" is as many passes as make <steps>
-        steps, but from <fewest> to <most>; 200 iterations for "lbfgs".
+        Passes over the data; for "lbfgs", iterations. "auto" is
+        <passes>; 200
+        iterations for "lbfgs".
     time_limit : float or None, default=None
         Seconds that a fit may train. The course of the learning rate is fitted to them.
     weight_decay : float or "auto", default="auto"
         Pull of all trainable numbers towards zero: decoupled in "adamw", where each step takes
         their learning rate times weight_decay off, of prompts with a higher rate more; for "lbfgs",
-        ``0.5 * weight_decay * |parameters|^2`` in the loss. "auto" is <adamw_weight_decay> for
-        "adamw" and 1e-7 for "lbfgs".<meta_decay>"""
+        ``0.5 * weight_decay * |parameters|^2`` in the loss. "auto" is
+        <adamw_weight_decay> for "adamw" and 1e-7 for "lbfgs".<meta_decay>"""
 
 METHOD = """\
     basis : str, default="bspline"
@@ -126,8 +133,8 @@ METHOD = """\
         of the grid (FastKAN); "mexican_hat", "morlet", "dog" or "shannon", wavelets of several
         scales over the grid (WavKAN); "chebyshev" or "gram", polynomials of tanh; "legendre",
         polynomials. All but "chebyshev" come with silu, wavelets with a constant.
-    degree : int, default=3
-        Degree of splines and polynomials. Without effect on other functions.
+    degree : int<or_auto>, default=<degree>
+        Degree of splines and polynomials. Without effect on other functions.<auto_degree>
     knots : {"uniform", "quantile"}, default="uniform"
         Knots of the inputs: evenly spaced, or at quantiles of each column; the latter for
         splines alone.
@@ -152,7 +159,10 @@ SCALE_INPUTS = """\
         [-1, 1]; unchanged, for columns of order one: the grid follows them, but silu and with
         it the steps of training are in their units. "auto" is minmax for columns spread evenly
         over their range, and the mean of minmax and quantile for the others; quantile for
-        those of which most rows have one value and few the rest of a long range.
+        those of which most rows have one value and few the rest of a long range; minmax, beyond
+        10,000 rows, for those without a tail, of which 98 % lie over nine tenths of the range.
+        Where most rows have one value, others that 5 rows have, up to 64, get numbers of their
+        own beside the curve.
     categorical_features : "from_dtype", array-like or None, default="from_dtype"
         Columns whose edges have a number for each level in place of a curve: those of a
         DataFrame that hold text, categories or truth values; a mask, indices or names; none.
@@ -200,7 +210,8 @@ TRAINING = """\
     device : str or torch.device, default="auto"
         "auto" is CUDA where there is some, but the CPU inside a joblib worker.
     precision : {"auto", "float64", "float32", "tf32", "bf16"}, default="auto"
-        "auto" follows the dtype of X on a CPU, is "tf32" on CUDA, and "float64" for "lbfgs".
+        "auto" follows the dtype of X on a CPU up to 10,000 rows and is "float32" beyond; it
+        is "tf32" on CUDA, and "float64" for "lbfgs".
     working_memory : float, default=None
         MiB that a layer may take for features and generated weights, made block by block,
         and that ``predict`` may take in all beside its output. None: 32 a layer on a CPU, about
@@ -271,6 +282,17 @@ OF_FEATURES = """categories_ : dict of ndarrays
 OF_IMAGES = """image_shape_ : tuple of int
         (channels, height, width); ``n_features_in_`` is their product."""
 
+_AUTO = {
+    "or_auto": ' or "auto"',
+    "auto_grid": """ "auto" is 5, but 2 for splines
+        of 500 columns of numbers or more, where few functions each do better.""",
+    "auto_degree": """ "auto" is 3, but
+        2 where grid_size="auto" is 2.""",
+    "grid_size": '"auto"',
+    "degree": '"auto"',
+}
+_AUTO_IMAGES = {"or_auto": "", "auto_grid": "", "auto_degree": ""}
+
 _TEXTS = {
     "TUNE_FIRST": HIDDEN_LAYERS + TUNE_FIRST,
     "TUNE_FIRST_IMAGES": HIDDEN_CHANNELS + TUNE_FIRST,
@@ -292,7 +314,7 @@ def document(cls: T) -> T:
     cls._parameter_constraints = {name: CONSTRAINTS[name] for name in names}
     is_regressor, is_image = "loss" in names, "hidden_channels" in names
     if is_image:
-        cls._parameter_constraints["scale_inputs"] = SCALE_PIXELS_CONSTRAINT
+        cls._parameter_constraints |= OF_IMAGES_ALONE
     fill_docstring(
         cls,
         _TEXTS,
@@ -300,6 +322,7 @@ def document(cls: T) -> T:
         target_scaler=", target_scaler_" if is_regressor else "",
         dropped="pooled channels" if is_image else "hidden units",
         module="ConvKAN" if is_image else "KAN",
+        **_AUTO_IMAGES if is_image else _AUTO,
         inputs="images" if is_image else "scaled inputs",
         of_features=OF_IMAGES if is_image else OF_FEATURES,
     )

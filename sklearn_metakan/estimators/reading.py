@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_metakan.estimators.inputs.checks import validated
-from sklearn_metakan.estimators.inputs.table import N_QUANTILES
+from sklearn_metakan.estimators.inputs.pieces import N_QUANTILES
 
 N_TYPICAL = 512
 

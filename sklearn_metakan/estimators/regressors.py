@@ -166,24 +166,30 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     _make_network = staticmethod(build_network)
     predict, predict_interval, score = predict, predict_interval, score
     _defaults = Defaults(
-        learning_rate=0.02, weight_decay=0.03, betas=(0.9, 0.95), steps=6000, passes=(20, 200)
+        learning_rate=0.02,
+        weight_decay=0.03,
+        betas=(0.9, 0.95),
+        steps=6000,
+        large=Defaults(
+            (64, 64, 64), 0.01, None, 0.01, betas=(0.9, 0.95), steps=5000, passes=(40, 200)
+        ),
     )
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (32, 32),
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         *,
         n_estimators: int = 4,
         interactions: int | Sequence[Any] = 0,
         monotonic_cst: Any = None,
-        grid_size: int = 5,
+        grid_size: int | str = "auto",
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
         time_limit: float | None = None,
         weight_decay: float | str = "auto",
         sparsity: float = 0.0,
         basis: str = "bspline",
-        degree: int = 3,
+        degree: int | str = "auto",
         knots: str = "uniform",
         extrapolation: str = "linear",
         dropout: float = 0.0,
@@ -274,24 +280,26 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         weight_decay=0.03,
         betas=(0.9, 0.95),
         steps=6000,
-        passes=(20, 200),
+        large=Defaults(
+            (64, 64, 64), 0.01, 0.1, 0.003, betas=(0.9, 0.95), steps=5000, passes=(40, 200)
+        ),
     )
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (32, 32),
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         *,
         n_estimators: int = 4,
         interactions: int | Sequence[Any] = 0,
         monotonic_cst: Any = None,
-        grid_size: int = 5,
+        grid_size: int | str = "auto",
         learning_rate: float | str = "auto",
         max_iter: int | str = "auto",
         time_limit: float | None = None,
         weight_decay: float | str = "auto",
         sparsity: float = 0.0,
         basis: str = "bspline",
-        degree: int = 3,
+        degree: int | str = "auto",
         knots: str = "uniform",
         extrapolation: str = "linear",
         dropout: float = 0.0,

@@ -51,6 +51,8 @@ class EdgeDisplay:
         theirs, in this order, and NaN behind them.
     missing : ndarray of shape (n_edges,), optional
         Of each edge, its value where the column is missing, NaN where it never was in training.
+    atoms : list of ndarray of shape (n_atoms, 2), optional
+        Of each edge, values that have numbers of their own beside the curve, and the edge's there.
 
     Attributes
     ----------
@@ -76,11 +78,13 @@ class EdgeDisplay:
         importances: NDArray[np.floating],
         levels: Sequence[list[str] | None] | None = None,
         missing: NDArray[np.floating] | None = None,
+        atoms: Sequence[NDArray[np.floating]] | None = None,
     ) -> None:
         self.inputs, self.values, self.labels = inputs, values, labels
         self.edges, self.importances = edges, importances
         self.levels = [None] * len(edges) if levels is None else levels
         self.missing = np.full(len(edges), np.nan) if missing is None else missing
+        self.atoms = [np.empty((0, 2))] * len(edges) if atoms is None else atoms
 
     @classmethod
     def from_estimator(
@@ -162,14 +166,15 @@ class EdgeDisplay:
                 rows = None if rows is None else each(rows)
             t, n_values = _points(module, rows, n_points, index == 0)
             n_points = len(t)
-            gap = torch.full_like(t[:1], np.nan)
-            values = torch.cat(
-                [block[:, inputs, outputs] for block in _blocks(module, torch.cat([t, gap]))]
-            )
+            gap, (at, of_atom) = torch.full_like(t[:1], np.nan), _atoms(module, t)
+            t = torch.cat([t, gap, at])
+            values = torch.cat([block[:, inputs, outputs] for block in _blocks(module, t)])
         x, y = t.double().cpu().numpy(), values.cpu().numpy()
         if index == 0 and within.scaler is not None:
             x = within.scaler.inverse_transform(x)[:, columns]
-        x, y, missing = x[:, inputs], y[:-1], y[-1]
+        both = np.stack([x[:, inputs], y], axis=2)[n_points + 1 :]
+        atoms = [both[of_atom == i, k] for k, i in enumerate(inputs)]
+        x, y, missing = x[:n_points, inputs], y[:n_points], y[n_points]
         beyond = np.arange(n_points)[:, None] >= n_values[inputs]
         x[beyond] = y[beyond] = np.nan
         levels = [within.levels_of(i) if not index else None for i in inputs]
@@ -190,13 +195,15 @@ class EdgeDisplay:
             importances=importances[index][inputs, outputs],
             levels=levels,
             missing=missing,
+            atoms=atoms,
         )
         return display.plot(ax=ax)
 
     def plot(self, ax: "Axes | Iterable[Axes] | None" = None, **line_kw: Any) -> "EdgeDisplay":
         """Draw one small plot an edge, all with the same vertical scale, and its importance.
 
-        Levels are points, by what they do; so is a missing value, to the right of the curve.
+        Levels are points, by what they do; so is a missing value, to the right of the curve, and so
+        are the column's atoms, see ``sklearn_metakan.nn.Levels``.
 
         Parameters
         ----------
@@ -218,7 +225,8 @@ class EdgeDisplay:
             Without matplotlib.
         """
         axes = one_axes_each("EdgeDisplay", ax, len(self.edges), 4, (2.6, 2.1), "edges")
-        every = np.append(self.values.ravel(), self.missing)
+        at = [each[:, 1] for each in self.atoms]
+        every = np.concatenate([self.values.ravel(), self.missing, *at])
         low, high = np.nanmin(every), np.nanmax(every)
         margin = 0.05 * (high - low) or 1.0
         for k, (axis, label) in enumerate(zip(axes, self.labels, strict=True)):
@@ -229,6 +237,8 @@ class EdgeDisplay:
                 size = 6 if len(of_edge) <= _FEW_LEVELS else 3
                 few = {"marker": "o", "markersize": size, "linestyle": ""}
             axis.plot(self.inputs[:, k], self.values[:, k], **few | line_kw)
+            if len(self.atoms[k]):
+                axis.plot(*self.atoms[k].T, "o", color="C2", markersize=3)
             if of_edge is not None:
                 shown = [*range(0, len(of_edge), -(-len(of_edge) // _MOST_TICKS))]
                 names = [short(of_edge[place], 12) for place in shown]
@@ -283,6 +293,16 @@ def _points(
                 n_values[i] = len(levels)
                 t[: len(levels), i], t[len(levels) :, i] = levels, levels[-1]
     return t, n_values
+
+
+def _atoms(module: KANLinear, t: torch.Tensor) -> tuple[torch.Tensor, NDArray[np.intp]]:
+    """Points at which one input is an atom, (n_atoms, in), and which input that is."""
+    if module.levels is None:
+        return t[:0], np.empty(0, dtype=np.intp)
+    of_atom, atom = module.levels.of_atom, module.levels.atom
+    at = t[:1].repeat(len(atom), 1)
+    at[torch.arange(len(atom)), of_atom] = atom
+    return at, of_atom.cpu().numpy()
 
 
 def _blocks(module: KANLinear, t: torch.Tensor) -> Iterator[torch.Tensor]:

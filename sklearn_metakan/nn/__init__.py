@@ -10,15 +10,18 @@ from sklearn_metakan.nn.layers import KANLinear
 from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.monotone import MonotoneCoefficients
 from sklearn_metakan.nn.network import KAN, KANNetwork, build_network
+from sklearn_metakan.nn.pairs import CELLS as PAIR_CELLS
 from sklearn_metakan.nn.pairs import PairInputs, Pairs, group_levels, pair_functions
 from sklearn_metakan.nn.pruning import edge_effects, without_edges
 from sklearn_metakan.nn.random import Augment, Augmentation, Drawing, Dropout
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
 from sklearn_metakan.nn.sparse import SparseCoefficients
 from sklearn_metakan.nn.sparsity import Sparsity
+from sklearn_metakan.nn.terms import Term, additive_terms, set_coefficients
 
 __all__ = [
     "KAN",
+    "PAIR_CELLS",
     "Augment",
     "Augmentation",
     "Columns",
@@ -41,6 +44,8 @@ __all__ = [
     "Pairs",
     "SparseCoefficients",
     "Sparsity",
+    "Term",
+    "additive_terms",
     "build_conv_network",
     "build_network",
     "edge_effects",
@@ -51,6 +56,7 @@ __all__ = [
     "n_frozen",
     "pair_functions",
     "refine",
+    "set_coefficients",
     "spread_strides",
     "update_grids",
     "without_edges",

@@ -1,4 +1,4 @@
-"""Gaps and levels: what an edge's function is where its column holds no number."""
+"""Gaps, levels and atoms: what an edge's function is beside its curve."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 DIRECT = 64  # levels of a column; of more, what they add is generated
 PROMPT_DIM = 4
-SHRINKAGE = 1.0  # rows; a level of so many counts half
+SHRINKAGE = 1.0  # rows; a level of so many counts half,
+OF_ATOMS = 20.0  # and an atom, which has the curve to fall back on
+NEAR = 1e-5  # a number that is no farther from an atom is that atom
 
 
 class Columns(NamedTuple):
@@ -27,21 +29,28 @@ class Columns(NamedTuple):
         Rows in which each number is missing, by weight; 0: none, so that nothing is trained.
     levels : sequence of arrays (n_levels,)
         Of each column of codes, the rows of each level, by weight.
+    atoms : array of shape (n_atoms, 4)
+        Values of numbers that have a place of their own: the number, the value, how many rows
+        have it, by weight, and their share of those in which the number is there.
     """
 
     fill: ArrayLike
     gaps: ArrayLike
     levels: Sequence[ArrayLike] = ()
+    atoms: ArrayLike = ()
 
 
 class Levels(nn.Module):
-    """What gaps and levels add to the outputs of a first layer.
+    """What gaps, levels and atoms add to the outputs of a first layer.
 
-    Where a number x_i is missing (NaN), its edges are ``phi_oi(fill_i) + s_i d_oi``. A column of
-    levels k = 0, 1, ... has edges ``s_k w_ok``, numbers of their own. For columns of many levels
-    they are generated (Algorithm 1 for levels), ``w_ok = sum_p z_kp v_po``, with a prompt z_k for
-    a level and v_o for an edge: p (levels + edges) numbers in place of their product. The factor
-    ``s = c / (c + 1)`` for a level of c rows shrinks those that are seldom.
+    Where a number x_i is missing (NaN), its edges are ``phi_oi(fill_i) + s_i d_oi``. Where it is
+    one of its atoms, values a_k that many rows have, they are ``phi_oi(a_k) + s_k w_ok``: beside
+    the curve such a value may do something of its own, as the amount does at which a rule of tax
+    sets in. A column of levels k = 0, 1, ... has edges ``s_k w_ok``, numbers of their own. For
+    columns of many levels they are generated (Algorithm 1 for levels), ``w_ok = sum_p z_kp v_po``,
+    with a prompt z_k for a level and v_o for an edge: p (levels + edges) numbers in place of their
+    product. The factor ``s = c / (c + 1)`` for a level of c rows, ``c / (c + 20)`` for an atom,
+    shrinks those that are seldom.
 
     What training did not see, NaN in place of a level or of a number that was never missing, adds
     nothing; in a network that is ``settled``, the mean over the column.
@@ -62,7 +71,7 @@ class Levels(nn.Module):
     Attributes
     ----------
     table : Parameter of shape (rows, out_features), or None
-        d of the columns with gaps, then w of the levels that are not generated.
+        d of the columns with gaps, then w of atoms, then of the levels that are not generated.
     prompts, edges : Parameters of shape (levels, p) and (columns, p, out_features), or None
         z and v of those that are.
     unseen : Tensor of shape (n_inputs, out_features) or None
@@ -77,6 +86,8 @@ class Levels(nn.Module):
     gapped: Tensor
     column: Tensor
     level: Tensor
+    atom: Tensor
+    of_atom: Tensor
     trust: Tensor
     generated: Tensor
     offset: Tensor
@@ -99,10 +110,12 @@ class Levels(nn.Module):
     ) -> None:
         super().__init__()
         # Computed as arrays, and copied: a buffer is written to when a state is loaded.
-        fill, gaps, *counts = (
+        fill, gaps, atoms, *counts = (
             np.asarray(torch.as_tensor(each).cpu(), dtype=np.float64)
-            for each in (columns.fill, columns.gaps, *columns.levels)
+            for each in (columns.fill, columns.gaps, columns.atoms, *columns.levels)
         )
+        of_atom, atom, of_rows, of_column = atoms.reshape(-1, 4).T
+        of_atoms = of_rows / (of_rows + OF_ATOMS)
         self.n_numbers, self.n_inputs = len(fill), len(fill) + len(counts)
         self.sizes = [*map(len, counts)]
         own = [j for j, size in enumerate(self.sizes) if size <= direct]
@@ -113,25 +126,29 @@ class Levels(nn.Module):
         lengths = np.array([self.sizes[j] for j in made], dtype=np.int64)
         numbers = {
             "fill": fill,
-            # Of each row of the table, but for those of gaps, its code.
+            "atom": atom,
+            # Of each row of the table, after those of gaps and atoms, its code.
             "level": _joined([np.arange(self.sizes[j]) for j in own]),
-            "trust": gain * _trust(np.append(gaps[gapped], of_own)),
+            "trust": gain * np.concatenate([_trust(gaps[gapped]), of_atoms, _trust(of_own)]),
             "prompt_trust": gain * _trust(of_made),
-            # Of each level, its share of the rows times trust; of table, then of prompts.
-            "mean": gain * shares * _trust(np.append(of_own, of_made)),
+            # Of each atom and level, its share of the rows times trust; of table, then of prompts.
+            "mean": gain
+            * np.append(of_column, shares)
+            * np.concatenate([of_atoms, _trust(np.append(of_own, of_made))]),
         }
         places = {
             "gapped": gapped,
-            # Of each row of the table, but for those of gaps, its input.
+            "of_atom": of_atom,
+            # Of each row of the table, after those of gaps and atoms, its input.
             "column": len(fill) + np.repeat(own, [self.sizes[j] for j in own]),
             "generated": len(fill) + np.array(made),
             "offset": np.cumsum(lengths) - lengths,
         }
         dtype = dtype or torch.get_default_dtype()
-        for name, array in numbers.items():
-            self.register_buffer(name, torch.tensor(array, dtype=dtype))
-        for name, array in places.items():
-            self.register_buffer(name, torch.tensor(array, dtype=torch.long))
+        for kind_of, arrays in ((dtype, numbers), (torch.long, places)):
+            for name, array in arrays.items():
+                kept = "atom" not in name  # files from before there were atoms have none
+                self.register_buffer(name, torch.tensor(array, dtype=kind_of), persistent=kept)
         kind: dict[str, Any] = {"dtype": dtype}
         self.register_buffer("unseen", None)
         self.out_features, self.gain = out_features, gain
@@ -152,11 +169,11 @@ class Levels(nn.Module):
 
     @torch.no_grad()
     def start(self, normal: Callable[..., Tensor], fan_in: int) -> None:
-        """Starting values: columns of levels with variance 1 / fan_in over the rows, gaps zero."""
-        std, n_gaps = fan_in**-0.5 / self.gain, len(self.gapped)
+        """Columns of levels with variance 1 / fan_in over the rows; gaps and atoms zero."""
+        std, n_zero = fan_in**-0.5 / self.gain, len(self.gapped) + len(self.atom)
         if self.table is not None:
             self.table.copy_(normal(self.table.shape) * std)
-            self.table[:n_gaps] = 0
+            self.table[:n_zero] = 0
         if self.prompts is not None and self.edges is not None:
             self.prompts.copy_(normal(self.prompts.shape))
             self.edges.copy_(normal(self.edges.shape) * std / self.prompts.shape[1] ** 0.5)
@@ -175,10 +192,11 @@ class Levels(nn.Module):
         return torch.where(x[:, some].isnan(), self.fill[some], x[:, some])
 
     def features(self, x: Tensor) -> Tensor:
-        """What ``from_features`` needs of x: s_k at gaps and levels of the table, then codes."""
+        """What ``from_features`` needs of x: s_k at gaps, atoms, levels of the table; codes."""
         gaps = x[:, self.gapped].isnan()
+        atoms = (x[:, self.of_atom] - self.atom).abs() <= NEAR
         levels = x[:, self.column] == self.level
-        known = torch.cat([gaps, levels], 1) * self.trust
+        known = torch.cat([gaps, atoms, levels], 1) * self.trust
         return torch.cat([known, x[:, self.generated]], 1)
 
     def from_features(self, features: Tensor) -> Tensor:
@@ -198,7 +216,8 @@ class Levels(nn.Module):
 
     def edge_functions(self, x: Tensor, start: int, stop: int) -> Tensor:
         """What each input from start to stop adds, (n, stop - start, out_features)."""
-        features, inputs = self.features(x), torch.cat([self.gapped, self.column])
+        features = self.features(x)
+        inputs = torch.cat([self.gapped, self.of_atom, self.column])
         found = features.new_zeros(len(x), stop - start, self.out_features)
         if self.unseen is not None:
             found += x[:, start:stop].isnan()[..., None] * self.unseen[start:stop]
@@ -214,12 +233,12 @@ class Levels(nn.Module):
 
     def deviations(self) -> Tensor:
         """Deviation over the rows of what each column of levels adds, (n_codes, out_features)."""
-        n_gaps, n_own = len(self.gapped), len(self.column)
-        trust = torch.cat([self.trust[n_gaps:], self.prompt_trust])
-        shares = self.mean / trust.clamp_min(torch.finfo(trust.dtype).tiny)
+        n_others, n_own = len(self.gapped) + len(self.atom), len(self.column)
+        trust = torch.cat([self.trust[n_others:], self.prompt_trust])
+        shares = self.mean[len(self.atom) :] / trust.clamp_min(torch.finfo(trust.dtype).tiny)
         found: list[Tensor] = [self.mean] * len(self.sizes)
         if self.table is not None:
-            added = self.table[n_gaps:] * trust[:n_own, None]
+            added = self.table[n_others:] * trust[:n_own, None]
             for column in self.column.unique().tolist():
                 its = self.column == column
                 found[column - self.n_numbers] = _deviation(shares[:n_own][its], added[its])
@@ -248,12 +267,12 @@ class Levels(nn.Module):
         """
         unseen = of_numbers.new_zeros(self.n_inputs, of_numbers.shape[1])
         unseen[: self.n_numbers] = of_numbers
-        unseen[self.gapped] = 0
-        n_levels = len(self.column)
+        inputs = torch.cat([self.of_atom, self.column])
         if self.table is not None:
-            levels = self.table[len(self.gapped) :]
-            unseen.index_add_(0, self.column, levels * self.mean[:n_levels, None])
-        of_prompts = self.mean[n_levels:]
+            added = self.table[len(self.gapped) :] * self.mean[: len(inputs), None]
+            unseen.index_add_(0, inputs, added)
+        unseen[self.gapped] = 0
+        of_prompts = self.mean[len(inputs) :]
         for column, place, prompts, edges in self._generated():
             unseen[column] = of_prompts[place] @ prompts @ edges
         found = copy(self)

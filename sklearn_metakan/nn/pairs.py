@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from sklearn_metakan.basis import BSplineBasis, is_traced
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
 
-CELLS, DEGREE = 6, 2  # of the splines that are multiplied
+CELLS, DEGREE = 10, 1  # of the splines that are multiplied
 MOST_LEVELS = 12  # functions of a column of levels; the rarer ones share the last
-MOST_FUNCTIONS = 49  # of a pair: those of two numbers without gaps
+MOST_FUNCTIONS = 40  # of a pair
 STRENGTH = 0.1  # deviation of a pair's functions, all together, with coefficients of one (measured)
-SMOOTHNESS = 1.0  # of squared second differences, beside squared coefficients
+SMOOTHNESS = 1.0  # of squared differences, beside squared coefficients
 _RELATIVE = 1e-9  # of the largest: constraints, and functions, that are smaller are none
 _NUMBERS = 2**22  # products that are held at a time, where there is no way back
 
@@ -31,8 +31,8 @@ class PairInputs(NamedTuple):
     ----------
     pairs : array of int, shape (n_pairs, 2)
         Inputs, counted as the network does.
-    ends : array of shape (n_numbers, 2)
-        Of the grid of every number of the network.
+    knots : array of shape (n_numbers, CELLS + 1)
+        Of every number of the network.
     gaps : array of bool, shape (n_numbers,)
         Which of them are missing at times.
     groups : sequence of arrays of int
@@ -40,7 +40,7 @@ class PairInputs(NamedTuple):
     """
 
     pairs: ArrayLike
-    ends: ArrayLike
+    knots: ArrayLike
     gaps: ArrayLike
     groups: Sequence[ArrayLike] = ()
 
@@ -88,10 +88,10 @@ class Margins(nn.Module):
     def __init__(self, inputs: PairInputs, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         dtype = dtype or torch.get_default_dtype()
-        ends, gaps = np.asarray(inputs.ends, dtype=float), np.asarray(inputs.gaps, dtype=bool)
+        knots, gaps = np.asarray(inputs.knots, dtype=float), np.asarray(inputs.gaps, dtype=bool)
         self.columns = np.unique(np.asarray(inputs.pairs))
-        numbers, codes = np.split(self.columns, [np.count_nonzero(self.columns < len(ends))])
-        tables = [np.asarray(inputs.groups[j - len(ends)], dtype=np.int64) for j in codes]
+        numbers, codes = np.split(self.columns, [np.count_nonzero(self.columns < len(knots))])
+        tables = [np.asarray(inputs.groups[j - len(knots)], dtype=np.int64) for j in codes]
         self.sizes = [CELLS + DEGREE + int(gaps[j]) for j in numbers]
         self.sizes += [int(table.max()) + 1 for table in tables]
         self.width, self.n_numbers = max(self.sizes), len(numbers)
@@ -101,11 +101,11 @@ class Margins(nn.Module):
         self.basis: BSplineBasis | None = None
         if len(numbers):
             how: dict[str, Any] = {"extrapolation": "constant", "dtype": dtype}
-            self.basis = BSplineBasis(len(numbers), CELLS, DEGREE, ends[numbers], **how)
+            self.basis = BSplineBasis(len(numbers), CELLS, DEGREE, knots[numbers], **how)
         places = {"numbers": numbers, "codes": codes, "groups": table}
         for name, array in places.items():
             self.register_buffer(name, torch.tensor(array, dtype=torch.long), persistent=False)
-        middle = torch.tensor(ends[numbers].mean(1), dtype=dtype)
+        middle = torch.tensor(knots[numbers][:, CELLS // 2], dtype=dtype)
         self.register_buffer("middle", middle, persistent=False)
         self.register_buffer("gapped", torch.tensor(gaps[numbers]), persistent=False)
 
@@ -133,14 +133,39 @@ class Margins(nn.Module):
             parts.append((group[..., None] == torch.arange(self.width, device=x.device)).to(x))
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
-    def roughness(self, column: int) -> Array:
-        """What the coefficients of a column's functions are held down by, (size, size)."""
+    def deviation(self, column: int) -> Array:
+        """L with ``L L'`` the prior's covariance of a column's coefficients, (size, size)."""
         size = self.sizes[column]
-        found = np.zeros((size, size))
-        if column < self.n_numbers:
-            steps = np.diff(np.eye(self.n_splines), 2, axis=0)
-            found[: self.n_splines, : self.n_splines] = steps.T @ steps
+        if column >= self.n_numbers or self.basis is None:
+            return np.eye(size)
+        found = np.eye(size)
+        steps = np.diff(self.basis.knots[column].double().numpy())
+        found[: self.n_splines, : self.n_splines] = smooth_deviation(steps, 1)
         return found
+
+
+def smooth_deviation(steps: Array, order: int) -> Array:
+    """L with ``L L' = (I + s P)^-1``, for coefficients so far from one another on a line.
+
+    P are squared differences of an order, each over its step in widths of the line: a random walk,
+    or one of slopes.
+
+    Parameters
+    ----------
+    steps : array of shape (size - 1,)
+    order : {1, 2}
+
+    Returns
+    -------
+    ndarray of shape (size, size)
+    """
+    size, shares = len(steps) + 1, steps / steps.sum()
+    slopes = np.diff(np.eye(size), axis=0) / np.sqrt(shares)[:, None]
+    if order == 2:
+        between = (shares[1:] + shares[:-1]) / 2
+        slopes = np.diff(slopes / np.sqrt(shares)[:, None], axis=0) / np.sqrt(between)[:, None]
+    precision = np.eye(size) + SMOOTHNESS * slopes.T @ slopes
+    return np.linalg.inv(np.linalg.cholesky(precision)).T
 
 
 class Pairs(nn.Module):
@@ -291,9 +316,9 @@ def pair_functions(inputs: PairInputs, chunks: Iterable[tuple[Tensor, Array]]) -
 
     Of products ``sum_cd w_cd B_c(x_a) B_d(x_b)``, those that are orthogonal, over these rows, to
     all ``B_c(x_a)`` and all ``B_d(x_b)``, which is what purification of a table by its rows'
-    distribution comes to, where the B are steps. Among them, under the prior that coefficients
-    are small and smooth, ``w ~ N(0, (I + s P)^-1)`` with squared second differences P, the
-    principal functions over the rows, in proportion to the strength that they have there.
+    distribution comes to, where the B are steps. Among them, under the prior of a random walk in
+    either direction, ``w ~ N(0, K_a x K_b)`` with K of ``smooth_deviation``, the principal
+    functions over the rows, in proportion to the strength that they have there.
 
     Parameters
     ----------
@@ -322,18 +347,16 @@ def pair_functions(inputs: PairInputs, chunks: Iterable[tuple[Tensor, Array]]) -
     for k, pair in enumerate(places.tolist()):
         m, n = (margins.sizes[column] for column in pair)
         gram = (moments[k] / total).reshape([width] * 4)[:m, :m, :n, :n].transpose(0, 2, 1, 3)
-        own = _principal(gram, *map(margins.roughness, pair))
+        own = _principal(gram, *map(margins.deviation, pair))
         found[k, :m, :n, : own.shape[1]] = own.reshape(m, n, -1)
         most = max(most, own.shape[1])
     return found[..., :most].reshape(len(places), width**2, most)
 
 
-def _principal(gram: Array, *roughness: Array) -> Array:
+def _principal(gram: Array, *deviations: Array) -> Array:
     """Of a pair: (m * n, functions), from second moments (m, n, m, n) of its products."""
     size = gram.shape[0] * gram.shape[1]
-    eyes = [np.eye(each) for each in gram.shape[:2]]
-    smooth = np.kron(roughness[0], eyes[1]) + np.kron(eyes[0], roughness[1])
-    factor = np.linalg.inv(np.linalg.cholesky(np.eye(size) + SMOOTHNESS * smooth)).T
+    factor = np.kron(*deviations)
     # Moments with functions of one input are sums over those of the other, which sum to one.
     alone = np.concatenate([gram.sum(axis).reshape(size, -1) for axis in (3, 2)], axis=1)
     _, strengths, directions = np.linalg.svd(alone.T @ factor)

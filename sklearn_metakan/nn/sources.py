@@ -88,12 +88,19 @@ class MetaLearner(nn.Module):
             f"n_functions={self.n_functions}, activation={self.activation!r}"
         )
 
+    @property
+    def weights(self) -> tuple[nn.Parameter, ...]:
+        """What ``parameters()`` gives, in its order, in a tenth of the time."""
+        if self.is_linear:
+            return (self.output_weight,)
+        return self.hidden_weight, self.hidden_bias, self.output_bias, self.output_weight
+
     def hidden(self, prompts: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """The hidden layer with these W_1 and b_1, (p, edges) -> (H, edges)."""
         return ACTIVATIONS[self.activation].plain(torch.addmm(bias, weight, prompts))
 
     def apply_with(self, parameters: Sequence[Tensor], prompts: Tensor) -> Tensor:
-        """``forward`` with other values of the parameters, in the order of ``parameters()``.
+        """``forward`` with other values of the parameters, in the order of ``weights``.
 
         One product over all edges: 2.5 times faster than one for each input (CPU).
         """
@@ -106,7 +113,7 @@ class MetaLearner(nn.Module):
         return coefficients.unflatten(1, shape).movedim(0, -2)
 
     def forward(self, prompts: Tensor) -> Tensor:
-        return self.apply_with(tuple(self.parameters()), prompts)
+        return self.apply_with(self.weights, prompts)
 
     def change_basis(self, matrix: Tensor) -> None:
         """``T M(z)`` in place of ``M(z)``, T of shape (C_new, C): T W_2 and T b_2."""
@@ -299,7 +306,7 @@ class MetaCoefficients(Coefficients):
         last = len(self.in_shape) - 1
         prompts, scale = self.prompts.flatten(0, last), self.edge_scale
         by_input = (prompts,) if scale is None else (prompts, scale.flatten(0, last))
-        return by_input, tuple(self.meta_learner.parameters())
+        return by_input, self.meta_learner.weights
 
     def generate(self, by_input: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
         learner = self.meta_learner

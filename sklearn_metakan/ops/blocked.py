@@ -38,15 +38,13 @@ def edge_sum_blocked(
     widest: tuple[int, int] | None = None,
 ) -> Tensor:
     """See ``edge_sum``; ``working_memory`` in MiB bounds what a block takes."""
-    x = x.to(basis.domain.dtype)
+    x = x.to(basis.dtype)
     by_input, shared = source.tensors()
     if working_memory is None:
         numbers_of_y = prod(product.output_shape(len(x), source))
         working_memory = default_memory(x, numbers_of_y, source, widest)
-    tile_bytes = tile_memory(x, working_memory)
-    way = _Plan(basis, source, derivative, fused, product, len(by_input), tile_bytes)
-    forward, back = way.blocks(x, working_memory)
-    way = way._replace(forward=forward, back=back)
+    room = working_memory, tile_memory(x, working_memory)
+    way = _Plan(basis, source, derivative, fused, product, len(by_input), *room)
     y: Tensor = EdgeSum.apply(x, way, *by_input, *shared)
     return y
 
@@ -60,24 +58,21 @@ class _Plan(NamedTuple):
     fused: bool
     product: Product
     n_by_input: int  # of the source's tensors, those with a leading axis of inputs
-    tile_bytes: int  # for a tile of edges
-    forward: tuple[int, int] = (0, 0)  # inputs and rows of a block
-    back: tuple[int, int] = (0, 0)
+    memory: float  # MiB that a block may take
+    tile_bytes: int  # of it, for a tile of edges
 
-    @torch.no_grad()
-    def blocks(self, x: Tensor, memory: float) -> list[tuple[int, int]]:
-        """Of the forward pass, where less may be held for each number, and of the way back."""
-        features, weights = self.kernels(*self.source.tensors())
-        product = self.product
+    def block(self, x: Tensor, features: Features, weights: Weights, back: bool) -> tuple[int, int]:
+        """Inputs and rows of one; forward less is held for each number than on the way back."""
+        memory, product = self.memory, self.product
         if isinstance(weights, MetaWeights):
             memory -= self.tile_bytes / 2**20
-        for_row, for_input = product.more_numbers(self.source, self.basis.n_functions)
-        sizes = partial(block_sizes, x, pixels=product.pixels, numbers_per_row=for_row)
-        of_input = weights.numbers_per_input * product.positions + for_input
+        of_row, of_input = product.more_numbers(self.source, self.basis.n_functions)
+        of_input += weights.numbers_per_input * product.positions
+        of_value = features.numbers_per_value if back else features.numbers_forward
         k = self.basis.in_features * features.functions
         widened = product.padded(k) / k if self.fused else 1.0  # by channels of zeros
-        held = features.numbers_forward, features.numbers_per_value
-        return [sizes(ceil(of_value * widened), of_input, memory) for of_value in held]
+        numbers = ceil(of_value * widened), of_input, memory
+        return block_sizes(x, *numbers, pixels=product.pixels, numbers_per_row=of_row)
 
     def kernels(
         self, by_input: Sequence[Tensor], shared: Sequence[Tensor]
@@ -95,7 +90,7 @@ class _Plan(NamedTuple):
         if dictionary is not None and product.orders_freely:
             weights = LinearWeights(*given)
         elif source.activation is None or rounded or not product.orders_freely:
-            weights = Weights(*given)
+            weights = Weights(*given, dictionary is None)
         else:
             kind = PiecewiseWeights if is_piecewise(source, by_input) else MetaWeights
             weights = kind(*given, self.tile_bytes)
@@ -117,7 +112,7 @@ class _Plan(NamedTuple):
         product = self.product
         features, weights = self.kernels(*self.split(tensors))
         y = channels_last(x, product.output_shape(len(x), self.source))
-        size, size_of_rows = self.forward
+        size, size_of_rows = self.block(x, features, weights, back=False)
         for inputs in self.input_blocks(size):
             made = weights.make(product.edges(inputs))
             factor = product.factor(made, inputs, weights.functions_first)
@@ -140,7 +135,7 @@ class _Plan(NamedTuple):
             features, weights = self.kernels(by_input, shared)
         product, order, n = self.product, weights.functions_first, len(x)
         x_grad, grad = channels_last(x, x.shape) if of_x else None, written_out(grad)
-        size, size_of_rows = self.back
+        size, size_of_rows = self.block(x, features, weights, back=True)
         for inputs in self.input_blocks(size):
             edges, factor, weights_grad = product.edges(inputs), None, None
             if x_grad is not None or features.learns:

@@ -3,7 +3,7 @@
 from sklearn_metakan.pde import problems
 from sklearn_metakan.pde.domains.adapters import DeepXDEGeometry, Points, Sampler, as_domain
 from sklearn_metakan.pde.domains.domain import Domain
-from sklearn_metakan.pde.domains.made import Ellipsoid, LevelSet, Moved, Product
+from sklearn_metakan.pde.domains.made import Ellipsoid, LevelSet, Moved, ParametricDomain, Product
 from sklearn_metakan.pde.domains.polygon import Polygon
 from sklearn_metakan.pde.domains.shapes import Ball, Box, Interval, SpaceTime, Sphere
 from sklearn_metakan.pde.physics.conditions import (
@@ -38,6 +38,7 @@ __all__ = [
     "MetaKANPDESolver",
     "Moved",
     "Neumann",
+    "ParametricDomain",
     "Periodic",
     "Points",
     "Polygon",

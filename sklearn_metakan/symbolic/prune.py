@@ -149,7 +149,8 @@ def _check(
         raise ValueError("prune keeps nothing monotone: fit with monotonic_cst=None.")
     if getattr(estimator.module_.layers[0], "levels", None) is not None:
         raise ValueError(
-            "prune knows no columns with categories or gaps: encode and impute them before fit."
+            "prune knows no columns with categories or gaps, nor values beside a curve: encode and "
+            "impute before fit, and set scale_inputs='minmax'."
         )
     whole = isinstance(n_edges, Integral) and not isinstance(n_edges, bool)
     if n_edges is not None and not (whole and n_edges >= 1):

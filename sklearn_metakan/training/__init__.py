@@ -12,7 +12,7 @@ from sklearn_metakan.training.callbacks import (
 from sklearn_metakan.training.capture import CapturedStep, is_captured, recording
 from sklearn_metakan.training.checkpoints import Checkpoints, open_checkpoints
 from sklearn_metakan.training.data import StoredData, TensorData
-from sklearn_metakan.training.execution import Execution, choose_execution
+from sklearn_metakan.training.execution import LARGE_TABLE, Execution, choose_execution
 from sklearn_metakan.training.memory import by_chunks, fit_into_memory, memory_for_rows
 from sklearn_metakan.training.net import KANNet
 from sklearn_metakan.training.optimisers import LBFGS, set_values
@@ -38,6 +38,7 @@ from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unc
 
 __all__ = [
     "COUNT",
+    "LARGE_TABLE",
     "LBFGS",
     "LINE_SEARCHED",
     "META_CONSTRAINTS",

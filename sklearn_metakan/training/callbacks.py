@@ -97,10 +97,14 @@ def schedule_factor(schedule: Schedule, progress: float, epoch: int) -> float:
 
 
 class TimeLimit(NamedTuple):
-    """So many seconds from a moment of ``time.perf_counter`` on."""
+    """So many seconds from a moment of ``time.perf_counter`` on.
+
+    ``is_whole`` is False of a part of training's time, after which another optimiser goes on.
+    """
 
     began: float
     seconds: float
+    is_whole: bool = True
 
     @property
     def used(self) -> float:
@@ -261,9 +265,10 @@ class Monitor(Callback):
 
     def _comment_on_the_end(self, net: Any) -> None:
         ran_out = len(net.history) == net.max_epochs and not self.stopped_
-        if not net.history and self.time_limit is not None and self.time_limit.used > 1:
+        limit = self.time_limit
+        if not net.history and limit is not None and limit.is_whole and limit.used > 1:
             warn_caller(
-                f"time_limit={self.time_limit.seconds:g} ended training in its first iteration; "
+                f"time_limit={limit.seconds:g} ended training in its first iteration; "
                 "the weights are those so far. Raise time_limit."
             )
         elif self.last_ > _DIVERGED * max(self.first_, 1.0):

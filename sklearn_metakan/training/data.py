@@ -222,6 +222,12 @@ def rows_like(table: Tensor, n: int) -> Tensor:
     return table.new_empty(n, *table.shape[1:])
 
 
+def shortened(batch: Batch, n: int) -> Batch:
+    """Its first n rows, in the same memory."""
+    inputs, (target, weight) = batch
+    return inputs[:n], (target[:n], None if weight is None else weight[:n])
+
+
 def joined(parts: Iterable[Tensor], n: int) -> Tensor:
     """Parts of n rows as one tensor, which each is copied to at once.
 

@@ -35,11 +35,13 @@ from sklearn_metakan.training.data import (
     joined,
     losses_of_members,
     rows_like,
+    shortened,
     weighted_mean,
 )
 from sklearn_metakan.training.execution import Execution
 from sklearn_metakan.training.memory import Batch, Frugal, with_advice
 from sklearn_metakan.training.parallel import PRESENT, Ranks
+from sklearn_metakan.training.reml import Reml
 from sklearn_metakan.training.self_scaled import LINE_SEARCHED
 
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
@@ -104,6 +106,7 @@ class KANNet(NeuralNet):
         self.validation_: TensorData | None = None
         self._scoring: list[Callback] = []  # callbacks that score predictions
         self._of_batches: dict[str, list[Callback]] = {}  # who hears of them, by method
+        self._rooms: list[Batch] = []  # memory of batches, while it trains
         self._watched = False  # whether anybody else hears of batches
         self._n_members = 1  # of the network
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
@@ -154,6 +157,7 @@ class KANNet(NeuralNet):
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
             self.captured_ = self._edge_sizes = self.ranks_ = None
+            self._rooms = []
 
     def _draw_apart(self, ranks: Ranks) -> None:
         """Have random modules draw other numbers in each process."""
@@ -195,6 +199,10 @@ class KANNet(NeuralNet):
                 else:
                     made = map(module.features, part.table.split(step))
                     part.features = joined(made, len(part.table))
+        size, left = self.batch_size, len(data.y) % self.batch_size
+        if len(data.y) > size > _IN_CACHE / data.features.shape[1]:
+            room = data.room_for(size)  # new memory would cost more than the copy
+            self._rooms = [room, shortened(room, left)] if left else [room]
 
     def _prepare_callbacks(self) -> None:
         """Have those that score see the user's units; raise for those that wait for nothing."""
@@ -288,11 +296,7 @@ class KANNet(NeuralNet):
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         losses = total.expand(self._n_members).clone()
         self._weights_seen[training] = []
-        rooms: list[Batch] = []
-        if self.captured_ is not None:
-            rooms = self.captured_.rooms
-        elif data.features is not None and batch_size * data.features.shape[1] > _IN_CACHE:
-            rooms = [data.room_for(batch_size)]  # new memory would cost more than the copy
+        rooms = self._rooms if self.captured_ is None else self.captured_.rooms
         shuffled = (self.generator_, rooms) if training else ()
         for batch in data.batches(batch_size, *shuffled):
             self.history.new_batch()  # skorch's Checkpoint asks for it
@@ -426,7 +430,19 @@ class KANNet(NeuralNet):
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         if self.captured_ is not None and self.captured_.updates:
             return self.captured_.run(batch)
+        if isinstance(self.optimizer_, Reml):
+            return {"loss": self._solved(self.optimizer_, batch)}
         return self._update(batch)
+
+    def _solved(self, optimizer: Reml, batch: Batch) -> Tensor:
+        """A step of a solver that knows the network to be linear."""
+        if optimizer.settled:
+            raise StopTraining
+        if self.ranks_ is not None:
+            raise ValueError("solver='reml' is for one process. Choose another solver.")
+        known = self.training_ is not None and self.training_.features is not None
+        how = batch, known, self.shuffle_seed
+        return optimizer.step_on(self.module_, self.criterion_, *how)
 
     def _update(self, batch: Batch) -> dict[str, Any]:
         """A step of the optimiser; what its last evaluation found, for L-BFGS the accepted one."""

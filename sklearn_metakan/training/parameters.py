@@ -3,7 +3,7 @@
 The methods that estimators of data and of equations have in common are functions here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from inspect import signature
@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_metakan.basis import BasisName
+from sklearn_metakan.training.execution import LARGE_TABLE
 from sklearn_metakan.training.parallel import PRESENT
 
 POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -259,14 +260,18 @@ def fill_docstring(cls: Any, texts: Mapping[str, str], **values: Any) -> None:
     arguments = {name: parameter.default for name, parameter in signature(cls).parameters.items()}
     measured = cls._defaults
     rate = measured.prompt_learning_rate
+
+    def value(of: Callable[[Any], Any]) -> str:
+        small, large = (f"{of(each)}" for each in (measured, measured.large or measured))
+        return small if small == large else f"{small} (beyond {LARGE_TABLE:,} rows, {large})"
+
     of_prompts = f',\n        but {rate} for prompts of a linear meta-learner where that is "auto"'
     values = {
         **arguments,
-        "adamw_learning_rate": measured.learning_rate,
-        "adamw_weight_decay": measured.weight_decay,
-        "steps": f"{measured.steps:,}",
-        "fewest": measured.passes[0],
-        "most": measured.passes[1],
+        "widths": value(lambda each: each.widths),
+        "adamw_learning_rate": value(lambda each: each.learning_rate),
+        "adamw_weight_decay": value(lambda each: each.weight_decay),
+        "passes": value("{0.steps:,} steps, from {0.passes[0]} to {0.passes[1]} passes".format),
         "meta_decay": META_DECAY if "prompt_dim" in arguments else "",
         "prompt_rate": "" if rate is None else of_prompts,
         **values,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import validate_parameter_constraints
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from torch.overrides import TorchFunctionMode
 
 from sklearn_metakan.files import (
@@ -27,7 +27,8 @@ from sklearn_metakan.training.pickles import plain_state, set_plain, unpacked_ne
 # Packages by module; what is on the path alone has no metadata.
 _PACKAGES = {"sklearn_metakan": "sklearn_metakan", "torch": "torch", "sklearn": "scikit-learn"}
 _PACKAGES |= {name: name for name in ("skorch", "numpy", "safetensors")}
-_PARTS = "windows_"  # estimators that an estimator consists of, one after the other
+# Estimators that an estimator consists of, one after the other.
+_PARTS = ("windows_", "modes_")
 _SIZES = {"grid_size", "degree", "kernel_size", "prompt_dim", "meta_hidden_dim"}  # have bounds
 # Parameters that hold what is no value, and what to do about them.
 _REMEDIES = {
@@ -67,21 +68,23 @@ def save(self: Any, path: str | os.PathLike[str]) -> None:
             "class. Use pickle or joblib."
         )
     left_out = _left_out(self)
-    parts = vars(self).get(_PARTS, [])
-    codec = Codec(kind._stored_types, left_out | {_PARTS: parts})
+    kept = next((name for name in _PARTS if name in vars(self)), _PARTS[0])
+    parts = vars(self).get(kept, [])
+    codec = Codec(kind._stored_types, left_out | {kept: parts})
     try:
         state, *of_parts = [
             {
                 name: codec.encode(value, f"{start}{name}")
                 for name, value in plain_state(each).items()
-                if name != _PARTS
+                if name != kept
             }
-            for start, each in [("", self), *((f"{_PARTS}.{i}.", p) for i, p in enumerate(parts))]
+            for start, each in [("", self), *((f"{kept}.{i}.", p) for i, p in enumerate(parts))]
         ]
     except UnstorableError as error:
         raise ValueError(_refusal(kind, str(error))) from error
     header = {"class": kind.__name__, "versions": _versions(), "given": [*left_out], "state": state}
-    write(path, header | ({"parts": of_parts} if parts else {}), codec.arrays)
+    more = {"parts": of_parts, "parts_are": kept} if parts else {}
+    write(path, header | more, codec.arrays)
 
 
 def restore(
@@ -99,16 +102,18 @@ def restore(
     if device is not None:
         choose_device(device)  # a wrong one is no damage of the file
     of_parts, parts = header.get("parts", []), list[Any]()
-    if not isinstance(of_parts, list) or not all(isinstance(each, dict) for each in of_parts):
+    kept = header.get("parts_are", _PARTS[0])
+    fine = isinstance(of_parts, list) and all(isinstance(each, dict) for each in of_parts)
+    if not fine or kept not in _PARTS:
         raise FileError(f"{opened.path} is damaged: its parts are no states.")
-    codec = Codec(kind._stored_types, {**functions, _PARTS: parts})
+    codec = Codec(kind._stored_types, {**functions, kept: parts})
     for each in [*of_parts, state]:  # each may refer to those before
         decoded = {name: codec.decode(value, opened.take) for name, value in each.items()}
         parts.append(_made(kind, opened.path, decoded, device))
     opened.close()
     made = parts.pop()
     if parts:
-        vars(made)[_PARTS] = parts
+        vars(made)[kept] = parts
     return made
 
 
@@ -214,7 +219,8 @@ class _NoMemory(TorchFunctionMode):
 def _check_network(estimator: Any, parameters: Mapping[str, NDArray[Any]]) -> None:
     """Raise unless names, shapes and dtypes of the numbers are those of the network."""
     kind, settings = type(estimator), estimator._network
-    ranges = {k: v for k, v in kind._parameter_constraints.items() if k in _SIZES & {*settings}}
+    known = kind._parameter_constraints
+    ranges = {k: [r for r in known[k] if isinstance(r, Interval)] for k in _SIZES & {*settings}}
     sizes = {name: settings[name] for name in ranges}
     validate_parameter_constraints(ranges, sizes, caller_name=kind.__name__)
     with _NoMemory():

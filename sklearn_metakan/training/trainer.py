@@ -23,7 +23,12 @@ from sklearn_metakan.training.callbacks import (
 from sklearn_metakan.training.capture import check_cuda_graph
 from sklearn_metakan.training.checkpoints import Checkpoints
 from sklearn_metakan.training.data import TensorData
-from sklearn_metakan.training.execution import FORKED, Execution, take_one_thread
+from sklearn_metakan.training.execution import (
+    FORKED,
+    LARGE_TABLE,
+    Execution,
+    take_one_thread,
+)
 from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score
 from sklearn_metakan.training.optimisers import LBFGS, AdamW
 from sklearn_metakan.training.parameters import (
@@ -31,6 +36,7 @@ from sklearn_metakan.training.parameters import (
     check_param_groups,
     module_options,
 )
+from sklearn_metakan.training.reml import Reml
 
 T = TypeVar("T")
 
@@ -47,6 +53,9 @@ _TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_r
 _TRAINING |= {"weight_decay", "sparsity", "dropout", "augment", "grid_size", "quantile", "device"}
 _TRAINING |= {"precision", "working_memory", "net_params"}
 
+# What "reml" leaves as it is.
+_FREE = {"weight_decay": "auto", "sparsity": 0.0, "early_stopping": False}
+
 # What the network is made of, beside its shape.
 _NETWORK = ("basis", "grid_size", "degree", "extrapolation", "dropout")
 _META = ("n_meta_learners", "prompt_dim", "meta_hidden_dim", "meta_activation", "edge_scale")
@@ -56,15 +65,23 @@ class Defaults(NamedTuple):
     """What "auto" means for AdamW, as measured for a kind of estimator.
 
     ``prompt_learning_rate`` is that of linear meta-learners (None: that of all else);
-    ``max_iter="auto"`` is as many passes as make so many ``steps``, within bounds on ``passes``.
+    ``max_iter="auto"`` is as many passes as make so many ``steps``, within bounds on ``passes``;
+    ``large`` is what holds beyond ``LARGE_TABLE`` rows (None: the same). ``widths`` are of the
+    hidden layers.
     """
 
+    widths: tuple[int, ...] = (32, 32)
     learning_rate: float = 0.02
     prompt_learning_rate: float | None = None
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     steps: int = 3000
     passes: tuple[int, int] = (20, 200)
+    large: "Defaults | None" = None
+
+    def of(self, n_rows: int) -> "Defaults":
+        """Those for a table of so many rows."""
+        return self.large if self.large is not None and n_rows > LARGE_TABLE else self
 
 
 class Found(NamedTuple):
@@ -100,7 +117,8 @@ class Trainer:
         Constructor parameters of an estimator, with values for those that it has not.
     defaults : Defaults
     widths : tuple of int, optional
-        Of the hidden layers; by default those of ``hidden_layer_sizes``.
+        Of the hidden layers; by default those of ``hidden_layer_sizes``, of which "auto" is
+        what ``follow`` makes of a table's rows.
     network : mapping, optional
         More settings of the network that do not depend on data.
     net_type : type of KANNet, default=KANNet
@@ -128,6 +146,8 @@ class Trainer:
         "sparsity": 0.0,
     }
 
+    by_rows = False  # whether widths are "auto"
+
     def __init__(
         self,
         parameters: Mapping[str, Any],
@@ -140,7 +160,10 @@ class Trainer:
             take_one_thread()
         if widths is None:
             sizes = parameters["hidden_layer_sizes"]
-            widths = check_widths("hidden_layer_sizes", sizes, single=True)
+            if isinstance(sizes, str) and sizes == "auto":
+                self.by_rows, widths = True, defaults.widths
+            else:
+                widths = check_widths("hidden_layer_sizes", sizes, single=True)
         given = _plain({**self.fixed, **parameters})
         self.parameters = SimpleNamespace(**given)
         self.defaults, self.widths, self.net_type = defaults, widths, net_type
@@ -154,6 +177,12 @@ class Trainer:
         self.network = of_network | (_plain(network) if network else {})
         self.options = _plain(module_options(given["net_params"])) if given["net_params"] else {}
         self._check()
+
+    def follow(self, n_rows: int) -> None:
+        """Let "auto" mean what is best for a table of so many rows."""
+        self.defaults = self.defaults.of(n_rows)
+        if self.by_rows:
+            self.widths = self.defaults.widths
 
     def _check(self) -> None:
         """What no single range of values can say.
@@ -172,18 +201,8 @@ class Trainer:
             )
         if given.callbacks:
             check_callbacks(given.callbacks)
-        if given.solver == "lbfgs" and given.dropout:
-            raise ValueError(
-                f"dropout={given.dropout} contradicts solver='lbfgs', whose line search needs a "
-                "loss that repeats. Set dropout=0 or solver='adamw'."
-            )
-        for name in ("prompt_learning_rate", "meta_learning_rate") if self.is_meta else ():
-            value = getattr(given, name)
-            if given.solver == "lbfgs" and value is not None:
-                raise ValueError(
-                    f"{name}={value} contradicts solver='lbfgs', which has one learning rate "
-                    f"for all. Set {name}=None or solver='adamw'."
-                )
+        if given.solver != "adamw":
+            self._check_solver()
         if given.knots == "quantile" and given.basis != "bspline":
             raise ValueError(
                 f"knots='quantile' contradicts basis={given.basis!r}: only splines have knots of "
@@ -197,6 +216,37 @@ class Trainer:
         if given.net_params:
             check_net_params(given.net_params, {**self.network, "knots": None}, NET_PARAMETERS)
             check_cuda_graph(given.net_params.get("cuda_graph", "auto"))
+
+    def _check_solver(self) -> None:
+        """What solvers for all rows at once cannot do."""
+        given = self.parameters
+        if given.dropout:
+            raise ValueError(
+                f"dropout={given.dropout} contradicts solver={given.solver!r}, which needs a loss "
+                "that repeats. Set dropout=0 or solver='adamw'."
+            )
+        for name in ("prompt_learning_rate", "meta_learning_rate") if self.is_meta else ():
+            value = getattr(given, name)
+            if value is not None:
+                raise ValueError(
+                    f"{name}={value} contradicts solver={given.solver!r}, which has one learning "
+                    f"rate for all. Set {name}=None or solver='adamw'."
+                )
+        if given.solver != "reml":
+            return
+        if self.widths or self.is_meta:
+            what = "hidden layers" if self.widths else "a meta-learner"
+            raise ValueError(
+                f"solver='reml' is for sums of functions with numbers of their own, not for {what}"
+                ". Use a KAN with hidden_layer_sizes=(), or solver='lbfgs'."
+            )
+        for name, free in _FREE.items():
+            value = getattr(given, name, free)
+            if value not in (free, "auto"):
+                raise ValueError(
+                    f"{name}={value!r} contradicts solver='reml', which holds nothing out, and "
+                    f"chooses smoothness itself. Set {name}={free!r} or another solver."
+                )
 
     def options_then_and_now(
         self, then: Mapping[str, Any], network: nn.Module
@@ -284,6 +334,8 @@ class Trainer:
         """skorch's parameters of the optimiser; meta-learners and prompts may have own rates."""
         given, defaults = self.parameters, self.defaults
         rate, decay = given.learning_rate, given.weight_decay
+        if given.solver == "reml":
+            return {"optimizer": Reml}
         if given.solver == "lbfgs":
             rate = LBFGS_LEARNING_RATE if rate == "auto" else rate
             decay = LBFGS_WEIGHT_DECAY if decay == "auto" else decay
@@ -332,8 +384,8 @@ class Trainer:
         checkpoints : Checkpoints, optional
         """
         given, watches, n = self.parameters, validation is not None, len(data.y)
-        expects = given.solver == "lbfgs" or given.learning_rate_schedule == "constant"
-        batch_size = n if given.solver == "lbfgs" else min(given.batch_size, n)
+        expects = given.solver != "adamw" or given.learning_rate_schedule == "constant"
+        batch_size = n if given.solver != "adamw" else min(given.batch_size, n)
         batches = -(-n // batch_size)
         epochs, patience = self._length(batches)
         monitor = Monitor(

@@ -71,4 +71,5 @@ def test_attributes_are_those_of_fitted_estimators():
     missing = {
         name for name in stated if not any(hasattr(each, name) for each in [*fitted, solver])
     }
-    assert missing == {"feature_names_in_", "image_shape_", "windows_"}  # frames, images, parts
+    parts = {"windows_", "modes_", "eigenvalues_"}
+    assert missing == {"feature_names_in_", "image_shape_"} | parts  # frames, images

@@ -1,4 +1,4 @@
-"""Gaps and levels of a first layer: every way through the network gives the same sums."""
+"""Gaps, levels and atoms of a first layer: every way through the network gives the same sums."""
 
 import copy
 
@@ -20,14 +20,16 @@ from sklearn_metakan.nn import (
 )
 
 N, FEW, MANY = 300, 3, 70  # rows; levels with numbers of their own, and generated ones
+ATOMS = [0.25, -0.5]  # of the first number
 DOUBLE = {"dtype": torch.float64}
 
 
 def inputs(seed=0):
-    """Two numbers, the second with gaps, and two columns of codes."""
+    """Two numbers, the first with atoms, the second with gaps, and two columns of codes."""
     rng = np.random.default_rng(seed)
     x = np.c_[rng.uniform(-1, 1, (N, 2)), rng.integers(FEW, size=N), rng.integers(MANY, size=N)]
     x[rng.random(N) < 0.2, 1] = np.nan
+    x[::5, 0], x[1::10, 0] = ATOMS
     return torch.from_numpy(x)
 
 
@@ -36,6 +38,7 @@ COLUMNS = Columns(
     fill=[0.1, -0.2],
     gaps=[0.0, float(X[:, 1].isnan().sum())],
     levels=[torch.bincount(X[:, j].long()).double() for j in (2, 3)],
+    atoms=[[0, value, N / each, 1 / each] for value, each in zip(ATOMS, (5, 10), strict=True)],
 )
 
 
@@ -47,7 +50,7 @@ def network(n_members=1, meta_learners=None, seed=0, columns=COLUMNS):
     generator = torch.Generator().manual_seed(seed)
     settings = {"n_members": n_members, "meta_learners": meta_learners, "columns": columns}
     net = KAN([2, 6, 2], **settings, generator=generator, **DOUBLE)
-    with torch.no_grad():  # gaps start at zero
+    with torch.no_grad():  # gaps and atoms start at zero
         for parameter in net.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator, **DOUBLE)
     return net
@@ -61,12 +64,17 @@ each_network = pytest.mark.parametrize(
 def by_hand(layer, x):
     """What levels add, from the definition."""
     levels, added = layer.levels, torch.zeros(len(x), layer.out_features, **DOUBLE)
-    counts = torch.cat([torch.as_tensor(COLUMNS.gaps)[1:], *COLUMNS.levels])
-    trust = counts / (counts + 1) * levels.gain
-    added += x[:, 1].isnan()[:, None] * trust[0] * levels.table[0]
-    own = trust[1 : 1 + FEW, None] * levels.table[1:]
+    rows = torch.as_tensor([COLUMNS.gaps[1], N / 5, N / 10], **DOUBLE)
+    counts = torch.cat([rows, *COLUMNS.levels])
+    half = torch.ones(len(counts), **DOUBLE)  # rows at which a number counts half
+    half[1:3] = 20
+    trust = counts / (counts + half) * levels.gain
+    at = [x[:, 1].isnan(), *(x[:, 0] == value for value in ATOMS)]
+    for row, there in enumerate(at):
+        added += there[:, None] * trust[row] * levels.table[row]
+    own = trust[3 : 3 + FEW, None] * levels.table[3:]
     added += one_hot(x[:, 2].long(), FEW).double() @ own
-    made = trust[1 + FEW :, None] * (levels.prompts @ levels.edges[0])
+    made = trust[3 + FEW :, None] * (levels.prompts @ levels.edges[0])
     return added + one_hot(x[:, 3].long(), MANY).double() @ made
 
 
@@ -145,7 +153,7 @@ def test_starting_values_keep_the_variance(meta_learners):
 
 
 def test_numbers_of_few_and_many_levels():
-    rows = 1 + FEW
+    rows = 1 + len(ATOMS) + FEW
     levels = Levels(COLUMNS, 8)
     assert levels.table.shape == (rows, 8)
     assert levels.prompts.shape == (MANY, 4) and levels.edges.shape == (1, 4, 8)
@@ -162,6 +170,17 @@ def test_seldom_levels_are_shrunken():
     x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 2.0]], **DOUBLE)
     expected = torch.tensor([[0.5], [0.9], [0.999]], **DOUBLE)
     torch.testing.assert_close(layer(x), expected)
+
+
+def test_atoms_start_as_the_curve_is():
+    with_atoms = KAN([1, 4, 1], columns=Columns([0.0], [0.0], atoms=[[0, 0.25, 30, 0.1]]), **DOUBLE)
+    layer, x = with_atoms.layers[0], torch.tensor([[0.2], [0.25], [0.25 + 1e-9]], **DOUBLE)
+    plain = KANLinear(1, 4, layer.basis, layer.source, init=None)
+    torch.testing.assert_close(layer(x), plain(x))
+    with torch.no_grad():
+        layer.levels.table.fill_(1.0)
+    added = torch.tensor([0, 0.6, 0.6], **DOUBLE)[:, None].expand(3, 4)
+    torch.testing.assert_close(layer(x) - plain(x), added)
 
 
 @each_network

@@ -50,7 +50,7 @@ def assert_same(got, expected, ulps=1e3):
 
 
 def assert_equals_the_reference(layer, **options):
-    plan = blocked._Plan(layer.basis, layer.source, 0, False, Product(), 1, 2**16)
+    plan = blocked._Plan(layer.basis, layer.source, 0, False, Product(), 1, 1.0, 2**16)
     assert isinstance(plan.kernels(*layer.source.tensors())[1], piecewise.PiecewiseWeights)
     assert_same(compute(layer, "blocked", **options), compute(layer, "reference"))
 

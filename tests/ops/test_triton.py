@@ -166,17 +166,18 @@ def test_every_family_has_kernels(family):
 
 def test_larger_blocks_where_no_gradient_lies_beside_the_features():
     layer = make("relu", 64, 8)
-    plan = blocked._Plan(layer.basis, layer.source, 0, True, Product(), 1, 2**16)
-    forward, back = plan.blocks(draw(layer, 4096), 1.0)
+    plan = blocked._Plan(layer.basis, layer.source, 0, True, Product(), 1, 1.0, 2**16)
+    made = plan.kernels(*layer.source.tensors())
+    forward, back = (plan.block(draw(layer, 4096), *made, back) for back in (False, True))
     assert forward[0] * forward[1] > 1.5 * back[0] * back[1]
 
 
 def test_channels_of_zeros_count():
     layer = make("relu", 1, 8)  # nine features, 32 channels
     image = Convolution(1, (64, 64), (1, 1), (1, 1), (0, 0), (1, 1), 1)
-    plan = blocked._Plan(layer.basis, layer.source, 0, True, image, 1, 2**16)
+    plan = blocked._Plan(layer.basis, layer.source, 0, True, image, 1, 64.0, 2**16)
     x = torch.zeros(1000, 1, 64, 64)
-    forward, _ = plan.blocks(x, 64.0)
+    forward = plan.block(x, *plan.kernels(*layer.source.tensors()), back=False)
     assert forward[1] * 64 * 64 * 32 * 4 <= 64 * 2**20
 
 

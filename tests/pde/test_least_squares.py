@@ -243,7 +243,7 @@ def test_frozen_parameters_stay():
 def test_a_full_card_takes_fewer_points_at_a_time(monkeypatch):
     settings = {"max_iter": 0, "lm_iter": 3, "working_memory": 0.5, "n_interior": 40}
     expected = solver_of(**settings)
-    rows_of, linearised = [], LeastSquares._linearised
+    rows_of, linearised = [], LeastSquares.linearised
 
     def on_a_small_card(self, term, rows):
         rows_of.append(rows.stop - rows.start)
@@ -251,7 +251,7 @@ def test_a_full_card_takes_fewer_points_at_a_time(monkeypatch):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return linearised(self, term, rows)
 
-    monkeypatch.setattr(LeastSquares, "_linearised", on_a_small_card)
+    monkeypatch.setattr(LeastSquares, "linearised", on_a_small_card)
     with pytest.warns(RuntimeWarning, match=r"memory was full.*working_memory=0\.\d+ to") as caught:
         solver = solver_of(**settings)
     assert [each.category for each in caught].count(RuntimeWarning) == 1
@@ -265,7 +265,7 @@ def test_a_card_too_small_for_one_point_says_so(monkeypatch):
     def on_no_card(self, term, rows):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(LeastSquares, "_linearised", on_no_card)
+    monkeypatch.setattr(LeastSquares, "linearised", on_no_card)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         solver_of(max_iter=0, lm_iter=1)
 

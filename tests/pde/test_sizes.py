@@ -150,3 +150,21 @@ def test_a_fit_that_solved_is_silent(unit):
         warnings.simplefilter("error")
         solved(lambda x, u: u.d(0, 0) + unit)
         solved(lambda x, u: u.d(0, 0), conditions=[Dirichlet(3.0)])  # the solution is a constant
+
+
+def test_values_about_a_large_constant():
+    """u'' = -8 from 300 to 301, as temperatures are: what varies is one, not 300."""
+    model = solved(
+        lambda x, u: u.d(0, 0) + 8, conditions=[Dirichlet(lambda x: 300 + x[:, 0])], lm_iter=20
+    )
+    assert model.module_.output_shift.item() == pytest.approx(300.5, abs=0.1)
+    assert model.module_.output_scale.item() < 2
+    assert model.predict([[0.5]])[0] == pytest.approx(301.5, abs=1e-3)
+
+
+def test_many_coordinates_add_up_to_a_large_constant():
+    cube = problems.PoissonCube(40)
+    settings = SMALL | {"n_boundary": 80, "max_iter": 1, "lm_iter": 0}
+    trial = KANPDESolver(**cube.settings, **settings).fit().module_
+    assert trial.output_shift.item() == pytest.approx(40 * 2 / np.pi, rel=0.05)
+    assert trial.output_scale.item() == 1.0

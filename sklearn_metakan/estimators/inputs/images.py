@@ -276,7 +276,7 @@ class ImageInputs(FittedModule):
                     f"{name} needs finite numbers. Replace such pixels or drop those images."
                 )
 
-    def fit(self, rows: Rows, dtype: torch.dtype = torch.float64) -> Self:
+    def fit(self, rows: Rows, dtype: torch.dtype = torch.float64, n_rows: int = 0) -> Self:
         """Find the range or the moments of every channel."""
         whole = rows.X.dtype == np.uint8
         low, high = self._ranges(rows)

@@ -12,7 +12,7 @@ from scipy import sparse
 from torch import Tensor
 
 from sklearn_metakan.estimators.inputs.rows import Rows, mean_and_spread
-from sklearn_metakan.nn import PairInputs, group_levels, pair_functions
+from sklearn_metakan.nn import PAIR_CELLS, PairInputs, group_levels, pair_functions
 
 Array = NDArray[np.float64]
 SCREENED_ROWS, SCREENED_COLUMNS = 2**13, 100
@@ -47,7 +47,7 @@ def check_interactions(interactions: Any, widths: tuple[int, ...]) -> None:
 
 
 def pair_settings(
-    inputs: Any, rows: Rows, interactions: Any, knots: Any, signs: NDArray[np.int64] | None = None
+    inputs: Any, rows: Rows, interactions: Any, signs: NDArray[np.int64] | None = None
 ) -> dict[str, Any]:
     """What a network without hidden layers is told of pairs; nothing if there are none.
 
@@ -60,8 +60,6 @@ def pair_settings(
     rows : Rows
         Of training.
     interactions : int, or list of pairs of columns
-    knots : array
-        Of the numbers: (2,), (n_numbers, 2) or more.
     signs : ndarray of shape (n_numbers,), optional
         Numbers in which predictions must rise or fall have 1 or -1, and are in no pair.
 
@@ -86,10 +84,10 @@ def pair_settings(
     inputs.pairs_ = [(min(kept[a], kept[b]), max(kept[a], kept[b])) for a, b in found]
     if not found:
         return {}
-    ends = np.broadcast_to(np.atleast_2d(knots)[:, [0, -1]], (inputs.n_numbers, 2))
-    shape = PairInputs(
-        np.array(found), np.array(ends), inputs.gaps_ > 0, [*map(group_levels, inputs.code_counts_)]
-    )
+    some = rows.take(_some(len(rows), PURIFIED_ROWS))
+    knots = inputs.quantile_knots_of(some, PAIR_CELLS)
+    groups = [*map(group_levels, inputs.code_counts_)]
+    shape = PairInputs(np.array(found), knots, inputs.gaps_ > 0, groups)
     functions = pair_functions(shape, _chunks(inputs, rows))
     return {"pairs": {"inputs": shape._asdict(), "functions": functions}}
 

@@ -10,6 +10,9 @@ from sklearn.model_selection import GroupShuffleSplit, check_cv, train_test_spli
 from torch import nn
 
 AUTO_EARLY_STOPPING_ROWS = 200
+ATOM_ROWS = 5.0  # in which a value occurs at least, to be an atom
+MOST_ATOMS = 64
+FEW_VALUES = 8  # of a column, through which a curve of the default grid passes anyway
 
 Array = NDArray[np.float64]
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -60,6 +63,12 @@ class Rows(NamedTuple):
         """One column of the rows that count."""
         column = self.X[:, j] if self.index is None else self.X[self.index, j]
         return column.astype(np.float64)
+
+    def columns(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Some columns of the rows that count, each in one piece: (n_places, n)."""
+        index = self.index
+        found = self.X[:, places] if index is None else self.X[np.ix_(index, places)]
+        return found.T.astype(np.float64, order="C")
 
     def take(self, rows: NDArray[np.intp]) -> "Rows":
         """Some of them; weights have mean one again."""
@@ -266,6 +275,20 @@ def weighted_quantiles(columns: Iterable[Array], weight: Array | None, levels: A
     return np.stack(found, axis=1)
 
 
+def distinct_quantiles(ordered: Array, levels: Any) -> Array:
+    """``weighted_quantiles`` of columns in order (b, n) whose numbers differ: (b, len(levels))."""
+    n = ordered.shape[1]
+    return interpolated(ordered, np.clip(np.asarray(levels) * n - 0.5, 0, n - 1))
+
+
+def interpolated(ordered: Array, places: Array) -> Array:
+    """Of each row (n,), numbers at places from 0 to n - 1, linear between neighbours."""
+    left = places.astype(np.intp)
+    right = np.minimum(left + 1, ordered.shape[1] - 1)
+    found = ordered[:, left]
+    return found + (places - left) * (ordered[:, right] - found)
+
+
 def mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
     """Weighted mean and standard deviation by column, of numbers of any size."""
     exponent = np.frexp(np.abs(values).max(axis=0))[1]
@@ -274,6 +297,24 @@ def mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
     mean = np.average(shares, axis=0, weights=weight)
     spread = np.sqrt(np.average((shares - mean) ** 2, axis=0, weights=weight))
     return mean / unit, spread / unit
+
+
+def atoms_of(values: Array, mass: NDArray[Any], unit: float) -> Array:
+    """The values that many rows have, (n_atoms, 3): each, how many rows, and their share."""
+    rows = mass * max(unit, 1.0)
+    chosen = np.sort(np.argsort(-rows, kind="stable")[:MOST_ATOMS])
+    chosen = chosen[rows[chosen] >= ATOM_ROWS]
+    if len(values) <= FEW_VALUES:
+        chosen = chosen[:0]
+    return np.stack([values, rows, mass / mass.sum()], axis=1)[chosen]
+
+
+def by_share(positions: Array, weight: Array, n: int) -> Array:
+    """n positions of levels, each as often as in the column."""
+    values, inverse = np.unique(positions, return_inverse=True)
+    ends = np.cumsum(np.bincount(inverse, weights=weight))
+    places = (np.arange(n) + 0.5) / n * ends[-1]
+    return values[np.searchsorted(ends, places)]
 
 
 class FittedModule(nn.Module):

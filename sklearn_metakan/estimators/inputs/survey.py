@@ -103,10 +103,10 @@ def read_stored(
             f"{name} takes no StoredTable; pass a numpy.memmap of images, which is read as "
             "batches need it."
         )
-    if estimator.solver == "lbfgs":
+    if estimator.solver != "adamw":
         raise ValueError(
-            "solver='lbfgs' needs all rows at once, which a StoredTable does not hold. Set "
-            "solver='adamw', or fit to table.read() of some rows."
+            f"solver={estimator.solver!r} needs all rows at once, which a StoredTable does not "
+            "hold. Set solver='adamw', or fit to table.read() of some rows."
         )
     y = check_target(table, y, target.is_numeric, name)
     y = target.encode(_check_y(y, **target.validation, estimator=estimator), classes)

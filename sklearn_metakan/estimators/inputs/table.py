@@ -1,8 +1,7 @@
 """Columns of a table, as a network takes them."""
 
-from math import frexp, ldexp
 from numbers import Integral
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,27 +14,24 @@ from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.frames import listed, shown
 from sklearn_metakan.estimators.inputs.interactions import check_interactions, pair_settings
 from sklearn_metakan.estimators.inputs.monotone import check_monotone, monotone_signs
-from sklearn_metakan.estimators.inputs.rows import (
-    FittedModule,
-    Rows,
-    mean_and_spread,
-    weighted_quantiles,
+from sklearn_metakan.estimators.inputs.pieces import (
+    N_QUANTILES,
+    ROUNDING,
+    Array,
+    PieceSearch,
+    Rule,
+    ScaleInputs,
+    fit_block,
 )
+from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows, by_share
 from sklearn_metakan.nn import KAN
 from sklearn_metakan.ops import hand_back_freed_memory
+from sklearn_metakan.training import LARGE_TABLE
 
-Array = NDArray[np.float64]
-ScaleInputs = Literal["auto", "minmax", "standard", "quantile"] | None
-
-N_QUANTILES = 129
 QUANTILE_ROWS = 2**13
-_LEVELS = np.linspace(0, 1, N_QUANTILES)
-_SKEWED = 0.1  # largest gap between rank and position that still counts as even
-_LUMP = 0.5  # share of the rows that have one value, and
-_TAIL = 0.2  # share of the range that holds 98 % of them: beyond both, positions say little
-_LUMP_WEIGHT = 2.0  # of such a value at most, beside all others
-_ROUNDING = 1e-12  # a column that spreads less, beside its size, counts as constant
 _CHUNK = 2**17  # numbers that are scaled at a time
+_WIDE = 500  # columns of numbers that have fewer functions each
+_SEARCHED = 512  # rows from which on tables for finding pieces pay off
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
 # that are not scaled, the least and largest spreads whose knots and squared slopes can be.
 _FARTHEST = {torch.float32: 1e30, torch.float64: 1e150}
@@ -62,7 +58,9 @@ class TableInputs(FittedModule):
         "quantile": ranks onto [-1, 1]. "auto": minmax for columns spread evenly over their
         range; the mean of minmax and quantile for the others, but ranks alone where more than half
         of the rows have one value and 98 % of them lie within a fifth of the range; that value
-        counts for twice as much as the others together there. None: unchanged.
+        counts for twice as much as the others together there. Of more than 10,000 rows, minmax
+        also where 98 % lie over nine tenths of the range: rows in clusters, without a tail, whose
+        ranks would bend what is smooth. None: unchanged.
     extrapolation : str, default="linear"
         With "error", a constant column that moves raises a ValueError.
     categorical_features : "from_dtype", None or array-like
@@ -82,6 +80,9 @@ class TableInputs(FittedModule):
         Rows in which they are missing, by weight.
     code_counts_ : list of ndarray
         Of each column of categories that is kept, rows by code, by weight.
+    atoms_ : ndarray of shape (n_atoms, 4)
+        Values that many rows have, of columns of which most rows have one: the column's place in
+        ``kept_``, the value, how many rows have it, by weight, and their share.
     quantiles_ : ndarray of shape (129, n_kept)
         Weighted quantiles of each scaled column, at evenly spaced levels, with gaps as its last;
         of a table of more than 8,192 rows, from as many of them, drawn at random. Of categories,
@@ -121,6 +122,7 @@ class TableInputs(FittedModule):
     n_numbers: int
     gaps_: Array
     code_counts_: list[Array]
+    atoms_: Array
     pairs_: list[tuple[int, int]] = []
 
     def __init__(
@@ -178,8 +180,10 @@ class TableInputs(FittedModule):
             f"{name} needs finite numbers. Replace such values or drop those rows."
         )
 
-    def fit(self, rows: Rows, dtype: torch.dtype = torch.float64) -> Self:
+    def fit(self, rows: Rows, dtype: torch.dtype = torch.float64, n_rows: int = 0) -> Self:
         """Find what the columns are mapped by, for a network of this dtype.
+
+        ``n_rows`` are those of the whole table.
 
         Raises
         ------
@@ -192,40 +196,41 @@ class TableInputs(FittedModule):
         if n > QUANTILE_ROWS:
             some = np.random.default_rng(0).choice(n, QUANTILE_ROWS, replace=False)
         self.ranges_, units = np.full((2, d), np.nan), np.ones(d)
-        kept, pieces, gaps, few = [], [], [], []
-        for j in np.setdiff1d(np.arange(d), self.reader.categorical).tolist():
-            whole = rows.X[:, j] if rows.index is None else rows.X[rows.index, j]
-            whole = whole.astype(np.float64)
-            there = ~np.isnan(whole)
-            column, of_column = whole, rows.weight
-            if not there.all():
-                column = whole[there]
-                of_column = None if of_column is None else of_column[there]
-                if not len(column):
-                    continue
-            low, high = column.min(), column.max()
-            self.ranges_[:, j] = low, high
+        kept: list[int] = []
+        pieces, gaps, quantiles, atoms = [], [], [], [np.empty((0, 4))]
+        rule = Rule(self.kind, n_rows > LARGE_TABLE, rows.unit)
+        numbers = np.setdiff1d(np.arange(d), self.reader.categorical)
+        for start in range(0, len(numbers), max(1, _CHUNK // n)):
+            places = numbers[start : start + max(1, _CHUNK // n)]
+            block = rows.columns(places)
+            low, high = np.fmin.reduce(block, axis=1), np.fmax.reduce(block, axis=1)
+            self.ranges_[:, places] = low, high
             # A power of two, in which nothing over- or underflows.
-            largest = max(abs(low), abs(high))
-            units[j] = unit = ldexp(1.0, -max(-1000, min(1000, frexp(largest)[1])))
-            missing = float(weight[~there].sum()) * max(rows.unit, 1.0)
-            varies = high * unit - low * unit > _ROUNDING * largest * unit
-            if not (varies or missing):
-                continue
-            kept.append(j)
-            gaps.append(missing)
-            whole *= unit
-            column = whole if there.all() else whole[there]
-            as_zero = column[0] + np.array([-1.0, 1.0]), np.zeros(2)
-            pieces.append(_fit_column(column, of_column, self.kind) if varies else as_zero)
-            few.append(whole if some is None else whole[some])
-            if np.isnan(few[-1]).all():
-                few[-1][0] = column[0]
+            largest = np.maximum(np.abs(low), np.abs(high))
+            exponents = np.frexp(np.nan_to_num(largest))[1]
+            units[places] = unit = np.ldexp(1.0, -np.clip(exponents, -1000, 1000))
+            block *= unit[:, None]
+            varies = high * unit - low * unit > ROUNDING * largest * unit
+            found = fit_block(block, varies, rows.weight, rule, some)
+            missing = [0.0] * len(block)
+            if np.isnan(block.sum()):
+                missing = (np.isnan(block) @ weight * max(rows.unit, 1.0)).tolist()
+            every = zip(places.tolist(), found, missing, low * unit, strict=True)
+            for j, (of_column, of_levels, of_atoms), gap, least in every:
+                if np.isnan(least) or not (of_column or gap):
+                    continue
+                atoms.append(np.insert(of_atoms, 0, len(kept), axis=1))
+                kept.append(j)
+                gaps.append(gap)
+                quantiles.append(of_levels / units[j])
+                pieces.append(of_column or (least + np.array([-1.0, 1.0]), np.zeros(2)))
         if not kept:  # the first column, as zero
             first = np.nan_to_num(self.ranges_[0, 0]) * units[0]
-            kept, gaps, few = [0], [0.0], [np.full(n if some is None else len(some), first)]
+            kept, gaps, quantiles = [0], [0.0], [np.full(N_QUANTILES, first / units[0])]
             pieces = [(first + np.array([-1.0, 1.0]), np.zeros(2))]
         self.n_numbers, self.gaps_ = len(kept), np.array(gaps)
+        self.atoms_ = np.concatenate(atoms)
+        self.atoms_[:, 1] /= units[kept][self.atoms_[:, 0].astype(np.intp)]
         self.farthest = _FARTHEST[dtype]
         if self.kind is None:
             self._check_unscaled(kept, _UNSCALED[dtype])
@@ -237,11 +242,9 @@ class TableInputs(FittedModule):
         codes = self._fit_codes(rows, weight) if self.reader.categorical else {}
         self.kept_ = np.array([*kept, *codes], dtype=np.intp)
         buffers = self._pieces(pieces, units) | self._coded_as([*codes.values()])
-        some_weights = rows.weight if some is None or rows.weight is None else rows.weight[some]
-        quantiles = [weighted_quantiles(few, some_weights, _LEVELS) / units[kept]]
         for j in codes:
-            quantiles.append(_by_share(rows.column(j), weight)[:, None])
-        self.unscaled_quantiles = np.concatenate(quantiles, axis=1)
+            quantiles.append(by_share(rows.column(j), weight, N_QUANTILES))
+        self.unscaled_quantiles = np.stack(quantiles, axis=1)
         self.set_buffers(**buffers)
         if some is not None:  # of a large table, what sorting its columns took
             hand_back_freed_memory()
@@ -318,7 +321,7 @@ class TableInputs(FittedModule):
             "units": units[kept],
             "silent": np.flatnonzero(silent),
             "level": level,
-            "spread": _ROUNDING * np.abs(level),
+            "spread": ROUNDING * np.abs(level),
         }
 
     def _coded_as(self, codes: list[Array]) -> dict[str, Any]:
@@ -356,7 +359,7 @@ class TableInputs(FittedModule):
         pieces = zip(self.values, self.last_piece[:, 0].tolist(), strict=True)
         return [values[: last + 2].numpy() for values, last in pieces]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, search: PieceSearch | None = None) -> Tensor:
         given = x = x.double()
         if self.strict:
             moved = ((x[:, self.silent] - self.level).abs() > self.spread).any(0)
@@ -374,7 +377,8 @@ class TableInputs(FittedModule):
             scaled = values[:, 0] + (x - points[:, 0]) * slopes[:, 0]
         else:
             x = x.T.contiguous()
-            piece = torch.searchsorted(points, x, right=True) - 1
+            below = torch.searchsorted(points, x, right=True) if search is None else search(x)
+            piece = below - 1
             piece = torch.minimum(piece.clamp(min=0), self.last_piece)
             left, value = points.gather(1, piece), values.gather(1, piece)
             scaled = (value + (x - left) * slopes.gather(1, piece)).T
@@ -416,32 +420,45 @@ class TableInputs(FittedModule):
     ) -> dict[str, Any]:
         """What the network is told of its inputs and outputs."""
         knots: Any = (-1.0, 1.0)
+        grid = _grid(estimator, self.n_numbers)
         by_range = self.kind in ("auto", "minmax", "quantile") or not self.slopes.any()
         if estimator.knots == "quantile":
-            knots = self._quantile_knots(rows, estimator.grid_size)
+            knots = self.quantile_knots_of(rows, grid["grid_size"])
         elif not by_range:
             knots = self.transform(self.ranges_)[:, : self.n_numbers].T
             knots[knots[:, 0] >= knots[:, 1]] = -1.0, 1.0  # constant beside gaps
         sizes = [self.n_numbers, *widths, n_outputs]
-        found: dict[str, Any] = {"layer_sizes": sizes, "knots": knots}
+        found: dict[str, Any] = {"layer_sizes": sizes, "knots": knots, **grid}
         found["n_members"] = int(estimator.n_estimators)
-        if self.gaps_.any() or self.code_counts_:
-            found["columns"] = {
-                "fill": self.medians_,
-                "gaps": self.gaps_,
-                "levels": self.code_counts_,
-            }
         if estimator.monotonic_cst is not None:
             check_monotone(estimator)
             of_labels = rows.y.ndim == 1
             found["monotone"] = monotone_signs(self, estimator, n_outputs, of_labels)
+        atoms = self.atoms_
+        if len(atoms):
+            atoms = self._scaled_atoms(found.get("monotone"))
+        if self.gaps_.any() or self.code_counts_ or len(atoms):
+            found["columns"] = {
+                "fill": self.medians_,
+                "gaps": self.gaps_,
+                "levels": self.code_counts_,
+                "atoms": atoms,
+            }
         interactions = estimator.interactions
         if not isinstance(interactions, int) or interactions:
             check_interactions(interactions, widths)
-            found |= pair_settings(self, rows, interactions, knots, found.get("monotone"))
+            found |= pair_settings(self, rows, interactions, found.get("monotone"))
         return found
 
-    def _quantile_knots(self, rows: Rows, grid_size: int) -> Array:
+    def _scaled_atoms(self, monotone: Any) -> Array:
+        """Atoms as the network sees them, none of columns in which it is monotone."""
+        found, inputs = self.atoms_.copy(), self.atoms_[:, 0].astype(np.intp)
+        rows, table = np.arange(len(inputs)), np.full((len(inputs), self.ranges_.shape[1]), np.nan)
+        table[rows, self.kept_[inputs]] = self.atoms_[:, 1]
+        found[:, 1] = self.transform(table)[rows, inputs]
+        return found if monotone is None else found[monotone[inputs] == 0]
+
+    def quantile_knots_of(self, rows: Rows, grid_size: int) -> Array:
         """Of each column of numbers, at quantiles of what is there."""
         scaled = self.transform(rows.chosen())[:, : self.n_numbers]
         missing = np.isnan(scaled)
@@ -489,10 +506,12 @@ class TableInputs(FittedModule):
         X, index, n = rows.X, rows.index, len(rows.y)
         table = torch.empty(n, len(self.kept_), device=device, dtype=dtype)
         step = max(1, _CHUNK // X.shape[1])
+        many = n >= _SEARCHED and self.points.shape[1] > 2
+        search = PieceSearch(self.points) if many else None
         for start in range(0, n, step):
             chunk = slice(start, min(start + step, n))
             some = np.ascontiguousarray(X[chunk] if index is None else X[index[chunk]])
-            scaled = self(torch.from_numpy(some if some.flags.writeable else some.copy()))
+            scaled = self(torch.from_numpy(some if some.flags.writeable else some.copy()), search)
             if trains and bool(scaled.isnan().any()):
                 numbers = scaled[:, : self.n_numbers]
                 unseen = numbers.isnan() & torch.from_numpy(self.gaps_ == 0)
@@ -535,45 +554,10 @@ class TableInputs(FittedModule):
         return {"categories_": categories, "interactions_": [*self.pairs_]}
 
 
-def _fit_column(column: Array, weight: Array | None, kind: ScaleInputs) -> tuple[Array, Array]:
-    """Break points of a column that varies, and what they are mapped to."""
-    low, high = ends = np.array([column.min(), column.max()])
-    onto = np.array([-1.0, 1.0])
-    if kind in ("minmax", None):
-        return ends, onto
-    if kind == "standard":
-        mean, deviation = mean_and_spread(column, weight)
-        # It may be nothing, of a row that outweighs all others.
-        deviation = max(deviation, _ROUNDING * max(-low, high))
-        return mean + deviation * onto, onto
-    values, mass = np.unique(column, return_counts=True)
-    if weight is not None:  # in five times the time
-        mass = np.bincount(np.searchsorted(values, column), weights=weight)
-    most, whole = mass.max(), mass.sum()
-    is_lumped = kind == "auto" and _LUMP * whole < most < whole
-    if is_lumped:
-        inner = values[np.searchsorted(np.cumsum(mass), [0.01 * whole, 0.99 * whole])]
-        is_lumped = inner[1] - inner[0] < _TAIL * (high - low)
-    if is_lumped:
-        mass = np.minimum(mass, _LUMP_WEIGHT * (whole - most))
-    middle = np.cumsum(mass) - 0.5 * mass
-    rank = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1  # mid-ranks, on [-1, 1]
-    points, ranks = values, rank
-    if len(values) > N_QUANTILES:  # at most 129 of them
-        points = np.interp(2 * _LEVELS - 1, rank, values)
-        points = points[np.diff(points, prepend=-np.inf) > 0]
-        ranks = np.interp(points, values, rank)
-    if kind == "quantile" or is_lumped:
-        return points, ranks
-    position = 2 * (points - low) / (high - low) - 1
-    if np.abs(ranks - position).max() <= 2 * _SKEWED:
-        return ends, onto
-    return points, (ranks + position) / 2
-
-
-def _by_share(positions: Array, weight: Array) -> Array:
-    """129 positions of levels, each as often as in the column."""
-    values, inverse = np.unique(positions, return_inverse=True)
-    ends = np.cumsum(np.bincount(inverse, weights=weight))
-    places = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES * ends[-1]
-    return values[np.searchsorted(ends, places)]
+def _grid(estimator: Any, n_numbers: int) -> dict[str, int]:
+    """Cells and degree, of which "auto" depends on how many columns of numbers there are."""
+    is_wide = n_numbers >= _WIDE and estimator.basis == "bspline" and estimator.grid_size == "auto"
+    cells, degree = estimator.grid_size, estimator.degree
+    cells = (2 if is_wide else 5) if cells == "auto" else cells
+    degree = (2 if is_wide else 3) if degree == "auto" else degree
+    return {"grid_size": int(cells), "degree": int(degree)}

@@ -62,6 +62,8 @@ def leaf(tensor: Tensor, needs_grad: bool) -> Tensor:
 class Weights:
     """Weights of blocks (K, out), and their gradient's way into a source's tensors.
 
+    ``of_shared``: whether the shared tensors are behind the weights, not a dictionary's.
+
     Attributes
     ----------
     learns : bool
@@ -75,10 +77,14 @@ class Weights:
     functions_first = False
 
     def __init__(
-        self, source: CoefficientSource, by_input: Sequence[Tensor], shared: Sequence[Tensor]
+        self,
+        source: CoefficientSource,
+        by_input: Sequence[Tensor],
+        shared: Sequence[Tensor],
+        of_shared: bool,
     ) -> None:
         self.source, self.by_input, self.shared = source, by_input, shared
-        behind = by_input if source.dictionary(shared) is not None else (*by_input, *shared)
+        behind = (*by_input, *shared) if of_shared else by_input
         self.learns = any(t.requires_grad for t in behind)
         self.numbers_per_input = source.numbers_per_input
         self._grads: list[Tensor | None] = [None for _ in by_input]
@@ -137,7 +143,7 @@ class LinearWeights(Weights):
     def __init__(
         self, source: CoefficientSource, by_input: Sequence[Tensor], shared: Sequence[Tensor]
     ) -> None:
-        super().__init__(source, by_input, shared)
+        super().__init__(source, by_input, shared, of_shared=False)
         self.numbers_per_input = 2 * by_input[0][0].numel()
 
     def make(self, inputs: slice, way_back: bool = False) -> Tensor:
@@ -162,7 +168,7 @@ class GeneratedWeights(Weights):
     def __init__(
         self, source: CoefficientSource, by_input: Sequence[Tensor], shared: Sequence[Tensor]
     ) -> None:
-        super().__init__(source, by_input, shared)
+        super().__init__(source, by_input, shared, of_shared=True)
         self.scaled = source.scaled(shared)
         self.detached = [t.detach().contiguous() for t in self.scaled]
         (self.functions, self.hidden_dim), self.prompt_dim = shared[-1].shape, by_input[0].shape[1]

@@ -29,7 +29,7 @@ def fused_kernels(
     product: Product,
 ) -> tuple[Features, Weights]:
     """Fused where possible, else as in ``plain``; either goes with either."""
-    device = by_input[0].device
+    dictionary, device = source.dictionary(shared), by_input[0].device
     rounded = torch.is_autocast_enabled(device.type)  # features and weights, for products
     dtype = torch.get_autocast_dtype(device.type) if rounded else torch.float32
     tf32 = rounded or torch.backends.cuda.matmul.allow_tf32  # small products, in a kernel
@@ -40,8 +40,7 @@ def fused_kernels(
         precision = "tf32" if tf32 else "ieee"
         weights = FusedMetaWeights(source, by_input, shared, dtype, precision, programs)
     else:
-        weights = Weights(source, by_input, shared)
-    dictionary = source.dictionary(shared)
+        weights = Weights(source, by_input, shared, dictionary is None)
     first = weights.functions_first or product.functions_first
     kind = features_of(basis, derivative)
     if kind is None:
@@ -51,7 +50,7 @@ def fused_kernels(
 
 def features_of(basis: Basis, derivative: int) -> type[FusedFeatures] | None:
     """The class that can evaluate it, if there is one."""
-    given = basis.extrapolation in NUMBER_OF_TAILS and basis.domain.dtype == torch.float32
+    given = basis.extrapolation in NUMBER_OF_TAILS and basis.dtype == torch.float32
     for kind in (SplineFeatures, SmoothFeatures):
         if given and derivative == 0 and kind.supports(basis):
             return kind

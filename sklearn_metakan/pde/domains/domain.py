@@ -79,6 +79,11 @@ class Domain(ABC):
         return len(self.bounds)
 
     @property
+    def n_parameters(self) -> int:
+        """How many of the last coordinates, but for time, are parameters of the equation."""
+        return 0
+
+    @property
     def volume(self) -> float:
         """In one dimension length, in two area; of combinations to about one in a thousand.
 
@@ -381,6 +386,10 @@ class _Combined(Domain):
     @property
     def _around(self) -> list[Domain]:
         return [getattr(self, name) for name in self.surround]
+
+    @property
+    def n_parameters(self) -> int:
+        return self.left.n_parameters
 
     def _parts(self) -> list[Domain]:
         return self.left._parts() + self.right._parts()

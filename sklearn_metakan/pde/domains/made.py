@@ -1,6 +1,6 @@
 """Domains made of others: moved, stretched balls, products, and where a function is positive."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -21,7 +21,7 @@ from sklearn_metakan.pde.domains.domain import (
     refuse_grid,
 )
 from sklearn_metakan.pde.domains.draws import Draw
-from sklearn_metakan.pde.domains.shapes import Ball, Box
+from sklearn_metakan.pde.domains.shapes import Ball, Box, SpaceTime
 
 _DIRECTIONS = 2**15  # that an area is averaged over
 _CHORD, _HALVINGS = 128, 40  # points on a line, and steps to where it leaves a domain
@@ -285,6 +285,134 @@ class Product(Domain):
     def _level(self, x: Tensor) -> Tensor:
         a, b = self._split(x)
         return both(self.left._level(a), self.right._level(b))
+
+
+@dataclass(frozen=True)
+class ParametricDomain(Domain):
+    """A domain, and ranges of parameters of the equation: a family of equations in one fit.
+
+    Points are (x, p): coordinates of the domain first, then the parameters. Gradient, divergence
+    and Laplacian are by x alone, and the boundary is that of the domain, for all parameters.
+    With time it is the space: ``SpaceTime(ParametricDomain(...), t0, t1)``, points (x, p, t).
+
+    Parameters
+    ----------
+    domain : Domain or None
+        Of x; None for equations in time alone.
+    parameters : mapping of str to (low, high)
+        Ranges by name.
+    anchors : array of shape (a, d), optional
+        Points always kept.
+
+    Raises
+    ------
+    ValueError
+        For ranges that are empty or not finite, and for a domain with a time of its own.
+
+    Examples
+    --------
+    >>> from sklearn_metakan.pde import Interval
+    >>> family = ParametricDomain(Interval(0, 1), {"load": (1.0, 3.0)})
+    >>> family.dim, family.n_parameters, family.bounds.tolist()
+    (2, 1, [[0.0, 1.0], [1.0, 3.0]])
+    """
+
+    domain: Domain | None
+    parameters: Any
+
+    def __post_init__(self) -> None:
+        pairs = self.parameters
+        if isinstance(pairs, Mapping):
+            pairs = tuple((str(name), *map(float, ends)) for name, ends in pairs.items())
+        if not pairs or any(len(each) != 3 for each in pairs):
+            raise ValueError(f"parameters must map names to (low, high), got {self.parameters!r}.")
+        self._freeze(parameters=pairs)
+        if self.domain is not None and any(isinstance(p, SpaceTime) for p in self.domain._parts()):
+            raise ValueError(
+                "a ParametricDomain is a space: put it into the time, as in "
+                "SpaceTime(ParametricDomain(space, parameters), t0, t1)."
+            )
+        _ = self._ranges  # checked there
+        self._set_anchors()
+
+    @property
+    def _ranges(self) -> Box:
+        _, low, high = zip(*self.parameters, strict=True)
+        return Box(low, high)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many of the last coordinates of space are parameters."""
+        return len(self.parameters)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the parameters."""
+        return tuple(name for name, _, _ in self.parameters)
+
+    @property
+    def methods(self) -> tuple[str, ...]:  # type: ignore[override]
+        return Domain.methods if self.domain is None else self.domain.methods
+
+    @property
+    def knows_inside(self) -> bool:  # type: ignore[override]
+        return self.domain is None or self.domain.knows_inside
+
+    @property
+    def bounds(self) -> np.ndarray:
+        own = self._ranges.bounds
+        return own if self.domain is None else np.concatenate([self.domain.bounds, own])
+
+    @property
+    def volume(self) -> float:
+        return self._ranges.volume * (1.0 if self.domain is None else self.domain.volume)
+
+    @property
+    def _log_volume(self) -> float:
+        own = self._ranges._log_volume
+        return own if self.domain is None else own + self.domain._log_volume
+
+    @property
+    def boundary_area(self) -> float:
+        return float(getattr(self.domain, "boundary_area")) * self._ranges.volume  # noqa: B009
+
+    def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
+        split = x.shape[1] - self.n_parameters
+        inside = self._ranges._contains(x[:, split:], margin)
+        if self.domain is not None:
+            inside &= self.domain._contains(x[:, :split], margin)
+        return inside
+
+    def _values(self, n: int, draw: Draw) -> Tensor:
+        """Of the parameters, shuffled: independent of places."""
+        method = "sobol" if draw.method in ("grid", "radius") else draw.method
+        return self._ranges._inside(n, Draw(method, draw.generator))[draw.shuffled(n)]
+
+    def _inside(self, n: int, draw: Draw) -> Tensor:
+        if draw.method == "grid":
+            return draw_in_box(self, n, draw)
+        if self.domain is None:
+            return self._values(n, draw)
+        return torch.cat([self.domain._inside(n, draw), self._values(n, draw)], 1)
+
+    def _on_boundary(self, n: int, draw: Draw) -> Pair:
+        if self.domain is None:
+            raise ValueError(f"{self!r} has no boundary: its parameters have no conditions.")
+        x, normals = self.domain._on_boundary(n, draw)
+        values = self._values(len(x), draw)
+        return torch.cat([x, values], 1), torch.cat([normals, torch.zeros_like(values)], 1)
+
+    def distance(self, x: Tensor) -> Tensor:
+        return self._level_of_domain(x, "distance")
+
+    def _level(self, x: Tensor) -> Tensor:
+        return self._level_of_domain(x, "_level")
+
+    def _level_of_domain(self, x: Tensor, name: str) -> Tensor:
+        if self.domain is None:
+            return super()._level(x)
+        found: Tensor = getattr(self.domain, name)(x[:, : self.domain.dim])
+        return found
 
 
 @dataclass(frozen=True)

@@ -372,6 +372,10 @@ class SpaceTime(Domain):
         return self.space.knows_inside
 
     @property
+    def n_parameters(self) -> int:
+        return self.space.n_parameters
+
+    @property
     def bounds(self) -> np.ndarray:
         return np.concatenate([self.space.bounds, [[self.t0, self.t1]]])
 

@@ -228,7 +228,7 @@ class Periodic(BaseCondition):
                 raise ValueError(f"{name} must be an integer of at least 0, got {value!r}.")
 
     def points(self, n: int, draws: dict[str, DrawPoints], domain: Domain) -> list[PointSet]:
-        space = domain.dim - isinstance(domain, SpaceTime)
+        space = domain.dim - isinstance(domain, SpaceTime) - domain.n_parameters
         if self.axis >= space:
             raise ValueError(f"{self!r}: axis must be below {space}, the dimensions of space.")
         ends = domain.bounds[self.axis]

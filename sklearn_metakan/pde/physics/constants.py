@@ -44,6 +44,21 @@ class Positive:
             raise ValueError(f"Positive must start at a number above 0, got {self.value!r}.")
 
 
+@dataclass(frozen=True)
+class Held:
+    """A constant whose start is good, and which is not trained before the equation holds with it.
+
+    Parameters
+    ----------
+    value : float
+    """
+
+    value: float
+
+
+Start = float | Positive | Held
+
+
 class Constants(nn.ParameterDict):
     """What is trained, by name: each constant, or the logarithm of a ``Positive`` one.
 
@@ -53,22 +68,30 @@ class Constants(nn.ParameterDict):
         If the dtype cannot hold a value.
     """
 
-    def __init__(self, values: Mapping[str, float | Positive], like: Tensor) -> None:
+    def __init__(self, values: Mapping[str, Start], like: Tensor) -> None:
         super().__init__()
         # Where their logarithms start.
         self._positive = {n: log(v.value) for n, v in values.items() if isinstance(v, Positive)}
         for name, value in values.items():
-            number = log(value.value) if isinstance(value, Positive) else float(value)
+            number = float(value.value if isinstance(value, Positive | Held) else value)
+            if isinstance(value, Positive):
+                number = log(number)
             self[name] = nn.Parameter(like.new_tensor(number))
             if not self[name].isfinite():
                 raise ValueError(
                     f"pde_params must hold numbers that {like.dtype} can hold, got {name!r}: "
                     f"{value!r}. Set precision='float64', or use another unit."
                 )
+            self[name].requires_grad_(not isinstance(value, Held))
 
     def changes(self) -> dict[str, float]:
         """By what positive ones have been multiplied since the start."""
         return {n: exp(min(float(self[n].detach()) - s, 700.0)) for n, s in self._positive.items()}
+
+    def release(self) -> None:
+        """From now on those that are held are trained."""
+        for parameter in self.values():
+            parameter.requires_grad_()
 
     def constants(self) -> dict[str, Tensor]:
         """Their present values."""

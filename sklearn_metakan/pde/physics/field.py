@@ -23,8 +23,9 @@ class Field:
     ``u(points)`` evaluates u anywhere, for residuals that use ``torch.autograd`` themselves.
 
     Where the last coordinate is time, ``grad``, ``divergence`` and ``laplacian`` are in space
-    alone; ``d`` and ``dt`` reach time. Derivatives are computed when they are first asked for,
-    exactly; the Laplacian alone may be an estimate (``derivatives`` of the solver).
+    alone, and so where coordinates are parameters; ``d`` and ``dt`` reach all.
+    Derivatives are computed when they are first asked for, exactly; the Laplacian alone may be an
+    estimate (``derivatives`` of the solver).
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ class Field:
                 "u.dt() needs a time: a SpaceTime domain, or variables whose last name is 't'; "
                 f"the variables are {self._values.variables}."
             )
-        return self._shaped(self._columns((self._values.n_space,)))
+        return self._shaped(self._columns((self._values.x.shape[1] - 1,)))
 
     def grad(self) -> Tensor:
         """The gradient in space, (n, d) or (n, k, d)."""
@@ -247,7 +248,7 @@ class Evaluation:
     ) -> None:
         self.trial, self.x, self.normal, self.variables = trial, x, normal, variables
         self.expected, self.generator, self.n_sets = request, generator, n_sets
-        self.n_space = x.shape[1] - trial.time
+        self.n_space = x.shape[1] - trial.time - trial.n_parameters
         few = trial.derivatives == "sdgd" and trial.n_directions >= self.n_space
         self.is_random = trial.derivatives != "exact" and not few
         self.asked: set[Key] = set()

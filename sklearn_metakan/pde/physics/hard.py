@@ -78,7 +78,7 @@ class Exact:
 
         There is then no solution that is continuous, and none that both can be built into.
         """
-        if not isinstance(self.domain, SpaceTime):
+        if not isinstance(self.domain, SpaceTime) or not any(self.ends):
             return
         generator = torch.Generator().manual_seed(0)
         x, _ = self.domain.sample_boundary(_SEEN, generator, dtype=torch.float64)
@@ -175,7 +175,8 @@ def exactly(
 
 
 def _space(domain: Domain) -> Domain:
-    return domain.space if isinstance(domain, SpaceTime) else domain
+    space = domain.space if isinstance(domain, SpaceTime) else domain
+    return getattr(space, "domain", space) if space.n_parameters else space
 
 
 def _repeats(condition: Initial, domain: Domain, axis: int) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_metakan.pde.physics.conditions import BaseCondition, PointSet
-from sklearn_metakan.pde.physics.constants import Constants, Positive
+from sklearn_metakan.pde.physics.constants import Constants, Start
 from sklearn_metakan.pde.physics.field import Field, Request
 from sklearn_metakan.pde.physics.trial import TrialFunction, order_of
 
@@ -50,7 +50,7 @@ class Physics(nn.Module):
         trial: TrialFunction,
         residual: Residual,
         conditions: Mapping[str, BaseCondition],
-        pde_params: Mapping[str, float | Positive],
+        pde_params: Mapping[str, Start],
         causal: tuple[float, float, float] | None = None,
     ) -> None:
         super().__init__()

@@ -50,6 +50,8 @@ class TrialFunction(nn.Module):
     time : bool, default=False
         Whether the last coordinate is time: gradient, divergence and Laplacian are then in
         space alone.
+    n_parameters : int, default=0
+        So many of the last coordinates, but for time, are no space either.
     derivatives : {"exact", "sdgd", "hutchinson"}, default="exact"
         What ``laplacian`` is: all second derivatives; those of ``n_directions`` coordinates
         drawn for each point without replacement, times their share; or the mean over
@@ -99,6 +101,7 @@ class TrialFunction(nn.Module):
         features: Callable[[Tensor], Tensor] | None = None,
         variables: Sequence[str] | None = None,
         time: bool = False,
+        n_parameters: int = 0,
         derivatives: Derivatives = "exact",
         n_directions: int = 4,
         nested: bool = False,
@@ -111,7 +114,7 @@ class TrialFunction(nn.Module):
         if n_directions < 1:
             raise ValueError(f"n_directions must be at least 1, got {n_directions}.")
         self.network, self.ansatz, self.features, self.time = network, ansatz, features, time
-        self.affine = affine
+        self.affine, self.n_parameters = affine, n_parameters
         self.variables = None if variables is None else tuple(variables)
         self.derivatives, self.n_directions, self.nested = derivatives, n_directions, nested
         parameter = next(network.parameters(), None)

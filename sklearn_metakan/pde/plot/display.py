@@ -128,6 +128,7 @@ class SolutionDisplay:
             number that it does not have.
         """
         _check(estimator, kind, output, n_points)
+        estimator = vars(estimator).get("modes_", [estimator])[0]
         if kind == "loss":
             terms = dict(estimator.loss_terms_)
             steps = terms.pop("step")

@@ -44,6 +44,11 @@ PROBLEM = """\
         Names of the coordinates, for ``u.d("x", "t")``. A last name "t" is time.
     pde_params : dict of str to float or Positive, default=None
         Constants of the equation that are trained too, with their starting values.
+    eigenvalue : str, default=None
+        A constant of the residual that is an eigenvalue, found with modes of length one. A number
+        in ``pde_params`` asks for those nearest to it; else they count from where they are bounded.
+    n_modes : int, default=1
+        How many, each orthogonal to those before.
     solution : callable, default=None
         The known solution, in torch: its relative error is shown and recorded.
     derivatives : {"exact", "sdgd", "hutchinson"}, default="<derivatives>"
@@ -141,6 +146,9 @@ ATTRIBUTES = """\
     windows_ : list of solvers
         Those of the parts of time, with ``windows``; other attributes are of the last one, but for
         ``domain_``, ``n_iter_`` and ``n_parameters_``.
+    modes_, eigenvalues_ : list of solvers, ndarray of shape (n_modes,)
+        With ``eigenvalue``; other attributes are those of the first mode, but for ``n_iter_`` and
+        ``n_parameters_``. ``predict`` has several modes as its last axis.
     loss_terms_ : dict of str to ndarray
         The mean of each loss over every 100 steps; "step", the steps done; "error", the
         relative error, if ``solution`` is given.
@@ -224,6 +232,8 @@ class KANPDESolver(PDESolver):
         n_outputs: int = 1,
         variables: Sequence[str] | None = None,
         pde_params: dict[str, float | Positive] | None = None,
+        eigenvalue: str | None = None,
+        n_modes: int = 1,
         solution: Callable[..., Any] | None = None,
         derivatives: str = "exact",
         n_directions: int = 4,
@@ -319,6 +329,8 @@ class MetaKANPDESolver(PDESolver):
         n_outputs: int = 1,
         variables: Sequence[str] | None = None,
         pde_params: dict[str, float | Positive] | None = None,
+        eigenvalue: str | None = None,
+        n_modes: int = 1,
         solution: Callable[..., Any] | None = None,
         derivatives: str = "exact",
         n_directions: int = 4,

@@ -193,7 +193,7 @@ class LeastSquares:
         for term, sets in self.batch.items():
             is_mean, mean = self.physics.is_mean(term), torch.zeros_like(vector)
             for rows in slices(len(sets[0][0]), size):
-                for weights, r, jacobian in self._linearised(term, rows):
+                for weights, r, jacobian in self.linearised(term, rows):
                     if is_mean:
                         mean += jacobian.sum(0) / len(sets[0][0])
                         continue
@@ -213,7 +213,7 @@ class LeastSquares:
         return max(1, int(block / (numbers + self.size)))
 
     @torch.enable_grad()
-    def _linearised(self, term: str, rows: slice) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def linearised(self, term: str, rows: slice) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Weights, residuals and their gradients (n, P), for each column of a term's losses."""
         network, layers = per_sample(self.modules, rows.stop - rows.start)
         physics = with_parts(self.physics, trial=with_parts(self.physics.trial, network=network))

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_metakan.pde.domains.draws import METHODS
-from sklearn_metakan.pde.physics.constants import Constants, Positive
+from sklearn_metakan.pde.physics.constants import Constants, Held, Positive
 from sklearn_metakan.pde.physics.trial import Derivatives
 from sklearn_metakan.pde.solve.stages import SECOND_ORDER
 from sklearn_metakan.training import (
@@ -36,6 +36,8 @@ CONSTRAINTS: dict[str, Any] = {
     "n_outputs": [COUNT],
     "variables": ["array-like", None],
     "pde_params": [dict, None],
+    "eigenvalue": [str, None],
+    "n_modes": [COUNT],
     "solution": [callable, None],
     "hidden_layer_sizes": WIDTHS,
     "max_iter": [StrOptions({"auto"}), _NOT_NEGATIVE_COUNT],
@@ -81,7 +83,7 @@ def check_settings(solver: Any) -> None:
         none = " and ".join(f"{name}=0" for name in ("max_iter", *SECOND_ORDER))
         raise ValueError(f"{none} leave nothing to train; raise one of them.")
     for name, value in (solver.pde_params or {}).items():
-        if isinstance(value, Positive):
+        if isinstance(value, Positive | Held):
             value = value.value
         if not isinstance(name, str) or not _is_number(value):
             raise ValueError(
@@ -92,6 +94,8 @@ def check_settings(solver: Any) -> None:
             raise ValueError(f"pde_params must be finite, got {name!r}: {value!r}.")
         if not name.isidentifier() or hasattr(Constants, name):
             raise ValueError(f"pde_params cannot have a constant called {name!r}; rename it.")
+    if solver.eigenvalue is None and solver.n_modes > 1:
+        raise ValueError(f"n_modes={solver.n_modes} needs eigenvalue=, the name of a constant.")
     _check_takes(solver.residual, solver.pde_params or {})
     if isinstance(solver.loss_weights, dict):
         for name, value in solver.loss_weights.items():

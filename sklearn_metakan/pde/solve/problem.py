@@ -17,7 +17,7 @@ from sklearn_metakan.pde.domains.domain import (
     Union,
     points_inside,
 )
-from sklearn_metakan.pde.domains.made import Ellipsoid, LevelSet, Moved, Product
+from sklearn_metakan.pde.domains.made import Ellipsoid, LevelSet, Moved, ParametricDomain, Product
 from sklearn_metakan.pde.domains.polygon import Polygon
 from sklearn_metakan.pde.domains.shapes import Ball, Box, Interval, SpaceTime, Sphere
 from sklearn_metakan.pde.physics.conditions import (
@@ -30,7 +30,7 @@ from sklearn_metakan.pde.physics.conditions import (
     Periodic,
     Robin,
 )
-from sklearn_metakan.pde.physics.constants import Positive
+from sklearn_metakan.pde.physics.constants import Held, Positive
 
 Features = Callable[[Tensor], Tensor]
 
@@ -136,9 +136,9 @@ class Problem:
 STORED: tuple[type, ...] = (
     Problem,
     *(Ball, Box, Interval, SpaceTime, Sphere, Union, Intersection, Difference),
-    *(Ellipsoid, LevelSet, Moved, Polygon, Product),
+    *(Ellipsoid, LevelSet, Moved, ParametricDomain, Polygon, Product),
     *(Points, Sampler, DeepXDEGeometry),
-    *(Condition, Dirichlet, Initial, Integral, Neumann, Periodic, Robin, Positive),
+    *(Condition, Dirichlet, Initial, Integral, Neumann, Periodic, Robin, Positive, Held),
 )
 
 
@@ -162,7 +162,7 @@ def read_problem(
         raise ValueError("domain is missing: pass domain= to the solver, or a domain to fit.")
     if X is not None and isinstance(interior, Points):
         points_inside(domain, interior.X, "X")
-    variables = _variables(names, domain.dim)
+    variables = _variables(names or _with_parameters(domain), domain.dim)
     has_time = variables is not None and variables[-1] == "t"
     has_time |= any(isinstance(part, SpaceTime) for part in domain._parts())
     boundary = domain
@@ -237,6 +237,15 @@ def _weighted(values: NDArray[Any], sample_weight: Any) -> tuple[NDArray[Any], N
     if not spread.any():
         raise ValueError("sample_weight must not be 0 for all that was observed.")
     return np.where(missing, 0.0, values), spread / spread.mean()
+
+
+def _with_parameters(domain: Domain) -> tuple[str, ...] | None:
+    """Names of coordinates where parameters have some."""
+    space = domain.space if isinstance(domain, SpaceTime) else domain
+    if not isinstance(space, ParametricDomain):
+        return None
+    time = ("t",) * (space is not domain)
+    return (*(f"x{i}" for i in range(space.dim - space.n_parameters)), *space.names, *time)
 
 
 def _variables(variables: Any, dim: int) -> tuple[str, ...] | None:

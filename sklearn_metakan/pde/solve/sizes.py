@@ -25,6 +25,7 @@ _JUDGED, _MOST_JUDGED = 40_000, 10_000
 # Of a residual's size before training: what is left of it in the mean, and at a single point.
 _LEFT, _PEAK = 0.1, 10.0
 _MISSED = 0.2  # of the spread of the solution: a condition's misfit; observations may be noisy
+_VARIES = 0.5  # of values' size: so much of it, apart from a constant, is no small change
 _ROUNDS = 2  # a term that is not linear responds otherwise at another size
 _TINY = 1e-12
 _LEVEL = 1e-3  # of values, where a solution hardly varies
@@ -66,8 +67,9 @@ class Sizes:
 
 @torch.no_grad()
 def measure(physics: Physics, batch: Batch, rescale: bool = True) -> Sizes:
-    """Sizes of a problem; ``rescale`` sets the trial function's scale of outputs to the solution's.
+    """Sizes of a problem; ``rescale`` sets the trial function's shift and scale of outputs.
 
+    The shift of an output is a constant that is near to all values asked for, if it is large.
     The scale of an output is the size at which values of conditions, observations and sources
     in the equation are met: of a term with misfit m_0 of nothing, and of slope s with that output,
     it is ``|m_0| / s``, the largest over the terms that tell of one output alone. What then is
@@ -81,6 +83,8 @@ def measure(physics: Physics, batch: Batch, rescale: bool = True) -> Sizes:
     }
     few = _rows(physics)
     with physics.exact():
+        if rescale and trial.ansatz is None:
+            trial.output_shift.copy_(_middle(physics, batch, few, of_values))
         size, k = torch.ones_like(trial.output_scale), len(trial.output_scale)
         eps, built_in = torch.finfo(size.dtype).eps, _built_in(physics, batch, few).to(size)
         for _ in range(_ROUNDS):
@@ -134,6 +138,26 @@ def _scaled(trial: TrialFunction, scale: Tensor) -> Iterator[None]:
 def _nothing(physics: Physics, batch: Batch, few: int) -> Rows:
     with _scaled(physics.trial, torch.zeros_like(physics.trial.output_scale)):
         return _misfits(physics, batch, few)
+
+
+def _middle(physics: Physics, batch: Batch, few: int, of_values: set[str]) -> Tensor:
+    """The constants nearest to values, (k): 0 where these are usual, or vary as much."""
+    trial, own = physics.trial, {name: batch[name] for name in batch if name in of_values}
+    none = torch.zeros_like(trial.output_shift)
+    if not own:
+        return none
+
+    def misfits(constants: Tensor) -> Tensor:
+        trial.output_shift.copy_(constants)
+        return torch.cat([m.reshape(-1) for m in _nothing(physics, own, few).values()])
+
+    start = misfits(none)
+    slopes = torch.stack([misfits(one) - start for one in torch.eye(len(none)).to(none)], 1)
+    middle = -torch.linalg.pinv(slopes) @ start
+    left = start + slopes @ middle
+    told = (slopes != 0).to(start)  # (values, k)
+    varies = (left.square() @ told).sqrt() > _VARIES * (start.square() @ told).sqrt()
+    return torch.where(varies | (middle.abs() <= USUAL_VALUES[1]), none, middle)
 
 
 def _built_in(physics: Physics, batch: Batch, few: int) -> Tensor:

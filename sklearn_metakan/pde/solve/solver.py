@@ -4,36 +4,40 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from math import nan
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_metakan.nn import build_network
 from sklearn_metakan.pde.physics.checks import check_conditions, check_physics
 from sklearn_metakan.pde.physics.conditions import Condition
 from sklearn_metakan.pde.physics.hard import Exact, PeriodicFeatures
-from sklearn_metakan.pde.physics.physics import Batch, Physics
+from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
 from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree
 from sklearn_metakan.pde.solve.collocation import Collocation, Steps
+from sklearn_metakan.pde.solve.evaluate import PARTS, evaluated
 from sklearn_metakan.pde.solve.held import Held, held
+from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt
+from sklearn_metakan.pde.solve.modes import Overlap, find_modes
 from sklearn_metakan.pde.solve.net import PDENet, PDEProgress
 from sklearn_metakan.pde.solve.parameters import check_settings
-from sklearn_metakan.pde.solve.problem import STORED, Problem, in_order, read_problem
+from sklearn_metakan.pde.solve.problem import STORED, Problem, read_problem
 from sklearn_metakan.pde.solve.sizes import Sizes, judged, measure, warn_if_unsolved
 from sklearn_metakan.pde.solve.stages import (
+    Release,
     Settled,
     Stage,
     is_second_order,
     stages,
     trains_by_itself,
 )
-from sklearn_metakan.pde.solve.windows import End, march, of_row
+from sklearn_metakan.pde.solve.windows import End, march
 from sklearn_metakan.training import (
     Checkpoints,
     Defaults,
@@ -42,14 +46,12 @@ from sklearn_metakan.training import (
     Monitor,
     TimeLimit,
     Trainer,
-    by_chunks,
     check_unchanged,
     choose_execution,
     draw_apart,
     draw_seeds,
     get_params,
     getstate,
-    memory_for_rows,
     open_checkpoints,
     refuse_misspelt,
     save,
@@ -60,7 +62,18 @@ from sklearn_metakan.training import (
 LEAST_DEGREE = 3  # of splines by "auto": for equations of order two
 TEST_POINTS, TEST_SEED = 2000, 0  # where a known solution is compared, and scores are taken
 _OF_INPUTS = ("trial.input_shift", "trial.input_scale")  # follow the domain
-_COPIES = 4  # of a row's channels that are alive at a time
+
+
+class Begun(NamedTuple):
+    """A fit before its training; the seed is that of points."""
+
+    physics: Physics
+    batch: Batch
+    trainer: Trainer
+    collocation: Collocation
+    counts: Mapping[str, int]
+    seed: int
+    checkpoints: Checkpoints | None
 
 
 class PDESolver(BaseEstimator):
@@ -87,7 +100,10 @@ class PDESolver(BaseEstimator):
     __getstate__, __setstate__, save = getstate, setstate, save
 
     # In files: classes of objects; parameters that may be functions; where the network is.
-    _stored_types: ClassVar[tuple[type, ...]] = (*STORED, Sizes, Exact, PeriodicFeatures, End)
+    _stored_types: ClassVar[tuple[type, ...]] = (
+        *STORED,
+        *(Sizes, Exact, PeriodicFeatures, End, Overlap),
+    )
     _given_again: ClassVar[tuple[str, ...]] = (
         "residual",
         "domain",
@@ -134,38 +150,48 @@ class PDESolver(BaseEstimator):
             For invalid parameters, domains, residuals or conditions, before training
             starts; the solver then stays as it was.
         """
-        fitted = object.__new__(type(self))  # if the fit fails, the solver stays as it was
-        fitted.__dict__ = self.__dict__.copy()
-        fitted.__dict__.pop("windows_", None)
         with torch.inference_mode(False):
-            if self.windows > 1:
-                self.__dict__ = march(self, X, y, sample_weight, resume)
+            data = any(given is not None for given in (X, y, sample_weight))
+            if self.eigenvalue is not None:
+                self.__dict__ = find_modes(self, data, resume)
                 return self
-            trainer = fitted._trainer()
-            checkpoints = open_checkpoints(self, resume)
-            conditions = check_conditions(self.conditions, self.ansatz is not None or y is not None)
-            problem = read_problem(self, X, y, sample_weight, conditions)
-            parts = held(self, problem, conditions)
-            seeds = draw_seeds(self.random_state, 2)
-            if checkpoints is not None:
-                facts = {"X": problem.bounds, "observations": problem.observed, "y": problem.values}
-                seeds = checkpoints.begin(seeds, self, facts)
-            goes_on = self.warm_start and self.__sklearn_is_fitted__()
-            fitted._start(trainer, problem, parts, seeds[0], goes_on)
-            counts = {place: getattr(self, f"n_{place}") for place in Condition.places}
-            collocation = fitted._collocation(counts, seeds[1])
-            batch = collocation.draw()
-            check_physics(fitted._physics, batch, self.loss_weights)
-            fitted._condition(trainer, batch, seeds[0], goes_on)
-            plan = stages(self, fitted._physics, batch)
-            if checkpoints is not None:
-                checkpoints.check_start(fitted._physics)
-            draw_apart(collocation.generator)
-            fitted._solve(trainer, collocation, plan, checkpoints)
+            if self.windows > 1:
+                self.__dict__ = march(self, data, resume)
+                return self
+            fitted = object.__new__(type(self))  # if the fit fails, the solver stays as it was
+            fitted.__dict__ = self.__dict__.copy()
+            for name in PARTS:
+                fitted.__dict__.pop(name, None)
+            begun = fitted._begin(X, y, sample_weight, resume)
+            plan = stages(self, begun.physics, begun.batch)
+            if begun.checkpoints is not None:
+                begun.checkpoints.check_start(begun.physics)
+            draw_apart(begun.collocation.generator)
+            fitted._solve(begun, plan)
             fitted._record()
-            fitted._judge(counts, seeds[1])
+            fitted._judge(begun.counts, begun.seed)
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self
+
+    def _begin(self, X: Any, y: Any, sample_weight: Any, resume: bool) -> Begun:
+        """Everything until training: parameters and problem are checked, the start is made."""
+        trainer = self._trainer()
+        checkpoints = open_checkpoints(self, resume)
+        conditions = check_conditions(self.conditions, self.ansatz is not None or y is not None)
+        problem = read_problem(self, X, y, sample_weight, conditions)
+        parts = held(self, problem, conditions)
+        seeds = draw_seeds(self.random_state, 2)
+        if checkpoints is not None:
+            facts = {"X": problem.bounds, "observations": problem.observed, "y": problem.values}
+            seeds = checkpoints.begin(seeds, self, facts)
+        goes_on = self.warm_start and self.__sklearn_is_fitted__()
+        self._start(trainer, problem, parts, seeds[0], goes_on)
+        counts = {place: getattr(self, f"n_{place}") for place in Condition.places}
+        collocation = self._collocation(counts, seeds[1])
+        batch = collocation.draw()
+        check_physics(self._physics, batch, self.loss_weights)
+        self._condition(trainer, batch, seeds[0], goes_on)
+        return Begun(self._physics, batch, trainer, collocation, counts, seeds[1], checkpoints)
 
     def _trainer(self) -> Trainer:
         """A trainer by the present parameters, which are checked."""
@@ -211,6 +237,7 @@ class PDESolver(BaseEstimator):
             "features": parts.features,
             "variables": problem.variables,
             "time": problem.has_time,
+            "n_parameters": problem.domain.n_parameters,
             "derivatives": self.derivatives,
             "n_directions": self.n_directions,
         }
@@ -291,29 +318,29 @@ class PDESolver(BaseEstimator):
             dtype=self._points_dtype,
         )
 
-    def _solve(
-        self,
-        trainer: Trainer,
-        collocation: Collocation,
-        plan: Sequence[Stage],
-        checkpoints: Checkpoints | None,
-    ) -> None:
+    def _solve(self, begun: Begun, plan: Sequence[Stage]) -> None:
         """One optimiser after the other."""
+        trainer, collocation, checkpoints = begun.trainer, begun.collocation, begun.checkpoints
         truth, width = self._truth(), self._physics.trial.network.widest_features
         goals = {name: self.tol**2 * size for name, size in self._sizes.smooth.items()}
         settled = Settled(goals, waits=trains_by_itself(self))
+        smooth = self._sizes.smooth
+        equations = {name: size for name, size in smooth.items() if name not in begun.batch}
+        equations |= {EQUATION: smooth[EQUATION]} if EQUATION in smooth else {}
         for phase, (optimizer, count, every, report, share) in enumerate(plan):
             if checkpoints is not None and not checkpoints.reaches(phase):
                 continue
             limit = trainer.time_limit
             if limit is not None:
-                limit = TimeLimit(limit.began, share * limit.seconds)
+                limit = TimeLimit(limit.began, share * limit.seconds, share == 1)
             callbacks: list[Any] = [PDEProgress()] if self.verbose else []
             if optimizer is None:
                 schedule = LearningRateSchedule(self.learning_rate_schedule, count, limit)
                 callbacks.insert(0, schedule)
             else:
                 callbacks.append(settled)
+                if optimizer["optimizer"] is LevenbergMarquardt:  # which asks anew at each step
+                    callbacks.append(Release(equations))
                 before = self.net_
                 self.net_ = self._net(trainer, before.module_, before.execution_, **optimizer)
                 self.net_.history.extend(before.history)
@@ -512,67 +539,12 @@ class PDESolver(BaseEstimator):
     def _evaluated(
         self, X: Any, channels: int, quantity: Callable[[Any, Tensor], Tensor]
     ) -> NDArray[Any]:
-        """``quantity(solver, points)`` in X's dtype, a chunk of rows at a time, without a graph.
-
-        ``channels`` is how many derivatives travel with a row, for the size of the chunks.
-        """
-        check_is_fitted(self)
-        memory = memory_for_rows(self)
-        X = in_order(X, self._problem.variables)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        if len(solvers := self._solvers) > 1:
-            return self._by_window(X, solvers, channels, quantity)
-        network: Any = self.module_.network
-        widest = max(layer.in_features for layer in network.kan_layers())
-        rows = max(1, int(memory / (8 * _COPIES * (channels + 2) * widest)))
-        chunks: dict[int, NDArray[Any]] = {}
-
-        def compute(chunk: slice) -> None:
-            found = quantity(self, self._points(X[chunk]))
-            chunks[chunk.start] = found.double().cpu().numpy()
-
-        with torch.no_grad(), self._execution.active():
-            by_chunks(len(X), rows, compute)
-        with np.errstate(over="ignore"):
-            found = np.concatenate([chunks[start] for start in sorted(chunks)]).astype(X.dtype)
-        self._check_finite(X, found)
-        return found
-
-    def _by_window(
-        self,
-        X: NDArray[Any],
-        solvers: Sequence[Any],
-        channels: int,
-        quantity: Callable[[Any, Tensor], Tensor],
-    ) -> NDArray[Any]:
-        places, found = of_row(X, solvers), None
-        for number, solver in enumerate(solvers):
-            rows = places == number
-            if rows.any():
-                solver.working_memory = self.working_memory
-                its = solver._evaluated(X[rows], channels, quantity)
-                found = np.empty((len(X), *its.shape[1:]), X.dtype) if found is None else found
-                found[rows] = its
-        assert found is not None
-        return found
+        return evaluated(self, X, channels, quantity)
 
     @property
     def _solvers(self) -> list[Any]:
-        """Those of the parts of time, or itself."""
-        return vars(self).get("windows_", [self])
-
-    def _check_finite(self, X: NDArray[Any], found: NDArray[Any]) -> None:
-        """Raise for points so far outside that the network has no value there."""
-        bad = ~np.isfinite(found.reshape(len(X), -1)).all(1)
-        if bad.any():
-            low, high = self._problem.bounds.T
-            bad &= ((low > X) | (high < X)).any(1)
-        if bad.any():
-            row = int(bad.argmax())
-            raise ValueError(
-                f"X must lie in the domain or near it: at {X[row].tolist()}, row {row}, the result "
-                f"is no finite number of {str(self._execution.dtype).removeprefix('torch.')}."
-            )
+        """Those of the parts of time, or of the modes, or itself."""
+        return next((vars(self)[name] for name in PARTS if name in vars(self)), [self])
 
     def __sklearn_is_fitted__(self) -> bool:
         return "net_" in vars(self)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from math import inf
 from typing import Any, NamedTuple
 
 from sklearn_metakan.pde.physics.physics import Batch, Physics
@@ -20,6 +21,8 @@ STAY = 200  # iterations of a quasi-Newton method on the same points, at least
 AUTO_STEPS, AUTO_SHARE = 1000, 0.25
 MOST_LEAST_SQUARES, MOST_DENSE = 4000, 8000
 AUTO_ITERATIONS = {"lm_iter": 1000, "ssbroyden_iter": 20_000, "lbfgs_iter": 20_000}
+TINY = 1e-300
+HOLDS = 0.05  # of the size of an equation before training
 PATIENCE, IMPROVES = 10, 0.9  # readings in which the least loss must fall to this share
 
 
@@ -89,6 +92,31 @@ def _best_method(physics: Physics, batch: Batch) -> str:
             check_least_squares(physics, batch)
             return "lm_iter"
     return "ssbroyden_iter" if size <= MOST_DENSE else "lbfgs_iter"
+
+
+class Release(AfterEpoch):
+    """Has constants that are held trained once the equation holds with them, or nearly so.
+
+    Nearly so: where its loss was not halved since the last reading.
+
+    Parameters
+    ----------
+    before : mapping of str to float
+        Losses of the equation before training.
+    """
+
+    def __init__(self, before: Mapping[str, float]) -> None:
+        self.before = before
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.last_ = inf
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        terms = net.history[-1]["terms"]
+        share = max(terms[name] / max(size, TINY) for name, size in self.before.items())
+        if share <= HOLDS**2 or share > self.last_ / 2:
+            net.module_.pde_params.release()
+        self.last_ = share
 
 
 class Settled(AfterEpoch):

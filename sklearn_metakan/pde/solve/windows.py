@@ -1,6 +1,5 @@
 """Long times in parts: one network after the other, each starting from the last one's end."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -36,9 +35,7 @@ class End:
         return u.dt() if self.order else u.value
 
 
-def march(
-    solver: Any, X: Any, y: Any, sample_weight: Any = None, resume: bool = False
-) -> dict[str, Any]:
+def march(solver: Any, data: bool, resume: bool = False) -> dict[str, Any]:
     """Attributes of a solver with ``windows``, once each part is fitted; ``windows_`` are these.
 
     Checkpoints of each part have a folder of their own in ``checkpoint_dir``.
@@ -49,7 +46,7 @@ def march(
         Without a time or initial conditions, and with what is about all times at once: data, an
         ansatz, constants to be found.
     """
-    _check(solver, any(given is not None for given in (X, y, sample_weight)))
+    _check(solver, data)
     whole = as_domain(solver.domain)
     given = solver.conditions
     conditions = [given] if isinstance(given, BaseCondition) else list(given)
@@ -76,12 +73,6 @@ def march(
     n_iter = sum(each.n_iter_ for each in done)
     found = {"windows_": done, "domain_": whole, "n_iter_": n_iter}
     return {**vars(done[-1]), **settings, **found}
-
-
-def of_row(X: Any, solvers: Sequence[Any]) -> Any:
-    """Which of the parts of time each row of X (n, d) is in, (n)."""
-    ends = [solver.domain_.bounds[-1, 1] for solver in solvers[:-1]]
-    return np.searchsorted(ends, X[:, -1])
 
 
 def _check(solver: Any, data: bool) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sklearn_metakan import KANRegressor
 from sklearn_metakan.estimators.inputs import table as table_module
 from sklearn_metakan.estimators.inputs.rows import Rows
 from sklearn_metakan.estimators.inputs.table import TableInputs
@@ -253,3 +254,20 @@ def test_size_does_not_grow_with_the_table(kind):
     ]
     assert sizes[1] <= sizes[0] + 2
     assert sizes[1] <= 2 * 129
+
+
+@pytest.mark.parametrize(
+    ("settings", "columns", "wanted"),
+    [
+        ({}, 499, (5, 3)),
+        ({}, 500, (2, 2)),
+        ({"grid_size": 4}, 500, (4, 3)),
+        ({"degree": 1}, 500, (2, 1)),
+        ({"knots": "quantile"}, 500, (2, 2)),
+    ],
+)
+def test_wide_tables_have_fewer_functions(settings, columns, wanted):
+    X = np.random.default_rng(0).normal(size=(12, columns))
+    model = KANRegressor((2,), max_iter=1, n_estimators=1, **settings).fit(X, X[:, 0])
+    bases = [layer.basis for layer in model.module_.kan_layers()]
+    assert {(basis.grid_size, basis.degree) for basis in bases} == {wanted}

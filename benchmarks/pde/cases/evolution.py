@@ -1,0 +1,403 @@
+"""Equations in space and time."""
+
+from collections.abc import Callable
+from functools import cache
+from math import pi
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.interpolate import RectBivariateSpline
+from scipy.linalg import solve_banded
+from scipy.special import ndtr
+
+from benchmarks.pde.cases.case import (
+    LEAST_SQUARES,
+    RAISSI,
+    Array,
+    Case,
+    first,
+    of_torch,
+    shipped,
+    spline,
+    stacked,
+    waves,
+)
+from sklearn_metakan.pde import (
+    Ball,
+    Box,
+    Dirichlet,
+    Initial,
+    Interval,
+    Neumann,
+    Periodic,
+    SpaceTime,
+    problems,
+)
+
+
+def schroedinger() -> Case:
+    """``i h_t + h_xx / 2 + |h|^2 h = 0``, periodic, from 2 sech x; the error is that of |h|."""
+
+    def residual(x: Any, h: Any) -> tuple[Any, Any]:
+        u, v = h
+        squares = u.value**2 + v.value**2
+        return (
+            u.dt() + 0.5 * v.d("x", "x") + squares * v.value,
+            v.dt() - 0.5 * u.d("x", "x") - squares * u.value,
+        )
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Interval(-5, 5), 0.0, pi / 2),
+        "conditions": [
+            Initial(lambda x: 2 / x[:, 0].cosh(), output=0, name="start_u"),
+            Initial(0.0, output=1, name="start_v"),
+            Periodic(0, order=1),
+        ],
+        "n_outputs": 2,
+        "variables": ("x", "t"),
+    }
+    solved = waves(
+        lambda k: -0.5j * k**2,
+        lambda h, k: 1j * np.abs(h) ** 2 * h,
+        lambda x: 2 / np.cosh(x),
+        [(-5.0, 5.0)],
+        pi / 2,
+        256,
+        steps=4000,
+    )
+
+    def exact(x: Array) -> Array:
+        return np.stack([part(x) for part in parts], 1)
+
+    parts = [spline(solved, part) for part in (np.real, np.imag)]
+    tuned = {"n_interior": 8000, "n_initial": 1000, **LEAST_SQUARES}
+    sources = (RAISSI, "DeepXDE: Schrodinger")
+    return Case(settings, exact, sources, 2e-3, 1e-4, compared=modulus, tuned=tuned)
+
+
+def modulus(values: Array) -> Array:
+    """Of a complex number, from its real and imaginary part."""
+    return np.hypot(*values.T)
+
+
+def kdv() -> Case:
+    """``u_t + u u_x + 0.0025 u_xxx = 0``, periodic, from cos(pi x)."""
+    settings = {
+        "residual": lambda x, u: u.dt() + u.value * u.d("x") + 0.0025 * u.d("x", "x", "x"),
+        "domain": SpaceTime(Interval(-1, 1), 0.0, 1.0),
+        "conditions": [Initial(lambda x: (pi * x[:, 0]).cos()), Periodic(0, order=2)],
+        "variables": ("x", "t"),
+    }
+    solved = waves(
+        lambda k: 0.0025j * k**3,
+        lambda u, k: -np.fft.ifft(0.5j * k * np.fft.fft(u.real**2)),
+        lambda x: np.cos(pi * x),
+        [(-1.0, 1.0)],
+        1.0,
+        256,
+        steps=5000,
+    )
+    tuned = {"n_interior": 10_000, **LEAST_SQUARES}
+    return Case(settings, spline(solved, np.real), (RAISSI,), 5e-4, 5e-6, tuned=tuned)
+
+
+def kuramoto_sivashinsky() -> Case:
+    """``u_t + a u u_x + b u_xx + c u_xxxx = 0``, periodic: waves that become chaos."""
+    a, b, c = 100 / 16, 100 / 16**2, 100 / 16**4
+
+    def residual(x: Any, u: Any) -> Any:
+        return u.dt() + a * u.value * u.d("x") + b * u.d("x", "x") + c * u.d("x", "x", "x", "x")
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Interval(0, 2 * pi), 0.0, 1.0),
+        "conditions": [
+            Initial(lambda x: x[:, 0].cos() * (1 + x[:, 0].sin())),
+            Periodic(0, order=3),
+        ],
+        "variables": ("x", "t"),
+    }
+    solved = waves(
+        lambda k: b * k**2 - c * k**4,
+        lambda u, k: -np.fft.ifft(a / 2 * 1j * k * np.fft.fft(u.real**2)),
+        lambda x: np.cos(x) * (1 + np.sin(x)),
+        [(0.0, 2 * pi)],
+        1.0,
+        512,
+        steps=4000,
+        kept=1000,
+    )
+    tuned = {"n_interior": 10_000, **LEAST_SQUARES}
+    return Case(settings, spline(solved, np.real), ("PINNacle: KS",), tuned=tuned)
+
+
+def decaying_sine() -> Case:
+    """``u_t = u_xx + f``: sin(pi x) exp(-t)."""
+
+    def residual(x: Any, u: Any) -> Any:
+        return u.dt() - u.d("x", "x") - (pi**2 - 1) * (-x[:, 1]).exp() * (pi * x[:, 0]).sin()
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Interval(-1, 1), 0.0, 1.0),
+        "conditions": [Initial(lambda x: (pi * x[:, 0]).sin()), Dirichlet(0.0)],
+        "variables": ("x", "t"),
+    }
+    exact = of_torch(lambda x: (pi * x[:, 0]).sin() * (-x[:, 1]).exp())
+    names = ("diffusion_1d", "diffusion_1d_exactBC", "diffusion_1d_resample")
+    return Case(settings, exact, tuple(f"DeepXDE: {name}" for name in names))
+
+
+def diffusion_reaction() -> Case:
+    """``u_t = u_xx + f``, five waves that decay together."""
+    waves = {1: 1.0, 2: 1 / 2, 3: 1 / 3, 4: 1 / 4, 8: 1 / 8}
+
+    def modes(x: Any, weights: dict[int, float]) -> Any:
+        return sum(weight * (k * x[:, 0]).sin() for k, weight in weights.items())
+
+    def residual(x: Any, u: Any) -> Any:
+        source = {k: (k**2 - 1) * weight for k, weight in waves.items()}
+        return u.dt() - u.d("x", "x") - (-x[:, 1]).exp() * modes(x, source)
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Interval(-pi, pi), 0.0, 1.0),
+        "conditions": [Initial(lambda x: modes(x, waves)), Dirichlet(0.0)],
+        "variables": ("x", "t"),
+    }
+    exact = of_torch(lambda x: modes(x, waves) * (-x[:, 1]).exp())
+    return Case(settings, exact, ("DeepXDE: diffusion_reaction",))
+
+
+def heat() -> Case:
+    """``u_t = 0.4 u_xx``, one wave that decays."""
+    settings = {
+        "residual": lambda x, u: u.dt() - 0.4 * u.d("x", "x"),
+        "domain": SpaceTime(Interval(0, 1), 0.0, 1.0),
+        "conditions": [Initial(lambda x: (pi * x[:, 0]).sin()), Dirichlet(0.0)],
+        "variables": ("x", "t"),
+    }
+    exact = of_torch(lambda x: (pi * x[:, 0]).sin() * (-0.4 * pi**2 * x[:, 1]).exp())
+    return Case(settings, exact, ("DeepXDE: heat", "DeepXDE: heat_resample"))
+
+
+def klein_gordon() -> Case:
+    """``u_tt - u_xx + u^2 = f`` for t up to 10: x cos t."""
+
+    def residual(x: Any, u: Any) -> Any:
+        place, time = x.unbind(1)
+        source = place**2 * time.cos() ** 2 - place * time.cos()
+        return u.d("t", "t") - u.d("x", "x") + u.value**2 - source
+
+    def exact(x: Any) -> Any:
+        return x[:, 0] * x[:, 1].cos()
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Interval(-1, 1), 0.0, 10.0),
+        "conditions": [Initial(exact), Initial(0.0, order=1), Dirichlet(exact)],
+        "variables": ("x", "t"),
+    }
+    return Case(settings, of_torch(exact), ("DeepXDE: Klein_Gordon",))
+
+
+def fast_wave() -> Case:
+    """``u_tt = 100 u_xx``: five and ten cycles."""
+    settings = {
+        "residual": lambda x, u: u.d("t", "t") - 100 * u.d("x", "x"),
+        "domain": SpaceTime(Interval(0, 1), 0.0, 1.0),
+        "conditions": [
+            Initial(lambda x: (pi * x[:, 0]).sin() + (2 * pi * x[:, 0]).sin()),
+            Initial(0.0, order=1),
+            Dirichlet(0.0),
+        ],
+        "variables": ("x", "t"),
+    }
+
+    def exact(x: Any) -> Any:
+        place, time = pi * x.T
+        return place.sin() * (10 * time).cos() + (2 * place).sin() * (20 * time).cos()
+
+    return Case(settings, of_torch(exact), ("DeepXDE: wave_1d",))
+
+
+def black_scholes() -> Case:
+    """A call's price by the stock's, up to 150, and the time that is left; strike 50."""
+    strike, rate, volatility = 50.0, 0.05, 0.2
+
+    def residual(x: Any, u: Any) -> Any:
+        s = x[:, 0]
+        spread = 0.5 * volatility**2 * s**2 * u.d("s", "s")
+        return u.dt() - spread - rate * s * u.d("s") + rate * u.value
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Interval(0, 150), 0.0, 1.0),
+        "conditions": [
+            Initial(lambda x: (x[:, 0] - strike).relu()),
+            Dirichlet(0.0, where=lambda x: x[:, 0] == 0, name="worthless"),
+            Dirichlet(
+                lambda x: x[:, 0] - strike * (-rate * x[:, 1]).exp(),
+                where=lambda x: x[:, 0] == 150,
+                name="high",
+            ),
+        ],
+        "variables": ("s", "t"),
+    }
+
+    def exact(x: Array) -> Array:
+        s, t = np.maximum(x, 1e-10).T
+        spread = volatility * np.sqrt(t)
+        d = (np.log(s / strike) + (rate + volatility**2 / 2) * t) / spread
+        return s * ndtr(d) - strike * np.exp(-rate * t) * ndtr(d - spread)
+
+    return Case(settings, exact, ("DeepXDE: black_scholes_call",))
+
+
+def american_put() -> Case:
+    """A put that may be exercised at any time: the equation, or the payoff, whichever holds."""
+    rate, volatility = 0.05, 0.2
+
+    def residual(x: Any, u: Any) -> tuple[Any, Any, Any]:
+        s = x[:, 0]
+        spread = 0.5 * volatility**2 * s**2 * u.d("s", "s")
+        drift = spread + rate * s * u.d("s") - rate * u.value - u.dt()
+        above = u.value - (1 - s).relu()
+        either = (above**2 + drift**2 + 1e-8).sqrt() - above + drift
+        return drift.relu(), (-above).relu(), either
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Interval(0, 4), 0.0, 1.0),
+        "conditions": [
+            Initial(lambda x: (1 - x[:, 0]).relu()),
+            Dirichlet(1.0, where=lambda x: x[:, 0] == 0, name="low"),
+            Dirichlet(0.0, where=lambda x: x[:, 0] == 4, name="high"),
+        ],
+        "variables": ("s", "t"),
+    }
+
+    @cache
+    def solved() -> RectBivariateSpline:
+        """Implicit steps; where the payoff is more, it is taken, until this set stays."""
+        s, steps = np.linspace(0, 4, 2001), 1000
+        payoff, h = np.maximum(1 - s, 0), s[1]
+        spread, drift = 0.5 * (volatility * s / h) ** 2, rate * s / (2 * h)
+        bands = np.stack([-spread - drift, steps + 2 * spread + rate, drift - spread])
+        rows, u = [payoff], payoff
+        for _ in range(steps):
+            taken = u <= payoff
+            for _ in range(20):
+                held = taken | (s == 0) | (s == 4)
+                right = np.where(held, payoff, steps * rows[-1])
+                a = np.where(held, np.array([[0.0], [1.0], [0.0]]), bands)
+                u = solve_banded((1, 1), [np.roll(a[0], 1), a[1], np.roll(a[2], -1)], right)
+                moved = bands[1] * u + bands[0] * np.roll(u, -1) + bands[2] * np.roll(u, 1)
+                new = np.where(taken, moved > steps * rows[-1], u < payoff)
+                if (new == taken).all():
+                    break
+                taken = new
+            rows.append(u)
+        return RectBivariateSpline(s, np.linspace(0, 1, steps + 1), np.array(rows).T, kx=1, ky=1)
+
+    return Case(settings, lambda x: solved().ev(x[:, 0], x[:, 1]), ("DeepXDE: american_put",))
+
+
+def beltrami() -> Case:
+    """Navier-Stokes in three dimensions and time; pressure is known up to a constant."""
+
+    def residual(x: Any, u: Any) -> tuple[Any, ...]:
+        speed, gradient = u[:3].value, u[:3].grad()
+        carried = (gradient * speed[:, None]).sum(2)
+        forces = u[:3].dt() + carried + u[3].grad() - u[:3].laplacian()
+        return *forces.unbind(1), u[:3].divergence()
+
+    def exact(x: Any) -> Any:
+        *places, t = x.unbind(1)
+        speeds, pressure = [], torch.zeros_like(t)
+        for i in range(3):
+            a, b, c = places[i:] + places[:i]
+            speeds.append(-(a.exp() * (b + c).sin() + c.exp() * (a + b).cos()) * (-t).exp())
+            twisted = (a + b).sin() * (c + a).cos() * (b + c).exp()
+            pressure = pressure - 0.5 * ((2 * a).exp() + 2 * twisted) * (-2 * t).exp()
+        return stacked(*speeds, pressure)
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Box([-1, -1, -1], [1, 1, 1]), 0.0, 1.0),
+        "conditions": [
+            kind(lambda x, j=j: exact(x)[:, j], output=j, name=f"{kind.__name__}_{j}".lower())
+            for kind in (Initial, Dirichlet)
+            for j in range(3)
+        ],
+        "n_outputs": 4,
+        "variables": ("x", "y", "z", "t"),
+    }
+    source = ("DeepXDE: Beltrami_flow",)
+    return Case(settings, of_torch(exact), source, compared=first(3))
+
+
+def heat_multiscale() -> Case:
+    """``u_t = u_xx / (500 pi)^2 + u_yy / pi^2``, twenty waves along x and one along y."""
+
+    def residual(x: Any, u: Any) -> Any:
+        return u.dt() - u.d("x", "x") / (500 * pi) ** 2 - u.d("y", "y") / pi**2
+
+    def start(x: Any) -> Any:
+        return (20 * pi * x[:, 0]).sin() * (pi * x[:, 1]).sin()
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Box([0, 0], [1, 1]), 0.0, 5.0),
+        "conditions": [Initial(start), Dirichlet(0.0)],
+        "variables": ("x", "y", "t"),
+    }
+    exact = of_torch(lambda x: start(x) * (-(1 + 0.04**2) * x[:, 2]).exp())
+    return Case(settings, exact, ("PINNacle: Heat2d-MS",))
+
+
+def heat_in_ball() -> Case:
+    """``u_t = laplace(u) / 5 + f`` in the ball of five dimensions, its flow given on the sphere."""
+
+    def residual(x: Any, u: Any) -> Any:
+        squares = x[:, :5].square().sum(1)
+        return u.dt() - u.laplacian() / 5 + squares / 5 * (squares / 2 + x[:, 5]).exp()
+
+    def exact(x: Any) -> Any:
+        return (x[:, :5].square().sum(1) / 2 + x[:, 5]).exp()
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Ball([0.0] * 5, 1.0), 0.0, 1.0),
+        "conditions": [Initial(exact), Neumann(exact)],
+        "variables": (*(f"x{i}" for i in range(1, 6)), "t"),
+    }
+    return Case(settings, of_torch(exact), ("PINNacle: HNd",))
+
+
+EVOLUTION: dict[str, Callable[[], Case]] = {
+    "schroedinger": schroedinger,
+    "kdv": kdv,
+    "burgers": lambda: shipped(
+        problems.Burgers(), RAISSI, "DeepXDE: Burgers", "DeepXDE: Burgers_RAR",
+        "PINNacle: Burgers1d-C", must=1e-4, aim=1e-7, n_interior=10_000, degree=3,
+    ),
+    "allen-cahn": lambda: shipped(
+        problems.AllenCahn1D(), RAISSI, "DeepXDE: Allen_Cahn", must=2e-5, aim=2e-6,
+        n_interior=16_000, hidden_layer_sizes=(16, 16, 16),
+    ),
+    "wave": lambda: shipped(problems.Wave(), "PINNacle: Wave1d-C"),
+    "decaying-sine": decaying_sine,
+    "diffusion-reaction": diffusion_reaction,
+    "heat": heat,
+    "klein-gordon": klein_gordon,
+    "fast-wave": fast_wave,
+    "black-scholes": black_scholes,
+    "american-put": american_put,
+    "beltrami": beltrami,
+    "kuramoto-sivashinsky": kuramoto_sivashinsky,
+    "heat-multiscale": heat_multiscale,
+    "heat-in-ball": heat_in_ball,
+}  # fmt: skip

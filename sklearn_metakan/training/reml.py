@@ -1,0 +1,291 @@
+"""Sums of functions, solved exactly, their smoothness chosen by restricted maximum likelihood."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sklearn_metakan.nn import KAN, Term, additive_terms, set_coefficients
+from sklearn_metakan.training.memory import Batch
+
+SETTLED = 0.01  # change of the degrees of freedom, in shares of all, that ends it
+SOME_ROWS = 2**13  # of labels, that do until then
+STRENGTHS = 1e-2, 1e7
+NOISE = 1e-8  # of the target's variance, at least
+CURVATURE = 1e-4  # of a row's log loss, at least
+_AT_A_TIME, _HELD = 2**21, 2**25  # features
+
+Features = Callable[[], Iterable[Tensor]]
+
+
+class _Sums(NamedTuple):
+    """Over rows of weights W: mass, means of F and z, and, centred, A'F'WFA, A'F'Wz, z'Wz."""
+
+    mass: Tensor
+    features: Tensor
+    target: Tensor
+    products: Tensor
+    cross: Tensor
+    square: Tensor
+
+
+class _State(NamedTuple):
+    """Of an output: w and b, of all members (n_features, n_members) and (n_members,); s, g, phi."""
+
+    weights: Tensor
+    constant: Tensor
+    strengths: Tensor
+    freedom: Tensor
+    noise: Tensor
+
+
+class Reml(torch.optim.Optimizer):
+    """Penalised least squares with a strength for each term, or Newton steps for log losses.
+
+    For outputs ``b + F w`` with terms ``w = A v``, ``v_t ~ N(0, I / s_t)``, a step solves
+    ``(A'F'WFA / phi + S) v = A'F'Wz / phi`` with weights W and targets z of the loss's quadratic
+    model (of squares, their own), and then sets, with V the inverse of the matrix on the left,
+    ``g_t = k_t - s_t tr(V_tt)``, ``s_t = g_t / |v_t|^2`` and, of squares,
+    ``phi = RSS / (n - sum g)``: g are degrees of freedom, and where it settles, the restricted
+    likelihood is at its maximum. Classes take turns, each against the others' present logits.
+
+    The members of a network are draws from the posterior distribution, moved so that their mean
+    is its mean, which alone decides predictions.
+
+    Parameters
+    ----------
+    params : iterable of Parameter
+    lr : float
+        Without effect.
+
+    Attributes
+    ----------
+    settled : bool
+        Whether degrees of freedom changed by less than a hundredth of their sum in the last step.
+
+    Notes
+    -----
+    A step takes P^3 for P numbers v and, of labels, n P^2 for n rows (until it settles, for 8,192
+    of them); of squares, the sums over the rows are made once.
+
+    Source: MacKay, "Bayesian interpolation" (1992); Wood and Fasiolo, "A generalized
+    Fellner-Schall method for smoothing parameter optimization" (2017).
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float = 1.0) -> None:
+        super().__init__(params, {"lr": lr})
+        self.settled = self._with_all = False
+        self._states: list[_State] = []
+        self._squares: list[_Sums] = []
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        states = [state._asdict() for state in self._states]
+        return {"settled": self.settled, "with_all": self._with_all, "states": states}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The inverse."""
+        self.settled, self._with_all = state["settled"], state["with_all"]
+        self._states = [_State(**each) for each in state["states"]]
+
+    @torch.no_grad()
+    def step_on(
+        self, network: KAN, criterion: nn.Module, batch: Batch, known: bool, seed: int
+    ) -> Tensor:
+        """One step for all outputs; gives the loss, of labels where the step began.
+
+        Parameters
+        ----------
+        network : KAN
+        criterion : MSELoss, BCEWithLogitsLoss or CrossEntropyLoss
+            By row.
+        batch : (x, (y, weight))
+            All rows.
+        known : bool
+            Whether x are features already.
+        seed : int
+            For the draws.
+
+        Raises
+        ------
+        ValueError
+            For another loss, and a network that has no ``additive_terms``.
+        """
+        if not isinstance(criterion, nn.MSELoss | nn.BCEWithLogitsLoss | nn.CrossEntropyLoss):
+            raise ValueError(
+                "solver='reml' is for loss='squared_error' and for labels. Choose another solver."
+            )
+        terms = additive_terms(network)
+        x, (y, weight) = batch
+        weight = torch.ones(len(y), dtype=x.dtype, device=x.device) if weight is None else weight
+        generator = torch.Generator(device=x.device).manual_seed(seed)
+        squares = isinstance(criterion, nn.MSELoss)
+        self._with_all |= squares or len(y) <= SOME_ROWS
+        with_all = self._with_all
+        if not with_all:
+            rows = torch.randperm(len(y), generator=generator, device=x.device)[:SOME_ROWS]
+            x, y, weight = x[rows], y[rows], weight[rows]
+        features = _features(network, x, known)
+        before = sum(float(state.freedom.sum()) for state in self._states)
+        normal = torch.randn(
+            sum(term.size for term in terms), network.n_members, generator=generator, dtype=x.dtype,
+            device=x.device,
+        )  # fmt: skip
+        if squares:
+            loss = self._of_squares(terms, features, y.view(len(y), -1), weight, normal)
+        else:
+            loss = self._of_labels(terms, features, y, criterion, weight, normal)
+        self._write(network)
+        after = sum(float(state.freedom.sum()) for state in self._states)
+        settled = abs(after - before) < SETTLED * max(after, 1.0)
+        self.settled = settled and with_all
+        self._with_all |= settled
+        return loss * network.n_members
+
+    def _of_squares(
+        self, terms: list[Term], features: Features, y: Tensor, weight: Tensor, normal: Tensor
+    ) -> Tensor:
+        self._squares = self._squares or [_sums(terms, features, each, weight) for each in y.T]
+        if not self._states:
+            self._states = [_start(terms, sums) for sums in self._squares]
+        losses = []
+        for output, sums in enumerate(self._squares):
+            state, rest = _solved(terms, sums, self._states[output], normal)
+            noise = rest / (sums.mass - state.freedom.sum() - 1).clamp(min=1.0)
+            noise = noise.clamp(min=NOISE * sums.square / sums.mass)
+            self._states[output] = state._replace(noise=noise)
+            losses.append(rest / sums.mass)
+        return torch.stack(losses).mean()
+
+    def _of_labels(
+        self,
+        terms: list[Term],
+        features: Features,
+        y: Tensor,
+        criterion: nn.Module,
+        weight: Tensor,
+        normal: Tensor,
+    ) -> Tensor:
+        one_of_many = isinstance(criterion, nn.CrossEntropyLoss)
+        if not self._states:
+            target = F.one_hot(y).to(weight) if one_of_many else y
+            shares = (target * weight[:, None]).mean(0) / weight.mean()
+            width = next(iter(features())).shape[1]
+            for share in shares.clamp(1e-4, 1 - 1e-4):
+                constant = share.log() if one_of_many else share.logit()
+                self._states.append(_start_at(terms, weight.new_zeros(width), constant))
+        target = F.one_hot(y, len(self._states)).to(weight) if one_of_many else y
+        weights = torch.stack([state.weights.mean(1) for state in self._states], 1)
+        logits = torch.cat([each @ weights for each in features()])
+        logits += torch.stack([state.constant.mean() for state in self._states])
+        by_row = criterion(logits, y)
+        by_row = by_row.flatten(1).mean(1) if by_row.dim() > 1 else by_row
+        for output in range(len(self._states)):
+            others = torch.zeros_like(logits[:, output])
+            if one_of_many:
+                rest = torch.cat([logits[:, :output], logits[:, output + 1 :]], 1)
+                others = rest.logsumexp(1)
+            logit = logits[:, output] - others
+            p = logit.sigmoid()
+            curvature = (p * (1 - p)).clamp(min=CURVATURE)
+            z = logit + others + (target[:, output] - p) / curvature
+            sums = _sums(terms, features, z, weight * curvature)
+            state, _ = _solved(terms, sums, self._states[output], normal)
+            self._states[output] = state
+            if one_of_many:
+                own = torch.cat([each @ state.weights.mean(1) for each in features()])
+                logits[:, output] = own + state.constant.mean()
+        return (by_row * weight).mean() / weight.mean()
+
+    def _write(self, network: KAN) -> None:
+        """Numbers of members one after the other, each with those of all outputs."""
+        weights = torch.stack([state.weights for state in self._states], 2).flatten(1)
+        constant = torch.stack([state.constant for state in self._states], 1).flatten()
+        set_coefficients(network, weights, constant)
+
+
+def _features(network: KAN, x: Tensor, known: bool) -> Features:
+    """What gives features of rows, some at a time, as often as it is called."""
+    if known:
+        return lambda: (x,)
+    width: Any = network.layers[0].n_features
+    parts = x.split(max(1, _AT_A_TIME // width))
+    if len(x) * width <= _HELD:
+        held = torch.cat([*map(network.features, parts)])
+        return lambda: (held,)
+    return lambda: map(network.features, parts)
+
+
+def _sums(terms: list[Term], features: Features, target: Tensor, weight: Tensor) -> _Sums:
+    mass, start = weight.sum(), 0
+    middle = (weight * target).sum() / mass
+    rest = target - middle
+    first: Any = 0.0
+    products: Any = 0.0
+    cross: Any = 0.0
+    for part in features():
+        rows = slice(start, start + len(part))
+        weighted = part * weight[rows, None]
+        first = first + weighted.sum(0)
+        products = products + part.T @ weighted
+        cross = cross + weighted.T @ rest[rows]
+        start = rows.stop
+    means = first / mass
+    products = torch.addr(products, first, means, alpha=-1)
+    products, cross = _combined(terms, _combined(terms, products).T), _combined(terms, cross[None])
+    return _Sums(mass, means, middle, products, cross[0], (weight * rest.square()).sum())
+
+
+def _start(terms: list[Term], sums: _Sums) -> _State:
+    noise = 0.1 * sums.square / sums.mass
+    state = _start_at(terms, torch.zeros_like(sums.features), sums.target)
+    return state._replace(noise=noise.clamp(min=torch.finfo(noise.dtype).tiny))
+
+
+def _start_at(terms: list[Term], weights: Tensor, constant: Tensor) -> _State:
+    strengths = weights.new_full((len(terms),), float(len(terms)))
+    one = torch.ones_like(constant)
+    return _State(weights[:, None], constant[None], strengths, torch.zeros_like(strengths), one)
+
+
+def _solved(terms: list[Term], sums: _Sums, state: _State, normal: Tensor) -> tuple[_State, Tensor]:
+    """The next state, with the same noise, and the weighted squares that it leaves."""
+    sizes = [term.size for term in terms]
+    strengths = state.strengths.repeat_interleave(torch.tensor(sizes, device=normal.device))
+    products, cross = sums.products, sums.cross
+    matrix = products / state.noise
+    matrix.diagonal().add_(strengths)
+    matrix.diagonal().mul_(1 + 1e-12)
+    factor = torch.linalg.cholesky(matrix)
+    v = torch.cholesky_solve(cross[:, None] / state.noise, factor)[:, 0]
+    rest = (sums.square - 2 * v @ cross + v @ (products @ v)).clamp(min=0.0)
+    variances = (torch.cholesky_inverse(factor).diagonal() * strengths).split(sizes)
+    freedom = torch.stack([len(each) - each.sum() for each in variances]).clamp(min=0.0)
+    powers = torch.stack([each.square().sum() for each in v.split(sizes)])
+    found = ((freedom + 1e-3) / (powers + 1e-9)).clamp(*STRENGTHS)
+    members = normal.shape[1]
+    draws = v[:, None].expand(-1, members)
+    if members > 1:
+        moved = (normal - normal.mean(1, keepdim=True)) * (members / (members - 1)) ** 0.5
+        draws = draws + torch.linalg.solve_triangular(factor.T, moved, upper=True)
+    weights = _spread(terms, draws, len(sums.features))
+    constant = sums.target - sums.features @ weights
+    return _State(weights, constant, found, freedom, state.noise), rest
+
+
+def _combined(terms: list[Term], rows: Tensor) -> Tensor:
+    """``rows @ A``."""
+    parts: list[Tensor] = []
+    for span, factor in terms:
+        parts.append(rows[:, span] if factor is None else rows[:, span] @ factor)
+    return torch.cat(parts, 1)
+
+
+def _spread(terms: list[Term], v: Tensor, width: int) -> Tensor:
+    """``A @ v``, (width, n_members)."""
+    found = v.new_zeros(width, v.shape[1])
+    for (span, factor), part in zip(terms, v.split([term.size for term in terms]), strict=True):
+        found[span] += part if factor is None else factor @ part
+    return found
