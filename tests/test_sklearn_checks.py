@@ -130,17 +130,27 @@ class OfLevelsAndGaps(TableInputs):
         return table if is_array else pd.DataFrame(table, columns=X.columns)
 
 
-class RegressorOfLevels(KANRegressor):
+class KANRegressorOfLevels(KANRegressor):
     _inputs_type = OfLevelsAndGaps
 
 
-class ClassifierOfLevels(MetaKANClassifier):
+class MetaKANRegressorOfLevels(MetaKANRegressor):
     _inputs_type = OfLevelsAndGaps
 
 
-@parametrize_with_checks(
-    [of(**SHORT, n_estimators=1) for of in (RegressorOfLevels, ClassifierOfLevels)]
-)
+class KANClassifierOfLevels(KANClassifier):
+    _inputs_type = OfLevelsAndGaps
+
+
+class MetaKANClassifierOfLevels(MetaKANClassifier):
+    _inputs_type = OfLevelsAndGaps
+
+
+OF_LEVELS = [KANRegressorOfLevels, MetaKANRegressorOfLevels]
+OF_LEVELS += [KANClassifierOfLevels, MetaKANClassifierOfLevels]
+
+
+@parametrize_with_checks([of(**SHORT, n_estimators=1) for of in OF_LEVELS])
 def test_levels_and_gaps_among_the_data(estimator, check):
     check(estimator)
 

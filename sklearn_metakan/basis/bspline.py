@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sklearn_metakan.basis.base import Basis, Extrapolation, check_inside, is_traced, silu
-from sklearn_metakan.basis.few_cells import MOST_CELLS, Terms, from_terms, linearized, pulled
+from sklearn_metakan.basis.few_cells import MOST_CELLS, Terms, linearized, matrix, pulled
 from sklearn_metakan.basis.knots import (
     Array,
     cell_polynomials,
@@ -179,14 +179,17 @@ class BSplineBasis(Basis):
     def values(
         self, x: Tensor, start: int, derivative: int, found: _OnCells | None = None
     ) -> Tensor:
-        """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous."""
+        """(n, b, C), in memory (C, b, n): then every pass and every product is contiguous.
+
+        On few cells they lie as they are called.
+        """
         if (
             found is None
             and derivative == 0
             and self.grid_size <= MOST_CELLS
             and self._has_few_cells(x)
         ):
-            return self._few_cells(x, 0)[0].permute(2, 1, 0)
+            return self._few_cells(x, 2)[0]
         found = found or self._on_cells(x, start, derivative, derivative)
         (base, splines), shape = found.functions[0], found.places.shape
         out = base.new_zeros(found.sizes)
@@ -221,6 +224,20 @@ class BSplineBasis(Basis):
         features = features.permute((2, 1, 0) if functions_first else (1, 2, 0)).contiguous()
         del found.functions[0]
         return features, found if wants_pull else None
+
+    def _has_few_cells(self, x: Tensor) -> bool:
+        """Whether splines are sums of powers: the same few cells for all inputs, without tails."""
+        shared = self.uniform and len(self.breaks) == 1 and self.extrapolation != "base"
+        return shared and x.is_cpu and not is_traced()
+
+    def _few_cells(self, x: Tensor, axis: int) -> tuple[Tensor, Terms]:
+        """Features of x (n, b), (C, b, n), (b, C, n) or (n, b, C), and what is kept of them."""
+        k, breaks, x = self.degree, self.breaks, x if axis == 2 else x.T.contiguous()
+        low, high = breaks[:, k, None], breaks[:, -k - 1, None]
+        if self.extrapolation == "error":
+            check_inside(x, low, high)
+        of_terms = matrix(self.grid_size, k, breaks.dtype)
+        return linearized(x, low, high, of_terms, k, axis, self.extrapolation == "linear")
 
     def in_cells(self, weights: Tensor) -> Tensor:
         """What edges are inside each cell, for ``at_cells``: (in_features, grid_size, m, out).
@@ -261,20 +278,6 @@ class BSplineBasis(Basis):
         if is_continued:
             found[..., -1] = x - at
         return found, cell
-
-    def _has_few_cells(self, x: Tensor) -> bool:
-        """Whether splines are sums of powers: the same few cells for all inputs, without tails."""
-        shared = self.uniform and len(self.breaks) == 1 and self.extrapolation != "base"
-        return shared and x.is_cpu and not is_traced()
-
-    def _few_cells(self, x: Tensor, axis: int) -> tuple[Tensor, Terms]:
-        """Features of x (n, b), as ``linearize`` gives them, and what is kept of them."""
-        k, breaks, x = self.degree, self.breaks, x.T.contiguous()
-        low, high = breaks[:, k, None], breaks[:, -k - 1, None]
-        if self.extrapolation == "error":
-            check_inside(x, low, high)
-        matrix = breaks.new_tensor(from_terms(self.grid_size, k))
-        return linearized(x, low, high, matrix, k, axis, self.extrapolation == "linear")
 
     def pull(self, grad: Tensor, kept: _OnCells | Terms) -> Tensor:
         if isinstance(kept, Terms):

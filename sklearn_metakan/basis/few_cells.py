@@ -44,12 +44,19 @@ def from_terms(grid_size: int, degree: int) -> Array:
     return found
 
 
+@cache
+def matrix(grid_size: int, degree: int, dtype: torch.dtype) -> Tensor:
+    """``from_terms`` on the CPU."""
+    with torch.inference_mode(False):
+        return torch.tensor(from_terms(grid_size, degree), dtype=dtype)
+
+
 class Terms(NamedTuple):
     """What of x (b, n) is kept for the way back.
 
     ``matrix`` gives functions from terms; the functions' ``axis`` is 0 in features (C, b, n), 1 in
-    (b, C, n). ``t`` and ``slope``, that of silu, are of x held at the ends of the grid. ``still``
-    says where nothing moves, beyond it.
+    (b, C, n), 2 in (b, n, C). ``t`` and ``slope``, that of silu, are of x held at the ends of the
+    grid. ``still`` says where nothing moves, beyond it.
     """
 
     matrix: Tensor
@@ -64,15 +71,18 @@ class Terms(NamedTuple):
 def linearized(
     x: Tensor, low: Tensor, high: Tensor, matrix: Tensor, degree: int, axis: int, goes_on: bool
 ) -> tuple[Tensor, Terms]:
-    """Features of x (b, n) on a grid from low to high, and what is kept of them."""
+    """Features of x (b, n) on a grid from low to high, and what is kept of them.
+
+    Those with functions last are in one piece, and have no way back.
+    """
     k, cells = degree, len(matrix) - 1 - degree
     at, width = x.maximum(low).minimum(high), (high - low) / cells  # on a CPU quicker than clamp
     t = at.sub(low).div_(width)
     if cells == 2:
         t.sub_(1.0)
-    shape = (len(matrix), *x.shape) if axis == 0 else (len(x), len(matrix), x.shape[1])
+    shape = (len(x), len(matrix), x.shape[1]) if axis == 1 else (len(matrix), *x.shape)
     room, further, still = x.new_empty(shape), None, None
-    base, one, *powers = room.unbind(axis)
+    base, one, *powers = room.unbind(axis % 2)
     value = torch.nn.functional.silu(at)
     slope = silu(at, 1, value)
     if goes_on:
@@ -112,6 +122,8 @@ def _power(t: Tensor, further: Tensor | None, r: int, lower: Tensor | None, out:
 def _times(matrix: Tensor, terms: Tensor, axis: int) -> Tensor:
     if axis == 0:
         return torch.mm(matrix, terms.flatten(1)).view_as(terms)
+    if axis == 2:
+        return torch.mm(terms.flatten(1).T, matrix.T).view(*terms.shape[1:], -1)
     return torch.bmm(matrix.expand(len(terms), -1, -1), terms)
 
 

@@ -171,7 +171,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         betas=(0.9, 0.95),
         steps=6000,
         large=Defaults(
-            (64, 64, 64), 0.01, None, 0.01, betas=(0.9, 0.95), steps=5000, passes=(40, 200)
+            (64, 64, 64), 0.01, None, 0.01, betas=(0.9, 0.95), steps=4000, passes=(40, 200)
         ),
     )
 
@@ -281,7 +281,7 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         betas=(0.9, 0.95),
         steps=6000,
         large=Defaults(
-            (64, 64, 64), 0.01, 0.1, 0.003, betas=(0.9, 0.95), steps=5000, passes=(40, 200)
+            (64, 64, 64), 0.01, 0.1, 0.001, betas=(0.9, 0.95), steps=4000, passes=(40, 200)
         ),
     )
 

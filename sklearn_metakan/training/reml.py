@@ -1,6 +1,6 @@
 """Sums of functions, solved exactly, their smoothness chosen by restricted maximum likelihood."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ SOME_ROWS = 2**13  # of labels, that do until then
 STRENGTHS = 1e-2, 1e7
 NOISE = 1e-8  # of the target's variance, at least
 CURVATURE = 1e-4  # of a row's log loss, at least
+DROPPED, PATIENCE = 0.01, 6  # degrees of freedom of terms that are left out, after so many steps
 _AT_A_TIME, _HELD = 2**21, 2**25  # features
 
 Features = Callable[[], Iterable[Tensor]]
@@ -32,7 +33,10 @@ class _Sums(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Of an output: w and b, of all members (n_features, n_members) and (n_members,); s, g, phi."""
+    """Of an output, and of the terms that are left: w, b, s, g and phi.
+
+    Those of all members are (n_features, n_members) and (n_members,).
+    """
 
     weights: Tensor
     constant: Tensor
@@ -77,17 +81,22 @@ class Reml(torch.optim.Optimizer):
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 1.0) -> None:
         super().__init__(params, {"lr": lr})
         self.settled = self._with_all = False
+        self._done, self._kept = 0, list[int]()
+        self._terms: list[Term] = []  # those that are kept, of the features in columns
+        self._columns = torch.empty(0, dtype=torch.long)
         self._states: list[_State] = []
         self._squares: list[_Sums] = []
 
     def extra_state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         states = [state._asdict() for state in self._states]
-        return {"settled": self.settled, "with_all": self._with_all, "states": states}
+        found = {"settled": self.settled, "with_all": self._with_all, "states": states}
+        return found | {"done": self._done, "kept": self._kept}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The inverse."""
         self.settled, self._with_all = state["settled"], state["with_all"]
+        self._done, self._kept = state["done"], state["kept"]
         self._states = [_State(**each) for each in state["states"]]
 
     @torch.no_grad()
@@ -117,7 +126,9 @@ class Reml(torch.optim.Optimizer):
             raise ValueError(
                 "solver='reml' is for loss='squared_error' and for labels. Choose another solver."
             )
-        terms = additive_terms(network)
+        every = additive_terms(network)
+        self._kept = self._kept or [*range(len(every))]
+        self._terms, self._columns = _narrowed(every, self._kept)
         x, (y, weight) = batch
         weight = torch.ones(len(y), dtype=x.dtype, device=x.device) if weight is None else weight
         generator = torch.Generator(device=x.device).manual_seed(seed)
@@ -127,26 +138,27 @@ class Reml(torch.optim.Optimizer):
         if not with_all:
             rows = torch.randperm(len(y), generator=generator, device=x.device)[:SOME_ROWS]
             x, y, weight = x[rows], y[rows], weight[rows]
-        features = _features(network, x, known)
-        before = sum(float(state.freedom.sum()) for state in self._states)
-        normal = torch.randn(
-            sum(term.size for term in terms), network.n_members, generator=generator, dtype=x.dtype,
-            device=x.device,
-        )  # fmt: skip
+        features = _features(network, x, known, self._columns)
+        before = [state.freedom for state in self._states]
+        shape = sum(term.size for term in self._terms), network.n_members
+        normal = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
         if squares:
-            loss = self._of_squares(terms, features, y.view(len(y), -1), weight, normal)
+            loss = self._of_squares(features, y.view(len(y), -1), weight, normal)
         else:
-            loss = self._of_labels(terms, features, y, criterion, weight, normal)
+            loss = self._of_labels(features, y, criterion, weight, normal)
         self._write(network)
-        after = sum(float(state.freedom.sum()) for state in self._states)
-        settled = abs(after - before) < SETTLED * max(after, 1.0)
+        self._done += 1
+        after = torch.cat([state.freedom for state in self._states])
+        moved = (after - torch.cat(before)).abs().sum() if before else after.sum()
+        settled = bool(moved < SETTLED * after.sum().clamp(min=1.0))
         self.settled = settled and with_all
         self._with_all |= settled
+        if self._done >= PATIENCE:
+            self._drop()
         return loss * network.n_members
 
-    def _of_squares(
-        self, terms: list[Term], features: Features, y: Tensor, weight: Tensor, normal: Tensor
-    ) -> Tensor:
+    def _of_squares(self, features: Features, y: Tensor, weight: Tensor, normal: Tensor) -> Tensor:
+        terms = self._terms
         self._squares = self._squares or [_sums(terms, features, each, weight) for each in y.T]
         if not self._states:
             self._states = [_start(terms, sums) for sums in self._squares]
@@ -161,14 +173,13 @@ class Reml(torch.optim.Optimizer):
 
     def _of_labels(
         self,
-        terms: list[Term],
         features: Features,
         y: Tensor,
         criterion: nn.Module,
         weight: Tensor,
         normal: Tensor,
     ) -> Tensor:
-        one_of_many = isinstance(criterion, nn.CrossEntropyLoss)
+        terms, one_of_many = self._terms, isinstance(criterion, nn.CrossEntropyLoss)
         if not self._states:
             target = F.one_hot(y).to(weight) if one_of_many else y
             shares = (target * weight[:, None]).mean(0) / weight.mean()
@@ -199,23 +210,69 @@ class Reml(torch.optim.Optimizer):
                 logits[:, output] = own + state.constant.mean()
         return (by_row * weight).mean() / weight.mean()
 
+    def _drop(self) -> None:
+        """Leave out the terms that do nothing for any output."""
+        freedom = torch.stack([state.freedom for state in self._states]).amax(0)
+        keep = freedom > min(DROPPED, float(freedom.max()) / 2)
+        if bool(keep.all()):
+            return
+        sizes = torch.tensor([term.size for term in self._terms], device=keep.device)
+        numbers, columns = keep.repeat_interleave(sizes), self._columns
+        self._kept = [self._kept[k] for k in keep.nonzero().flatten().tolist()]
+        spans = [
+            term.features for term, kept in zip(self._terms, keep.tolist(), strict=True) if kept
+        ]
+        used = torch.zeros(len(columns), dtype=torch.bool, device=keep.device)
+        for span in spans:
+            used[span] = True
+        for k, state in enumerate(self._states):
+            own = state.strengths[keep], state.freedom[keep]
+            # What a term that goes did to the constant is as little as it was.
+            self._states[k] = _State(state.weights[used], state.constant, *own, state.noise)
+        for k, sums in enumerate(self._squares):
+            self._squares[k] = sums._replace(
+                features=sums.features[used],
+                products=sums.products[numbers][:, numbers],
+                cross=sums.cross[numbers],
+            )
+
     def _write(self, network: KAN) -> None:
         """Numbers of members one after the other, each with those of all outputs."""
-        weights = torch.stack([state.weights for state in self._states], 2).flatten(1)
+        some = torch.stack([state.weights for state in self._states], 2).flatten(1)
+        n_features: Any = network.layers[0].n_features
+        weights = some.new_zeros(n_features, some.shape[1])
+        weights[self._columns.to(some.device)] = some
         constant = torch.stack([state.constant for state in self._states], 1).flatten()
         set_coefficients(network, weights, constant)
 
 
-def _features(network: KAN, x: Tensor, known: bool) -> Features:
-    """What gives features of rows, some at a time, as often as it is called."""
-    if known:
-        return lambda: (x,)
-    width: Any = network.layers[0].n_features
+def _narrowed(terms: list[Term], kept: list[int]) -> tuple[list[Term], Tensor]:
+    """Some terms, and which features they combine; the terms then count among these."""
+    used = torch.zeros(terms[-1].features.stop, dtype=torch.bool)
+    for k in kept:
+        used[terms[k].features] = True
+    place = (used.cumsum(0) - 1).tolist()
+    found = []
+    for k in kept:
+        span, factor = terms[k]
+        found.append(Term(slice(place[span.start], place[span.stop - 1] + 1), factor))
+    return found, used.nonzero().flatten()
+
+
+def _features(network: KAN, x: Tensor, known: bool, columns: Tensor) -> Features:
+    """What gives some features of rows, some at a time, as often as it is called."""
+    width: Any = x.shape[1] if known else network.layers[0].n_features
     parts = x.split(max(1, _AT_A_TIME // width))
-    if len(x) * width <= _HELD:
-        held = torch.cat([*map(network.features, parts)])
-        return lambda: (held,)
-    return lambda: map(network.features, parts)
+    columns = columns.to(x.device)
+
+    def made() -> Iterator[Tensor]:
+        for part in parts:
+            yield (part if known else network.features(part))[:, columns]
+
+    if len(x) * len(columns) > _HELD:
+        return made
+    held = torch.cat([*made()])
+    return lambda: (held,)
 
 
 def _sums(terms: list[Term], features: Features, target: Tensor, weight: Tensor) -> _Sums:

@@ -17,23 +17,32 @@ X["b"] = X["b"].astype("category")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", ["kan-additive", "metakan-additive"])
 @pytest.mark.parametrize("task", ["regression", "classification"])
-def test_a_search_over_the_weight_decay(name, task, monkeypatch):
-    monkeypatch.setattr(additive, "SETTINGS", additive.SETTINGS | {"max_iter": 3})
+def test_what_is_fitted(name, task, monkeypatch):
+    monkeypatch.setattr(additive, "SEARCHED", additive.SEARCHED | {"max_iter": 3})
     y = X["a"].to_numpy() if task == "regression" else np.arange(60) % 2
-    model = make(name, task, seed=0).fit(X, y)
-    assert model.search_.best_params_["weight_decay"] in additive.DECAYS
-    best = model.search_.best_estimator_
-    assert type(best).__name__.startswith("Meta") == name.startswith("meta")
+    model = make(name, task, seed=0, settings={"pairs": 1}).fit(X, y)
+    best, is_meta = model.model_, name.startswith("meta")
+    assert type(best).__name__.startswith("Meta") == is_meta
+    assert best.solver == ("lbfgs" if is_meta else "reml")
+    assert not is_meta or best.weight_decay in additive.DECAYS
     assert best.interactions_ == [(0, 1)]
     assert model.n_parameters_ == best.n_parameters_
     method = model.predict if task == "regression" else model.predict_proba
     assert len(method(X)) == 60
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_many_classes_do_not_take_turns(monkeypatch):
+    monkeypatch.setattr(additive, "MOST_CLASSES", 2)
+    monkeypatch.setattr(additive, "MANY_CLASSES", additive.MANY_CLASSES | {"max_iter": 3})
+    model = make("kan-additive", "classification", seed=0).fit(X, np.arange(60) % 3)
+    assert model.model_.solver == "lbfgs"
+
+
 def rows():
     """Of two sets and three models; on the first ours has half the error, on the second twice."""
     found = []
-    for data, factors in (("uci_yacht", (1, 0.5, 1)), ("uci_boston", (1, 2, 1))):
+    for data, factors in (("uci_power", (1, 0.5, 1)), ("uci_boston", (1, 2, 1))):
         for model, factor in zip(additive.MODELS, factors, strict=True):
             trial = Trial(data, 0, model, "", "test", 0, "cpu")._asdict()
             results = dict.fromkeys(RESULTS) | {"error": 3.0 * factor, "fit_seconds": 2.0}
@@ -44,7 +53,7 @@ def rows():
 
 def test_ratios_and_wins():
     errors, summary, _ = additive.report(rows())
-    assert "| uci_yacht | 1 | 3 | 1.5 | 3 | 0.500 | 1.000 |" in errors
+    assert "| uci_power | 1 | 3 | 1.5 | 3 | 0.500 | 1.000 |" in errors
     assert "| kan-additive | 1.000 | 0.500 | 1 of 2 | 2 | 1 |" in summary
 
 

@@ -50,6 +50,9 @@ class Known:
         values = torch.as_tensor(self.case.reference(np.asarray(x)))
         return values if self.outputs is None else values[:, self.outputs]
 
+    def __call__(self, x):
+        return self.at(x)
+
     def __getitem__(self, outputs):
         return Known(self.case, self.x, self.normal, outputs)
 

@@ -223,7 +223,7 @@ def test_size_is_that_of_the_weights_not_of_the_data(estimator):
         rng = np.random.default_rng(0)
         X = rng.normal(size=(n, 3))
         y = X[:, 0] if estimator in (KANRegressor, MetaKANRegressor) else X[:, 0] > 0
-        settings = SMALL | {"max_iter": 2, "batch_size": 1000}
+        settings = SMALL | {"max_iter": 2, "batch_size": 1000, "precision": "float32"}
         model = estimator(**settings, knots="quantile", callbacks=[KeepsData()])
         return len(pickle.dumps(model.fit(X, y, X_val=X, y_val=y)))
 

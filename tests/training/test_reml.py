@@ -31,12 +31,13 @@ def settled(criterion, y, n_members=1, outputs=1, weight=None):
     raise AssertionError("never settled")
 
 
-def design(network):
-    """Centred features of each term, in its own numbers."""
+def design(network, kept=None):
+    """Centred features of each term, or of some, in its own numbers."""
     with torch.no_grad():
         features = network.features(torch.from_numpy(X))
     features = features - features.mean(0)
-    for span, factor in additive_terms(network):
+    terms = additive_terms(network)
+    for span, factor in [terms[k] for k in range(len(terms)) if kept is None or k in kept]:
         yield (features[:, span] if factor is None else features[:, span] @ factor).numpy()
 
 
@@ -44,7 +45,7 @@ def test_the_likelihood_is_at_its_maximum():
     """Of covariances ``phi I + sum_t F_t F_t' / s_t``, without the mean."""
     y = SCORE + 0.3 * RNG.normal(size=N)
     network, solver = settled(nn.MSELoss(reduction="none"), y[:, None])
-    parts = [*design(network)]
+    parts = [*design(network, solver._kept)]
     rest = np.linalg.svd(np.ones((1, N)))[2][1:]  # what is orthogonal to the mean
 
     def likelihood(strengths, noise):
@@ -112,7 +113,7 @@ def test_newton_steps_end_where_the_gradient_does(kind):
     (slope,) = torch.autograd.grad(losses(logits, target, reduction="sum"), logits)
     assert abs(slope.sum(0)).max() < 0.5  # of rows: constants are free
     for output, state in enumerate(solver._states):
-        for part in design(network):
+        for part in design(network, solver._kept):
             pull = part.T @ slope[:, output].numpy()
             # Where the penalty's gradient s v balances it, it is as small as s |v| = sqrt(s g).
             assert np.linalg.norm(pull) < 2 * float((state.strengths * state.freedom).max()) ** 0.5

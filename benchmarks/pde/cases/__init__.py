@@ -7,21 +7,26 @@ from collections.abc import Callable
 
 from benchmarks.pde.cases.case import Case, statement_lines
 from benchmarks.pde.cases.evolution import EVOLUTION
+from benchmarks.pde.cases.fractional import FRACTIONAL
 from benchmarks.pde.cases.inverse import INVERSE
 from benchmarks.pde.cases.ordinary import ORDINARY
 from benchmarks.pde.cases.steady import STEADY
 
-CASES: dict[str, Callable[[], Case]] = {**ORDINARY, **STEADY, **EVOLUTION, **INVERSE}
+CASES: dict[str, Callable[[], Case]] = {
+    **ORDINARY,
+    **STEADY,
+    **EVOLUTION,
+    **FRACTIONAL,
+    **INVERSE,
+}
 
-_FRACTIONAL = "no derivatives of fractional order"
+_FRACTIONAL = "no fractional Laplacian in a disc or ball, and no order that is unknown"
 _MESHED = "can be stated; its reference is of a commercial solver and was not computed here"
 _FILE = "can be stated; its coefficients or first values are a file that is not here"
 _UNSOLVED = "can be stated; its reference was not computed here"
 LEFT_OUT = {
-    "DeepXDE: fractional_Poisson_1d": _FRACTIONAL,
     "DeepXDE: fractional_Poisson_2d": _FRACTIONAL,
     "DeepXDE: fractional_Poisson_3d": _FRACTIONAL,
-    "DeepXDE: fractional_diffusion_1d": _FRACTIONAL,
     "DeepXDE: fractional_Poisson_1d_inverse": _FRACTIONAL,
     "DeepXDE: fractional_Poisson_2d_inverse": _FRACTIONAL,
     "DeepXDE: Navier_Stokes_inverse": _FILE,

@@ -359,13 +359,14 @@ def lid_driven() -> Case:
         return *forces.unbind(1), speed.divergence()
 
     def lid(x: Any) -> Any:
-        return torch.where(x[:, 1] == 1, 4 * x[:, 0] * (1 - x[:, 0]), 0.0)
+        return x[:, 1] == 1
 
     settings = {
         "residual": residual,
         "domain": Box([0, 0], [1, 1]),
         "conditions": [
-            Dirichlet(lid, output=0, name="along"),
+            Dirichlet(lambda x: 4 * x[:, 0] * (1 - x[:, 0]), where=lid, output=0, name="lid"),
+            Dirichlet(0.0, where=lambda x: ~lid(x), output=0, name="walls"),
             Dirichlet(0.0, output=1, name="across"),
         ],
         "n_outputs": 3,

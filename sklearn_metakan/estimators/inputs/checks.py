@@ -232,6 +232,6 @@ def is_stochastic(estimator: Any) -> bool:
     """Whether the solver works on batches, as partial_fit needs."""
     if estimator.solver != "adamw":
         raise AttributeError(
-            "partial_fit needs solver='adamw'; L-BFGS works on the whole table at once."
+            "partial_fit needs solver='adamw'; the others work on the whole table at once."
         )
     return True

@@ -360,7 +360,7 @@ class TableInputs(FittedModule):
         return [values[: last + 2].numpy() for values, last in pieces]
 
     def forward(self, x: Tensor, search: PieceSearch | None = None) -> Tensor:
-        given = x = x.double()
+        given = x = x.to(self.points.dtype)
         if self.strict:
             moved = ((x[:, self.silent] - self.level).abs() > self.spread).any(0)
             if bool(moved.any()):

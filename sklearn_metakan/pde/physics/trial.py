@@ -1,6 +1,7 @@
 """The trial function: network, scaling and ansatz, with its derivatives at given points."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -83,6 +84,7 @@ class TrialFunction(nn.Module):
     (torch.Size([5]), torch.Size([5, 2]), torch.Size([5]))
     """
 
+    beside: nn.Module | None
     input_shift: Tensor
     input_scale: Tensor
     output_shift: Tensor
@@ -114,6 +116,7 @@ class TrialFunction(nn.Module):
         if n_directions < 1:
             raise ValueError(f"n_directions must be at least 1, got {n_directions}.")
         self.network, self.ansatz, self.features, self.time = network, ansatz, features, time
+        self.register_module("beside", None)  # a network whose outputs are added, not trained
         self.affine, self.n_parameters = affine, n_parameters
         self.variables = None if variables is None else tuple(variables)
         self.derivatives, self.n_directions, self.nested = derivatives, n_directions, nested
@@ -143,7 +146,11 @@ class TrialFunction(nn.Module):
 
     def columns(self, x: Tensor) -> Tensor:
         """u at x, always (n, k)."""
-        raw = self.output_shift + self.output_scale * self.network(self.inputs(x))
+        inputs = self.inputs(x)
+        found = self.network(inputs)
+        if self.beside is not None:
+            found = found + self.beside(inputs)
+        raw = self.output_shift + self.output_scale * found
         return raw if self.ansatz is None else apply_ansatz(self.ansatz, x, raw)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -228,15 +235,19 @@ class TrialFunction(nn.Module):
         inputs = self.inputs(x)
         slope = (1 / self.input_scale).to(inputs.dtype).expand(inputs.shape[1])
         if self.features is not None:
-            y, values = push(
-                modules, inputs, slope * self._slopes(x, lines, directions, plan), plan
-            )
+            higher = slope * self._slopes(x, lines, directions, plan)
+            through = partial(push, x=inputs, values=higher, plan=plan)
         elif directions is None:
-            y, values = push_coordinates(modules, inputs, slope, plan)
+            through = partial(push_coordinates, x=inputs, scale=slope, plan=plan)
         else:
             n_higher = plan.n_channels - plan.n_first
             higher = inputs.new_zeros(1, 1, 1).expand(len(x), n_higher, x.shape[1])
-            y, values = push(modules, inputs, torch.cat([directions * slope, higher], 1), plan)
+            higher = torch.cat([directions * slope, higher], 1)
+            through = partial(push, x=inputs, values=higher, plan=plan)
+        y, values = through(modules)
+        if self.beside is not None:
+            others = through(modules_in_order(self.beside) or [])
+            y, values = y + others[0], values + others[1]
         y, values = self.output_shift + self.output_scale * y, self.output_scale * values
         if self.ansatz is None:
             return y, values

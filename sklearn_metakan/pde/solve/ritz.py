@@ -1,5 +1,6 @@
 """Where eigenvalues are: the equation on random features, as a problem of matrices."""
 
+from collections.abc import Iterator, Mapping
 from copy import copy
 from math import pi
 from typing import Any
@@ -35,14 +36,16 @@ class Features:
     Parameters
     ----------
     physics : Physics
-    seed : int
-        Of frequencies, uniform up to the largest, and phases.
+    size : (int, float)
+        How many, and their largest frequency; they are uniform up to it.
+    beside : bool, default=False
+        Whether the network stays, and these are added.
     """
 
-    def __init__(self, physics: Physics, seed: int = 0) -> None:
+    def __init__(self, physics: Physics, size: tuple[int, float], beside: bool = False) -> None:
         like, d = physics.trial.output_scale, physics.trial.input_shift.numel()
-        self.count, top = FEATURES[d]
-        generator = torch.Generator().manual_seed(seed)
+        self.count, top = size
+        generator = torch.Generator().manual_seed(0)
         first = nn.utils.skip_init(nn.Linear, d, self.count, dtype=torch.float64)
         last = nn.utils.skip_init(nn.Linear, self.count, len(like), dtype=torch.float64)
         self.coefficients = [last.weight, last.bias]
@@ -53,7 +56,8 @@ class Features:
                 each.zero_()
         first.requires_grad_(False)
         network = nn.Sequential(first, Sine(), last).to(like.device)
-        trial = with_parts(physics.trial, network=network)
+        own = {"beside": physics.trial.network} if beside else {}
+        trial = with_parts(physics.trial, network=network, **own)
         trial._buffers = {name: b.double() for name, b in trial._buffers.items()}
         constants = copy(physics.pde_params)
         constants._parameters = {
@@ -63,11 +67,31 @@ class Features:
 
     def rows(self, batch: Batch, term: str) -> Tensor:
         """Derivatives of a term's misfits by all coefficients, at their present values."""
-        its = {term: batch[term]}
-        squares = LeastSquares(self.physics, its, lambda name: 1.0, self.coefficients, _BLOCK)
-        whole = slice(0, len(batch[term][0][0]))
-        found = torch.cat([jacobian for _, _, jacobian in squares.linearised(term, whole)])
+        found = torch.cat([jacobian for _, _, jacobian in self._linearised(batch, term)])
         return found.mean(0, keepdim=True) if self.physics.is_mean(term) else found
+
+    def weighted(self, batch: Batch, factors: Mapping[str, float]) -> tuple[Tensor, Tensor]:
+        """Rows and misfits of all terms, of which the sum of squares is the weighted loss."""
+        rows, misfits = [], []
+        for term in batch:
+            for weights, r, jacobian in self._linearised(batch, term, factors):
+                root = weights.sqrt()
+                pair = jacobian * root[:, None], r * root
+                if self.physics.is_mean(term):
+                    pair = pair[0].mean(0, keepdim=True), pair[1].mean(0, keepdim=True)
+                    pair = pair[0] * len(r) ** 0.5, pair[1] * len(r) ** 0.5
+                rows.append(pair[0])
+                misfits.append(pair[1])
+        return torch.cat(rows), torch.cat(misfits)
+
+    def _linearised(
+        self, batch: Batch, term: str, factors: Mapping[str, float] = {}
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        its, whole = {term: batch[term]}, slice(0, len(batch[term][0][0]))
+        squares = LeastSquares(
+            self.physics, its, lambda name: factors.get(name, 1.0), self.coefficients, _BLOCK
+        )
+        return squares.linearised(term, whole)
 
     def values(self, batch: Batch) -> Tensor:
         """Derivatives of u at the equation's points."""
@@ -111,7 +135,7 @@ def nearest_eigenvalues(solver: Any, name: str, near: float | None, count: int) 
     physics, batch = solver._begin(None, None, None, False)[:2]
     reason = _no_features(physics, batch)
     if not reason:
-        features = Features(physics)
+        features = Features(physics, FEATURES[physics.trial.input_shift.numel()])
         counts = dict.fromkeys(("boundary", "initial"), features.count)
         counts["interior"] = _POINTS * features.count
         batch = solver._collocation(counts, 0).draw()

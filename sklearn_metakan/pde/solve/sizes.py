@@ -26,6 +26,7 @@ _JUDGED, _MOST_JUDGED = 40_000, 10_000
 _LEFT, _PEAK = 0.1, 10.0
 _MISSED = 0.2  # of the spread of the solution: a condition's misfit; observations may be noisy
 _VARIES = 0.5  # of values' size: so much of it, apart from a constant, is no small change
+_DOUBTFUL = 0.2  # of the spread of the solution: errors estimated to first order
 _ROUNDS = 2  # a term that is not linear responds otherwise at another size
 _TINY = 1e-12
 _LEVEL = 1e-3  # of values, where a solution hardly varies
@@ -229,8 +230,8 @@ def judged(physics: Physics) -> int:
 
 
 @torch.no_grad()
-def warn_if_unsolved(physics: Physics, batch: Batch, sizes: Sizes, u: Tensor) -> None:
-    """A ConvergenceWarning if a fit explains nothing; u (n, k) are values of the solution.
+def unsolved(physics: Physics, batch: Batch, sizes: Sizes, u: Tensor) -> list[str]:
+    """Why a fit explains nothing, if so; u (n, k) are values of the solution.
 
     It explains nothing where a loss is as large as that of u = 0, or of functions drawn at random,
     where a condition's misfit is a fifth of the spread of the solution, or that of observations as
@@ -267,6 +268,21 @@ def warn_if_unsolved(physics: Physics, batch: Batch, sizes: Sizes, u: Tensor) ->
     for name, times in physics.pde_params.changes().items():
         if not 1 / RUN_OFF < times < RUN_OFF:
             reasons.append(f"the constant {name!r} ran off to {times:.1g} times its start")
+    return reasons
+
+
+def doubtful(error: float) -> list[str]:
+    """A reason where errors of first order are so many spreads of the solution."""
+    if error <= _DOUBTFUL:
+        return []
+    return [
+        f"small as the residual is, the error that it leaves is about {min(error, 10):.0%} of the "
+        "solution's spread or more, as where errors grow over long times; windows= is for that"
+    ]
+
+
+def warn_if_unsolved(reasons: list[str]) -> None:
+    """A ConvergenceWarning that gives the reasons, if there are any."""
     if reasons:
         warn_caller(
             f"Not solved: {'; '.join(reasons)}. Try more iterations (lm_iter), a larger network, "

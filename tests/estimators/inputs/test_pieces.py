@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_metakan.estimators.inputs.pieces import LEVELS, PieceSearch, _fit_column, fit_block
+from sklearn_metakan.estimators.inputs.pieces import (
+    LEVELS,
+    PieceSearch,
+    Rule,
+    _fit_column,
+    fit_block,
+)
 from sklearn_metakan.estimators.inputs.rows import weighted_quantiles
 
 N = 500
@@ -23,26 +29,32 @@ BLOCK = np.stack(
 EVERY = np.ones(len(BLOCK), dtype=bool)
 
 
+@pytest.mark.parametrize("is_large", [False, True])
 @pytest.mark.parametrize("kind", ["auto", "quantile", "minmax", "standard"])
-def test_columns_of_a_block_are_each_fitted_by_themselves(kind):
-    found = fit_block(BLOCK, EVERY, None, kind, None)
-    for column, (pieces, quantiles) in zip(BLOCK, found, strict=True):
-        for got, wanted in zip(pieces, _fit_column(column, None, kind), strict=True):
-            np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
+def test_columns_of_a_block_are_each_fitted_by_themselves(kind, is_large):
+    rule = Rule(kind, is_large, 1.0)
+    found = fit_block(BLOCK, EVERY, None, rule, None)
+    for column, (pieces, quantiles, atoms) in zip(BLOCK, found, strict=True):
+        wanted, wanted_atoms = _fit_column(column, None, rule)
+        np.testing.assert_array_equal(atoms, wanted_atoms)
+        for got, each in zip(pieces, wanted, strict=True):
+            np.testing.assert_allclose(got, each, rtol=1e-9, atol=1e-9)
         wanted = weighted_quantiles([column], None, LEVELS)[:, 0]
         np.testing.assert_allclose(quantiles, wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_numbers_that_differ_by_rounding_alone_have_rising_points():
     column = 1 + np.arange(N) * np.finfo(float).eps
-    ((pieces, _),) = fit_block(column[None], EVERY[:1], None, "quantile", None)
+    rule = Rule("quantile", False, 1.0)
+    ((pieces, *_),) = fit_block(column[None], EVERY[:1], None, rule, None)
     assert (np.diff(pieces[0]) > 0).all()
 
 
 def test_a_column_that_does_not_vary_has_no_pieces():
-    (first, _), (second, _) = fit_block(BLOCK[:2], np.array([False, True]), None, "auto", None)
-    assert first is None
-    assert second is not None
+    varies = np.array([False, True])
+    first, second = fit_block(BLOCK[:2], varies, None, Rule("auto", False, 1.0), None)
+    assert first[0] is None
+    assert second[0] is not None
 
 
 def test_pieces_are_found_as_by_a_binary_search():

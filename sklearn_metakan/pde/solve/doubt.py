@@ -1,0 +1,68 @@
+"""Errors that a small residual does not tell of: those that grow in time."""
+
+from collections.abc import Mapping
+
+import torch
+
+from sklearn_metakan.pde.derivatives.push import modules_in_order
+from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
+from sklearn_metakan.pde.solve.ritz import Features
+
+# By the number of inputs: features, and their largest frequency.
+FINE: dict[int, tuple[int, float]] = {1: (240, 90.0), 2: (300, 12.0), 3: (400, 8.0)}
+POINTS = 3  # for each feature
+_RIDGE = 1e-6  # of the rows' size
+_SMALL = 1e-3  # of the spread: a part of a step that is small enough to be linear
+
+
+def can_doubt(physics: Physics, inputs: int) -> bool:
+    """Whether there are features for the problem: in time, and of at most two other inputs."""
+    trial = physics.trial
+    known = modules_in_order(trial.network) is not None and not physics.calls_u
+    straight = trial.derivatives == "exact" and (trial.ansatz is None or trial.affine)
+    wide = trial.output_scale.dtype == torch.float64
+    return trial.time and inputs in FINE and known and straight and wide and physics.causal is None
+
+
+def error_of_first_order(
+    physics: Physics, batch: Batch, fresh: Batch, factors: Mapping[str, float]
+) -> float:
+    """An estimate of the solution's error, relative to its spread, to first order; 0 if none.
+
+    A step of Gauss and Newton, ``min |r + J c|``, over random features beside the network: errors
+    that grow in time are such a c, however small the residual r is. It counts if a small part of
+    it lowers the loss at fresh points, at least half as quickly as it should.
+    """
+    features = Features(physics, FINE[physics.trial.input_shift.numel()], beside=True)
+    rows, misfit = features.weighted(batch, factors)
+    size = rows.square().sum(0).mean().sqrt()
+    ridge = _RIDGE * size * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    orthogonal, triangle = torch.linalg.qr(torch.cat([rows, ridge]))
+    target = orthogonal[: len(misfit)].T @ misfit
+    step = -torch.linalg.solve_triangular(triangle, target[:, None], upper=True)[:, 0]
+    if not bool(step.isfinite().all()):
+        return 0.0
+    trial, x = features.physics.trial, fresh[EQUATION][0][0]
+    with torch.no_grad():
+        before, found = trial.columns(x), _loss(features, fresh, factors)
+        features.set(step)
+        spread = before.std(0, correction=0)
+        away = (trial.columns(x) - before).square().mean(0).sqrt()
+        varies = spread > 0
+        if not bool(varies.any()):
+            return 0.0
+        moved = float((away[varies] / spread[varies]).max())
+        share = min(1.0, _SMALL / max(moved, _SMALL))
+        features.set(share * step)
+        lower = _loss(features, fresh, factors) ** 0.5 <= (1 - share / 2) * found**0.5
+    return moved if lower else 0.0
+
+
+def _loss(features: Features, batch: Batch, factors: Mapping[str, float]) -> float:
+    physics = features.physics
+    total = 0.0
+    for term, sets in batch.items():
+        for name, r in physics.misfits(term, sets).items():
+            square = r.mean().square() if physics.is_mean(term) else r.square().mean()
+            total += factors.get(name, 1.0) * float(square)
+    return total
