@@ -18,6 +18,7 @@ from sklearn_metakan.ops.source import CoefficientSource
 BACKENDS = ("reference", "kept", "blocked", "triton")
 SMALL = 2.0  # MiB; below it, keeping everything is quicker than making it twice
 KEPT = 32.0  # MiB; the same where the way back is written out, dense layers on a CPU
+BESIDE = 3.0  # what features take together with all that they are made of (measured: 2.5)
 
 
 def edge_sum(
@@ -49,8 +50,8 @@ def edge_sum(
         written out, which takes a third of the calls (derivative 0); "blocked" makes them
         block by block and keeps the input and the parameters alone; "triton" does the same
         with fused kernels (float32 on CUDA). "auto" is "triton" where that works. Elsewhere
-        it is "kept" (derivative 0) or "reference" while features and weights fit into
-        working_memory, or 32 and 2 MiB if that is less; then "blocked".
+        it is "kept" (derivative 0) or "reference" while features and weights fit into a third
+        of working_memory and all of it, or 32 and 2 MiB if that is less; then "blocked".
     working_memory : float, optional
         MiB that a block may take with "blocked" and "triton". None: 32 on a CPU; on a card
         the larger of 0.7 (x + y + 4 P) and 1.1 (x' + y' + 4 E'), of a convolution
@@ -95,7 +96,7 @@ def edge_sum(
     if not derivative and (backend == "kept" or (backend == "auto" and unfused)):
         rounded = torch.is_autocast_enabled(x.device.type)
         numbers = basis.n_functions * len(x) + source.numbers_per_input
-        most = KEPT if working_memory is None else min(KEPT, working_memory)
+        most = KEPT if working_memory is None else min(KEPT, working_memory / BESIDE)
         if not rounded and numbers * x.shape[1] * x.element_size() <= most * 2**20:
             return edge_sum_kept(x, basis, source, groups)
     how = backend, working_memory

@@ -32,7 +32,7 @@ EACH_BATCH = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 def check_callbacks(callbacks: Iterable[Any]) -> None:
     """Raise unless all are skorch callbacks: objects, classes, or pairs (name, callback)."""
     for given in callbacks:
-        callback = _without_name(given)
+        callback = without_name(given)
         is_class = isinstance(callback, type) and issubclass(callback, Callback)
         if not (is_class or isinstance(callback, Callback)):
             raise ValueError(f"callbacks must hold skorch callbacks, got {callback!r}.")
@@ -47,7 +47,7 @@ def own_copies(callbacks: Iterable[Any]) -> tuple[list[Any], list[Any]]:
     for_net, objects = [], []
     seen: dict[int, Any] = {}
     for given in callbacks:
-        callback = _without_name(given)
+        callback = without_name(given)
         callback = callback() if isinstance(callback, type) else _deepest_copy(callback, seen)
         objects.append(callback)
         for_net.append((*given[:-1], callback) if isinstance(given, tuple) else callback)
@@ -64,7 +64,8 @@ def _deepest_copy(callback: Any, seen: dict[int, Any]) -> Any:
     return copied
 
 
-def _without_name(given: Any) -> Any:
+def without_name(given: Any) -> Any:
+    """A callback that may come in a pair with its name."""
     return given[-1] if isinstance(given, tuple) and given else given
 
 

@@ -13,6 +13,7 @@ from skorch.callbacks import Callback
 
 from sklearn_metakan.files import Codec, FileError, Opened, UnstorableError, read, write
 from sklearn_metakan.nn import Drawing
+from sklearn_metakan.training.callback_states import CallbackStates, facts_of_callbacks
 from sklearn_metakan.training.callbacks import Progress, TimeLimit, warn_caller
 from sklearn_metakan.training.pickles import extend_history, history_rows
 
@@ -29,8 +30,8 @@ class Checkpoints(Callback):
     """Writes down, between two epochs, all that the rest of training depends on.
 
     That is the weights, the state of optimiser, schedule, early stopping and generators, the best
-    weights so far and the history. Files have the container of ``save``, numbered one after the
-    other; the last two are kept.
+    weights so far, the history, and what callbacks know. Files have the container of ``save``,
+    numbered one after the other; the last two are kept.
 
     Parameters
     ----------
@@ -66,6 +67,7 @@ class Checkpoints(Callback):
             For other parameters or data than those of the checkpoint, naming the first.
         """
         given = {"class": type(estimator).__name__} | estimator.get_params(deep=False)
+        given["callbacks"] = facts_of_callbacks(estimator.callbacks)
         self.facts = {name: _fact(each) for name, each in given.items() if name not in _FREE}
         self.facts |= {name: _fact(each) for name, each in data.items() if each is not None}
         if self.opened is not None:
@@ -128,12 +130,13 @@ class Checkpoints(Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, **kwargs: Any) -> None:
         self.data_, self.since_, self.written_ = X, 0, perf_counter()
-        self.done_ = 0
+        self.done_, self.states_ = 0, CallbackStates(_of_user(net))
         if self.opened is not None:
             opened, self.opened = self.opened, None
             decoded = Codec().decode(opened.header["state"], opened.take)
             opened.close()
             _restore(net, X, decoded["training"])
+            self.states_.restore(decoded.get("of_user", {}))
             self.done_ = net.done_ = decoded["done"]
             for _, callback in net.callbacks_:
                 if isinstance(callback, Progress):
@@ -155,11 +158,14 @@ class Checkpoints(Callback):
     def _write(self, net: Any) -> None:
         codec, there = Codec(), self._files()
         number = 1 + max((int(path.stem.partition("-")[2]) for path in there), default=0)
+        state = {"done": self.done_, "training": _state(net, self.data_)}
+        of_user = self.states_.state()
+        state |= {"of_user": of_user} if of_user else {}
         header = {
             "phase": self.phase,
             "seeds": self.seeds,
             "facts": self.facts,
-            "state": codec.encode({"done": self.done_, "training": _state(net, self.data_)}),
+            "state": codec.encode(state),
         }
         write(self.folder / f"checkpoint-{number:06d}.safetensors", header, codec.arrays)
         for path in there[: max(0, len(there) + 1 - _KEPT)]:
@@ -179,11 +185,6 @@ def open_checkpoints(estimator: Any, resume: bool) -> Checkpoints | None:
         if resume:
             raise ValueError("resume=True needs checkpoint_dir, the folder of the checkpoints.")
         return None
-    if estimator.callbacks:
-        raise ValueError(
-            "checkpoint_dir and callbacks contradict: checkpoints do not hold what callbacks know. "
-            "Set callbacks=None or checkpoint_dir=None."
-        )
     fine = isinstance(every, list | tuple) and len(every) == 2
     if not fine or not (every[0] >= 1 and 0 <= every[1] < float("inf")):
         raise ValueError(
@@ -236,9 +237,19 @@ def _restore(net: Any, data: Any, state: dict[str, Any]) -> None:
 
 
 def _of_state(net: Any) -> Iterable[tuple[str, Any]]:
-    """Callbacks whose fitted attributes training depends on."""
-    known = [each for each in net.callbacks_ if not isinstance(each[1], Checkpoints | Progress)]
-    return [(type(callback).__name__, callback) for _, callback in known]
+    """Callbacks of ours whose fitted attributes training depends on."""
+    known = [each for _, each in net.callbacks_ if _is_ours(each)]
+    stateful = [each for each in known if not isinstance(each, Checkpoints | Progress)]
+    return [(type(each).__name__, each) for each in stateful]
+
+
+def _of_user(net: Any) -> Iterable[tuple[str, Any]]:
+    """Callbacks that were given to the estimator."""
+    return [(name, each) for name, each in net.callbacks_ if not _is_ours(each)]
+
+
+def _is_ours(callback: Any) -> bool:
+    return type(callback).__module__.startswith("sklearn_metakan.")
 
 
 def _fitted(callback: Any) -> dict[str, Any]:

@@ -356,7 +356,10 @@ class KANNet(NeuralNet):
         return X, y
 
     def weights_of(self, callback: Any) -> NDArray[Any] | None:
-        """Weights of the rows that a callback scores, in its order; None where all count alike."""
+        """Weights of the rows that a callback scores, in its order; None where all count alike.
+
+        Of several members, which watch rows of their own, the mean of theirs.
+        """
         data = self.training_ if callback.on_train else self.validation_
         if data is None or data.weight is None:
             return None
@@ -365,7 +368,7 @@ class KANNet(NeuralNet):
             weight = seen[-1]
         else:
             weight = torch.cat(seen) if callback.use_caching else data.weight
-        return weight.cpu().numpy()
+        return (weight if weight.dim() == 1 else weight.mean(1)).cpu().numpy()
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

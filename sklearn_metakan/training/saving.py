@@ -5,7 +5,6 @@ import platform
 import sys
 import warnings
 from collections.abc import Mapping
-from importlib.metadata import version
 from inspect import signature
 from typing import Any
 
@@ -25,7 +24,9 @@ from sklearn_metakan.files import (
 from sklearn_metakan.training.execution import choose_device
 from sklearn_metakan.training.pickles import plain_state, set_plain, unpacked_net
 
-_PACKAGES = ("sklearn_metakan", "torch", "scikit-learn", "skorch", "numpy", "safetensors")
+# Packages by module; what is on the path alone has no metadata.
+_PACKAGES = {"sklearn_metakan": "sklearn_metakan", "torch": "torch", "sklearn": "scikit-learn"}
+_PACKAGES |= {name: name for name in ("skorch", "numpy", "safetensors")}
 # Estimators that an estimator consists of, one after the other.
 _PARTS = ("windows_", "modes_")
 _SIZES = {"grid_size", "degree", "kernel_size", "prompt_dim", "meta_hidden_dim"}  # have bounds
@@ -143,9 +144,9 @@ def _made(
 
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        if name.replace("-", "_") in sys.modules or name == "scikit-learn":
-            versions[name] = version(name)
+    for module, name in _PACKAGES.items():
+        if module in sys.modules:
+            versions[name] = str(sys.modules[module].__version__)
     return versions
 
 

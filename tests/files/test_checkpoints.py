@@ -4,13 +4,15 @@ import contextlib
 import errno
 import os
 import re
+from threading import Lock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from skorch.callbacks import EpochTimer
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler, PrintLog
 from small_models import X, Y
+from torch.optim.lr_scheduler import OneCycleLR
 
 from sklearn_metakan import (
     KANClassifier,
@@ -335,8 +337,6 @@ def test_what_is_no_interval(every, tmp_path):
 def test_contradictions(tmp_path):
     with pytest.raises(ValueError, match="resume=True needs checkpoint_dir"):
         KANRegressor().fit(X, Y, resume=True)
-    with pytest.raises(ValueError, match="checkpoint_dir and callbacks"):
-        KANRegressor(checkpoint_dir=tmp_path, callbacks=[EpochTimer()]).fit(X, Y)
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         KANRegressor(checkpoint_dir=tmp_path / "file").fit(X, Y)
@@ -355,3 +355,100 @@ def test_the_folder_is_a_parameter_like_others(tmp_path):
     model = KANRegressor(**SHORT, checkpoint_dir=tmp_path / "c").fit(X, Y)
     model.save(tmp_path / "model")
     assert load(tmp_path / "model").get_params() == model.get_params()
+
+
+class Counter(Callback):
+    """What users write: attributes of any name."""
+
+    def initialize(self):
+        self.seen, self.losses = 0, []
+        return self
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        self.seen += training
+
+    def on_epoch_end(self, net, **kwargs):
+        self.losses.append((len(net.history), net.history[-1, "train_loss"]))
+
+
+class Shrinking(Callback):
+    """Training depends on what it knows."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.factor = np.float64(1.0)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.factor *= 0.7
+        for group in net.optimizer_.param_groups:
+            group["lr"] = 0.05 * self.factor
+
+
+CALLBACKS = {
+    "scores": lambda: [EpochScoring("r2", lower_is_better=False), EpochScoring("r2", name="again")],
+    "stops": lambda: [EarlyStopping(monitor="valid_loss", patience=3, load_best=True)],
+    "torch's scheduler": lambda: [LRScheduler("CosineAnnealingLR", T_max=12, step_every="batch")],
+    "one cycle": lambda: [("rate", LRScheduler(OneCycleLR, max_lr=0.1, total_steps=12))],
+    "plateau": lambda: [LRScheduler("ReduceLROnPlateau", monitor="valid_loss", patience=1)],
+    "own": lambda: [Counter, Shrinking(), PrintLog(sink=lambda *_: None)],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Training stopped at max_iter")
+@pytest.mark.parametrize("name", CALLBACKS)
+@pytest.mark.parametrize("count", [1, 5])
+def test_callbacks_go_on_where_they_were(name, count, tmp_path, killed):
+    def model(**more):
+        settings = SHORT | {"learning_rate_schedule": "constant", "dropout": 0.0}
+        return KANRegressor(**settings, callbacks=CALLBACKS[name](), **more)
+
+    unbroken = model().fit(X, Y)
+    folder = {"checkpoint_dir": tmp_path, "checkpoint_every": (1, 0)}
+    killed(count)
+    with pytest.raises(Killed):
+        model(**folder).fit(X, Y)
+    killed(100)
+    resumed = model(**folder).fit(X, Y, resume=True)
+    assert_same(unbroken, resumed)
+    for one, other in zip(unbroken.callbacks_, resumed.callbacks_, strict=True):
+        for attribute in ("best_score_", "misses_", "best_epoch_", "seen", "losses", "factor"):
+            assert getattr(one, attribute, None) == getattr(other, attribute, None)
+        if isinstance(one, LRScheduler):
+            assert one.lr_scheduler_.state_dict() == other.lr_scheduler_.state_dict()
+    names = ("train_loss", "valid_loss", "r2", "again", "event_lr")
+    for row, same in zip(unbroken.net_.history, resumed.net_.history, strict=True):
+        assert [row.get(each) for each in names] == [same.get(each) for each in names]
+
+
+def test_other_callbacks_are_another_fit(tmp_path):
+    folder = {"checkpoint_dir": tmp_path, "checkpoint_every": (1, 0)}
+    KANRegressor(**SHORT, **folder, callbacks=[EpochScoring("r2")]).fit(X, Y)
+    for others in (None, [Counter()], [EpochScoring("r2", lower_is_better=False)]):
+        with pytest.raises(ValueError, match="differs in callbacks"):
+            KANRegressor(**SHORT, **folder, callbacks=others).fit(X, Y, resume=True)
+
+
+class Odd(Callback):
+    def __init__(self, what):
+        self.what = what
+
+    def on_train_begin(self, net, **kwargs):
+        self.generator = self.what()
+
+    def on_epoch_end(self, net, **kwargs):
+        if isinstance(self.generator, np.random.Generator):
+            self.generator.normal()
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"), [(np.random.default_rng, "changes"), (Lock, "cannot be copied")]
+)
+def test_what_a_checkpoint_cannot_hold_is_refused_by_name(what, reason, tmp_path):
+    folder = {"checkpoint_dir": tmp_path, "checkpoint_every": (1, 0)}
+    with pytest.raises(ValueError, match=f"callback Odd: its attribute 'generator' {reason}"):
+        KANRegressor(**SHORT, **folder, callbacks=[Odd(what)]).fit(X, Y)
+
+
+def test_what_stays_as_it_was_needs_no_place_in_a_checkpoint(tmp_path):
+    folder = {"checkpoint_dir": tmp_path, "checkpoint_every": (1, 0)}
+    KANRegressor(**SHORT, **folder, callbacks=[Odd(lambda: {1, 2})]).fit(X, Y)
+    assert list(tmp_path.iterdir())

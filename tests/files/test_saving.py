@@ -1,5 +1,6 @@
 """save and load: what comes back predicts the same to the last bit and trains on."""
 
+import importlib.metadata
 import json
 import os
 import pickle
@@ -414,3 +415,14 @@ def test_permissions_are_those_of_any_new_file(path):
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_checkout_that_is_not_installed_saves(path, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", missing)
+    KANRegressor(**SMALL).fit(X, Y).save(path)
+    versions = files.read(path).header["versions"]
+    assert versions["sklearn_metakan"] == sklearn_metakan.__version__
+    assert versions.keys() > {"python", "torch", "scikit-learn", "skorch", "numpy", "safetensors"}

@@ -9,7 +9,7 @@ import pytest
 import ranks_fit
 
 SCRIPT = Path(__file__).parent / "ranks_fit.py"
-SAME = ["regressor", "meta", "classifier", "lbfgs", "images", "few rows", "stored"]
+SAME = ["regressor", "own loss", "meta", "classifier", "lbfgs", "images", "few rows", "stored"]
 RUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 
@@ -46,9 +46,11 @@ def assert_near(one, other):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_two_processes_are_one(tmp_path):
-    found = together(tmp_path, ["regressor"])["regressor"]
-    assert_equal(*found)
-    assert_near(found[0], alone(tmp_path / "alone", ["regressor"])["regressor"])
+    names = ["regressor", "own loss"]
+    single = alone(tmp_path / "alone", names)
+    for name, found in together(tmp_path, names).items():
+        assert_equal(*found)
+        assert_near(found[0], single[name])
 
 
 @pytest.mark.slow
