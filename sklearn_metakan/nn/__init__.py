@@ -10,7 +10,6 @@ from sklearn_metakan.nn.layers import KANLinear
 from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.monotone import MonotoneCoefficients
 from sklearn_metakan.nn.network import KAN, KANNetwork, build_network
-from sklearn_metakan.nn.pairs import CELLS as PAIR_CELLS
 from sklearn_metakan.nn.pairs import PairInputs, Pairs, group_levels, pair_functions
 from sklearn_metakan.nn.pruning import edge_effects, without_edges
 from sklearn_metakan.nn.random import Augment, Augmentation, Drawing, Dropout
@@ -21,7 +20,6 @@ from sklearn_metakan.nn.terms import Term, additive_terms, set_coefficients
 
 __all__ = [
     "KAN",
-    "PAIR_CELLS",
     "Augment",
     "Augmentation",
     "Columns",

@@ -31,7 +31,7 @@ class PairInputs(NamedTuple):
     ----------
     pairs : array of int, shape (n_pairs, 2)
         Inputs, counted as the network does.
-    knots : array of shape (n_numbers, CELLS + 1)
+    knots : array of shape (n_numbers, Pairs.n_cells + 1)
         Of every number of the network.
     gaps : array of bool, shape (n_numbers,)
         Which of them are missing at times.
@@ -191,6 +191,8 @@ class Pairs(nn.Module):
     ----------
     source : DirectCoefficients or MetaCoefficients
         Gives w; all start at zero.
+    n_cells : int
+        Between the knots of a number; the same for all.
 
     Shape
     -----
@@ -203,6 +205,7 @@ class Pairs(nn.Module):
     first: Tensor
     second: Tensor
     functions: Tensor
+    n_cells = CELLS
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from scipy import sparse
 from torch import Tensor
 
 from sklearn_metakan.estimators.inputs.rows import Rows, mean_and_spread
-from sklearn_metakan.nn import PAIR_CELLS, PairInputs, group_levels, pair_functions
+from sklearn_metakan.nn import PairInputs, Pairs, group_levels, pair_functions
 
 Array = NDArray[np.float64]
 SCREENED_ROWS, SCREENED_COLUMNS = 2**13, 100
@@ -85,7 +85,7 @@ def pair_settings(
     if not found:
         return {}
     some = rows.take(_some(len(rows), PURIFIED_ROWS))
-    knots = inputs.quantile_knots_of(some, PAIR_CELLS)
+    knots = inputs.quantile_knots_of(some, Pairs.n_cells)
     groups = [*map(group_levels, inputs.code_counts_)]
     shape = PairInputs(np.array(found), knots, inputs.gaps_ > 0, groups)
     functions = pair_functions(shape, _chunks(inputs, rows))
