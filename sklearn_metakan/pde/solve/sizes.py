@@ -142,7 +142,10 @@ def _nothing(physics: Physics, batch: Batch, few: int) -> Rows:
 
 
 def _middle(physics: Physics, batch: Batch, few: int, of_values: set[str]) -> Tensor:
-    """The constants nearest to values, (k): 0 where these are usual, or vary as much."""
+    """The constants nearest to values, (k): 0 where these are usual, or vary as much, or not.
+
+    Values that are all alike do not say how much a solution varies about them.
+    """
     trial, own = physics.trial, {name: batch[name] for name in batch if name in of_values}
     none = torch.zeros_like(trial.output_shift)
     if not own:
@@ -157,8 +160,9 @@ def _middle(physics: Physics, batch: Batch, few: int, of_values: set[str]) -> Te
     middle = -torch.linalg.pinv(slopes) @ start
     left = start + slopes @ middle
     told = (slopes != 0).to(start)  # (values, k)
-    varies = (left.square() @ told).sqrt() > _VARIES * (start.square() @ told).sqrt()
-    return torch.where(varies | (middle.abs() <= USUAL_VALUES[1]), none, middle)
+    vary, size = ((each.square() @ told).sqrt() for each in (left, start))
+    about = (vary <= _VARIES * size) & (vary > torch.finfo(size.dtype).eps ** 0.5 * size)
+    return torch.where(about & (middle.abs() > USUAL_VALUES[1]), middle, none)
 
 
 def _built_in(physics: Physics, batch: Batch, few: int) -> Tensor:
