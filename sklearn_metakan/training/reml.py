@@ -15,7 +15,7 @@ SOME_ROWS = 2**13  # of labels, that do until then
 STRENGTHS = 1e-2, 1e7
 NOISE = 1e-8  # of the target's variance, at least
 CURVATURE = 1e-4  # of a row's log loss, at least
-DROPPED, PATIENCE = 0.01, 6  # degrees of freedom of terms that are left out, after so many steps
+DROPPED, PATIENCE = 0.01, 6  # degrees of freedom of terms left out, after so many steps on all rows
 _AT_A_TIME, _HELD = 2**21, 2**25  # features
 
 Features = Callable[[], Iterable[Tensor]]
@@ -147,7 +147,7 @@ class Reml(torch.optim.Optimizer):
         else:
             loss = self._of_labels(features, y, criterion, weight, normal)
         self._write(network)
-        self._done += 1
+        self._done += with_all  # some rows do not tell which terms do nothing
         after = torch.cat([state.freedom for state in self._states])
         moved = (after - torch.cat(before)).abs().sum() if before else after.sum()
         settled = bool(moved < SETTLED * after.sum().clamp(min=1.0))
