@@ -56,8 +56,10 @@ NETWORKS = [
     {"knots": "quantile"},
     {"degree": 1, "extrapolation": "base"},
 ]
+# Under AdamW rounding of wavelets' steps grows: equal weights and repeated rows differ by 6e-7 of
+# predictions after 60 iterations with mexican_hat, by less than 1e-9 after 40.
 BASES = [
-    {"basis": name}
+    {"basis": name, "max_iter": 30}
     for name in ("rbf", "mexican_hat", "morlet", "dog", "shannon", "chebyshev", "legendre", "gram")
 ]
 SCALINGS = [{"scale_inputs": kind} for kind in ("minmax", "standard", "quantile", None)]
