@@ -163,7 +163,9 @@ def test_a_graph_predicts_the_same(fitted, tmp_path):
     session = onnxruntime.InferenceSession(
         tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
     )
-    *_, found = session.run(None, {"X": positions(model)})
+    given = {name: FRAME[[name]].to_numpy(np.float64) for name in FRAME if name != "city"}
+    given["city"] = FRAME[["city"]].fillna("").to_numpy(object)
+    *_, found = session.run(None, given)
     method = model.predict_proba if hasattr(model, "classes_") else model.predict
     np.testing.assert_allclose(found, method(FRAME), rtol=1e-6, atol=1e-6)
 
