@@ -125,7 +125,7 @@ def steps(widths: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
 
 
 def fits(rounds: int) -> list[dict[str, Any]]:
-    """One row through predict, and whole fits with defaults."""
+    """Whole fits with defaults, over the MLP's."""
     X, y = make_data(ROWS, COLUMNS)
     kinds = {"MLP": MLPRegressor, "KAN": KANRegressor, "MetaKAN": MetaKANRegressor}
     fits = {k: partial(kind(random_state=0).fit, X, y) for k, kind in kinds.items()}

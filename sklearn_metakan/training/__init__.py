@@ -32,7 +32,7 @@ from sklearn_metakan.training.parameters import (
     store,
 )
 from sklearn_metakan.training.pickles import getstate, setstate
-from sklearn_metakan.training.saving import restore, save
+from sklearn_metakan.training.saving import PARTS, restore, save
 from sklearn_metakan.training.self_scaled import LINE_SEARCHED, SelfScaled
 from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unchanged, check_widths
 
@@ -43,6 +43,7 @@ __all__ = [
     "LINE_SEARCHED",
     "META_CONSTRAINTS",
     "NOT_NEGATIVE",
+    "PARTS",
     "POSITIVE",
     "PRESENT",
     "SHARED_CONSTRAINTS",

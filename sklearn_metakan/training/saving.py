@@ -28,7 +28,7 @@ from sklearn_metakan.training.pickles import plain_state, set_plain, unpacked_ne
 _PACKAGES = {"sklearn_metakan": "sklearn_metakan", "torch": "torch", "sklearn": "scikit-learn"}
 _PACKAGES |= {name: name for name in ("skorch", "numpy", "safetensors")}
 # Estimators that an estimator consists of, one after the other.
-_PARTS = ("windows_", "modes_")
+PARTS = ("windows_", "modes_")
 _SIZES = {"grid_size", "degree", "kernel_size", "prompt_dim", "meta_hidden_dim"}  # have bounds
 # Parameters that hold what is no value, and what to do about them.
 _REMEDIES = {
@@ -68,7 +68,7 @@ def save(self: Any, path: str | os.PathLike[str]) -> None:
             "class. Use pickle or joblib."
         )
     left_out = _left_out(self)
-    kept = next((name for name in _PARTS if name in vars(self)), _PARTS[0])
+    kept = next((name for name in PARTS if name in vars(self)), PARTS[0])
     parts = vars(self).get(kept, [])
     codec = Codec(kind._stored_types, left_out | {kept: parts})
     try:
@@ -102,9 +102,9 @@ def restore(
     if device is not None:
         choose_device(device)  # a wrong one is no damage of the file
     of_parts, parts = header.get("parts", []), list[Any]()
-    kept = header.get("parts_are", _PARTS[0])
+    kept = header.get("parts_are", PARTS[0])
     fine = isinstance(of_parts, list) and all(isinstance(each, dict) for each in of_parts)
-    if not fine or kept not in _PARTS:
+    if not fine or kept not in PARTS:
         raise FileError(f"{opened.path} is damaged: its parts are no states.")
     codec = Codec(kind._stored_types, {**functions, kept: parts})
     for each in [*of_parts, state]:  # each may refer to those before

@@ -190,3 +190,12 @@ def test_own_integrals_are_kept():
     """Without the constant: the second mode of the free string is the first."""
     conditions = [Neumann(), Integral(lambda x, u: u.value, name="mass")]
     assert first(string, Interval(0, 2), conditions, 1)[0] == pytest.approx(PI2 / 4, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_ansatz_alone_will_do():
+    settings = QUICK | {"hard": False, "ansatz": lambda x, u: x[:, 0] * (1 - x[:, 0]) * u}
+    model = KANPDESolver(
+        string, domain=Interval(0, 1), conditions=None, eigenvalue="k", **settings
+    ).fit()
+    np.testing.assert_allclose(model.eigenvalues_, PI2, rtol=1e-3)

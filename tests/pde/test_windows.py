@@ -73,6 +73,7 @@ def test_parts_meet_where_they_join():
 
 
 REFUSED = {
+    "none at all": ({"conditions": None}, "needs Initial conditions"),
     "no initial condition": ({"conditions": [Dirichlet(0.0)]}, "needs Initial conditions"),
     "no time": (
         {"variables": ("x",)},

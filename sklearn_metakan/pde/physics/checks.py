@@ -58,14 +58,19 @@ def check_physics(physics: Physics, batch: Batch, loss_weights: Any = None) -> N
             raise ValueError(f"loss_weights must name losses, of {terms}, got {name!r}.")
 
 
+def listed_conditions(conditions: Any) -> list[Any]:
+    """Conditions as users give them: one, several, or None."""
+    found = [conditions] if isinstance(conditions, BaseCondition) else conditions or []
+    return list(found) if isinstance(found, Iterable) else [found]
+
+
 def check_conditions(conditions: Any, determined: bool) -> dict[str, BaseCondition]:
     """Conditions by the names of their losses.
 
     Without any, a UserWarning, unless ansatz or data determine the solution.
     """
-    listed = [conditions] if isinstance(conditions, BaseCondition) else conditions or []
     named: dict[str, BaseCondition] = {}
-    for condition in listed if isinstance(listed, Iterable) else [listed]:
+    for condition in listed_conditions(conditions):
         if not isinstance(condition, BaseCondition):
             raise TypeError(
                 "conditions must hold Dirichlet, Neumann, Robin, Periodic, Initial or Condition "

@@ -12,7 +12,6 @@ from torch import Tensor
 from sklearn_metakan.pde.solve.problem import in_order
 from sklearn_metakan.training import by_chunks, memory_for_rows
 
-PARTS = ("windows_", "modes_")  # solvers that a solver consists of
 _COPIES = 4  # of a row's channels that are alive at a time
 
 Quantity = Callable[[Any, Tensor], Tensor]

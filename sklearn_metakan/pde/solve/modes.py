@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_metakan.pde.physics.conditions import BaseCondition, Integral
+from sklearn_metakan.pde.physics.checks import listed_conditions
+from sklearn_metakan.pde.physics.conditions import Integral
 from sklearn_metakan.pde.physics.constants import Held
 from sklearn_metakan.pde.physics.field import Field
 from sklearn_metakan.pde.solve.ritz import NORM, nearest_eigenvalues
@@ -49,8 +50,7 @@ def find_modes(solver: Any, data: bool, resume: bool) -> dict[str, Any]:
     _check(solver, data, resume)
     name, count = solver.eigenvalue, solver.n_modes
     near = dict(solver.pde_params or {}).get(name)
-    given = solver.conditions
-    conditions = [given] if isinstance(given, BaseCondition) else list(given)
+    conditions = listed_conditions(solver.conditions)
     settings, began = solver.get_params(deep=False), perf_counter()
     *seeds, first = draw_seeds(solver.random_state, count + 1)
 

@@ -22,7 +22,7 @@ from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
 from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree
 from sklearn_metakan.pde.solve.collocation import Collocation, Steps
 from sklearn_metakan.pde.solve.doubt import FINE, POINTS, can_doubt, error_of_first_order
-from sklearn_metakan.pde.solve.evaluate import PARTS, evaluated
+from sklearn_metakan.pde.solve.evaluate import evaluated
 from sklearn_metakan.pde.solve.held import Held, held
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt
 from sklearn_metakan.pde.solve.modes import Overlap, find_modes
@@ -47,6 +47,7 @@ from sklearn_metakan.pde.solve.stages import (
 )
 from sklearn_metakan.pde.solve.windows import End, march
 from sklearn_metakan.training import (
+    PARTS,
     Checkpoints,
     Defaults,
     Execution,

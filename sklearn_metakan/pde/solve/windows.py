@@ -13,6 +13,7 @@ from torch import Tensor
 from sklearn_metakan.pde.domains.adapters import as_domain
 from sklearn_metakan.pde.domains.domain import Domain
 from sklearn_metakan.pde.domains.shapes import Interval, SpaceTime
+from sklearn_metakan.pde.physics.checks import listed_conditions
 from sklearn_metakan.pde.physics.conditions import BaseCondition, Initial
 from sklearn_metakan.training import draw_seeds
 
@@ -48,8 +49,7 @@ def march(solver: Any, data: bool, resume: bool = False) -> dict[str, Any]:
     """
     _check(solver, data)
     whole = as_domain(solver.domain)
-    given = solver.conditions
-    conditions = [given] if isinstance(given, BaseCondition) else list(given)
+    conditions = listed_conditions(solver.conditions)
     if not any(isinstance(condition, Initial) for condition in conditions):
         raise ValueError(
             f"windows={solver.windows} needs Initial conditions, which move on from part to part."
