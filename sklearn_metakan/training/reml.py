@@ -11,7 +11,7 @@ from sklearn_metakan.nn import KAN, Term, additive_terms, set_coefficients
 from sklearn_metakan.training.memory import Batch
 
 FOLDS = 5  # of rows with labels, which say how far all strengths are off
-FACTORS = 0.5, 1.0, 2.0, 4.0, 8.0  # of all of them
+FACTORS = 1.0, 0.5, 2.0, 4.0, 8.0  # of all of them; the first, where no other is surely better
 SETTLED = 0.01  # change of the degrees of freedom, in shares of all, that ends it
 SOME_ROWS = 2**13  # of labels, that do until then
 STRENGTHS = 1e-2, 1e7
@@ -37,7 +37,10 @@ class _Rows(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """Over rows of weights W: mass, means of F and z, and, centred, A'F'WFA, A'F'Wz, z'Wz."""
+    """Over rows of weights W: mass, means of F and z, and, centred, A'F'WFA, A'F'Wz, z'Wz.
+
+    Of fewer rows than numbers, ``sqrt(W) FA`` and ``sqrt(W) z`` are in place of the products.
+    """
 
     mass: Tensor
     features: Tensor
@@ -45,6 +48,20 @@ class _Sums(NamedTuple):
     products: Tensor
     cross: Tensor
     square: Tensor
+
+    @property
+    def of_few(self) -> bool:
+        return self.products.shape[0] < self.products.shape[1]
+
+    def only(self, numbers: Tensor, features: Tensor) -> "_Sums":
+        """Some numbers v of some features."""
+        found = self._replace(features=self.features[features], products=self.products[:, numbers])
+        if not self.of_few:
+            return found._replace(products=found.products[numbers], cross=self.cross[numbers])
+        rows = found.products
+        if len(rows) < rows.shape[1]:
+            return found
+        return found._replace(products=rows.T @ rows, cross=rows.T @ self.cross)
 
 
 class _State(NamedTuple):
@@ -70,8 +87,8 @@ class Reml(torch.optim.Optimizer):
     ``phi = RSS / (n - sum g)``: g are degrees of freedom, and where it settles, the restricted
     likelihood is at its maximum. Classes take turns, each against the others' present logits. The
     likelihood of labels is an approximation, which errs where rows are few: up to 8,192 rows, all
-    strengths are then multiplied by that of five factors, from 1/2 to 8, whose fits on four fifths
-    of the rows have the lowest loss on the others.
+    strengths are then multiplied by that of five factors, from 1/2 to 8, with which fits on four
+    fifths of the rows have the lowest loss on the others (1, if by less than a standard error).
 
     The members of a network are draws from the posterior distribution, moved so that their mean
     is its mean, which alone decides predictions.
@@ -150,8 +167,7 @@ class Reml(torch.optim.Optimizer):
         loss = self._step(network, criterion, rows, seed)
         squares = isinstance(criterion, nn.MSELoss)
         if self.settled and not squares and FOLDS <= len(y) <= SOME_ROWS:
-            losses = self._held_out(network, criterion, rows, seed)
-            factor = FACTORS[int(losses.argmin())]
+            factor = self._best_factor(network, criterion, rows, seed)
             self._multiply(factor)
             for _ in range(_NEWTON if factor != 1 else 0):
                 self._step(network, criterion, rows, seed, hold=True)
@@ -174,7 +190,8 @@ class Reml(torch.optim.Optimizer):
             x, y, weight, _ = rows.of(some)
         features = _features(network, x, known, self._columns)
         before = [state.freedom for state in self._states]
-        shape = sum(term.size for term in self._terms), network.n_members
+        size = sum(term.size for term in self._terms)
+        shape = size + (len(y) if len(y) < size else 0), network.n_members
         normal = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
         if squares:
             loss = self._of_squares(features, y.view(len(y), -1), weight, normal)
@@ -194,12 +211,12 @@ class Reml(torch.optim.Optimizer):
             self._drop()
         return loss
 
-    def _held_out(self, network: KAN, criterion: nn.Module, rows: _Rows, seed: int) -> Tensor:
-        """The loss of rows that fits on the others have with each factor."""
+    def _best_factor(self, network: KAN, criterion: nn.Module, rows: _Rows, seed: int) -> float:
+        """Of those that are better than the first by a standard error, on rows held out."""
         n, device = len(rows.y), rows.x.device
         generator = torch.Generator(device=device).manual_seed(seed)
         fold = torch.randperm(n, generator=generator, device=device) % FOLDS
-        losses = torch.zeros(len(FACTORS), dtype=torch.float64)
+        losses = rows.x.new_zeros(n, len(FACTORS))
         for k in range(FOLDS):
             others, held = rows.of(fold != k), rows.of(fold == k)
             solver = Reml(self.param_groups[0]["params"])
@@ -215,8 +232,10 @@ class Reml(torch.optim.Optimizer):
                 for _ in range(_NEWTON):
                     solver._step(network, criterion, others, seed, hold=True)
                 by_row = _by_row(criterion, solver._logits(features), held.y)
-                losses[place] += float((by_row * held.weight).sum())
-        return losses
+                losses[fold == k, place] = by_row * held.weight
+        gains = losses[:, :1] - losses
+        sure = gains.mean(0) > gains.std(0) / n**0.5
+        return FACTORS[int(torch.where(sure, gains.mean(0), 0.0).argmax())]
 
     def _narrow(self, network: KAN) -> None:
         every = additive_terms(network)
@@ -303,11 +322,7 @@ class Reml(torch.optim.Optimizer):
             # What a term that goes did to the constant is as little as it was.
             self._states[k] = _State(state.weights[used], state.constant, *own, state.noise)
         for k, sums in enumerate(self._squares):
-            self._squares[k] = sums._replace(
-                features=sums.features[used],
-                products=sums.products[numbers][:, numbers],
-                cross=sums.cross[numbers],
-            )
+            self._squares[k] = sums.only(numbers, used)
 
     def _write(self, network: KAN) -> None:
         """Numbers of members one after the other, each with those of all outputs."""
@@ -357,6 +372,12 @@ def _sums(terms: list[Term], features: Features, target: Tensor, weight: Tensor)
     mass, start = weight.sum(), 0
     middle = (weight * target).sum() / mass
     rest = target - middle
+    square = (weight * rest.square()).sum()
+    if len(target) < sum(term.size for term in terms):
+        every = torch.cat([*features()])
+        means, root = weight @ every / mass, weight.sqrt()
+        few = _combined(terms, (every - means) * root[:, None])
+        return _Sums(mass, means, middle, few, root * rest, square)
     first: Any = 0.0
     products: Any = 0.0
     cross: Any = 0.0
@@ -370,7 +391,7 @@ def _sums(terms: list[Term], features: Features, target: Tensor, weight: Tensor)
     means = first / mass
     products = torch.addr(products, first, means, alpha=-1)
     products, cross = _combined(terms, _combined(terms, products).T), _combined(terms, cross[None])
-    return _Sums(mass, means, middle, products, cross[0], (weight * rest.square()).sum())
+    return _Sums(mass, means, middle, products, cross[0], square)
 
 
 def _start(terms: list[Term], sums: _Sums) -> _State:
@@ -389,25 +410,56 @@ def _solved(terms: list[Term], sums: _Sums, state: _State, normal: Tensor) -> tu
     """The next state, with the same noise, and the weighted squares that it leaves."""
     sizes = [term.size for term in terms]
     strengths = state.strengths.repeat_interleave(torch.tensor(sizes, device=normal.device))
-    products, cross = sums.products, sums.cross
-    matrix = products / state.noise
-    matrix.diagonal().add_(strengths)
-    matrix.diagonal().mul_(1 + 1e-12)
-    factor = torch.linalg.cholesky(matrix)
-    v = torch.cholesky_solve(cross[:, None] / state.noise, factor)[:, 0]
-    rest = (sums.square - 2 * v @ cross + v @ (products @ v)).clamp(min=0.0)
-    variances = (torch.cholesky_inverse(factor).diagonal() * strengths).split(sizes)
-    freedom = torch.stack([len(each) - each.sum() for each in variances]).clamp(min=0.0)
+    members = normal.shape[1]
+    if members > 1:
+        normal = (normal - normal.mean(1, keepdim=True)) * (members / (members - 1)) ** 0.5
+    solve = _by_rows if sums.of_few else _by_numbers
+    v, rest, shares, deviations = solve(sums, strengths, state.noise, normal)
+    freedom = torch.stack([each.sum() for each in shares.split(sizes)]).clamp(min=0.0)
     powers = torch.stack([each.square().sum() for each in v.split(sizes)])
     found = ((freedom + 1e-3) / (powers + 1e-9)).clamp(*STRENGTHS)
-    members = normal.shape[1]
-    draws = v[:, None].expand(-1, members)
-    if members > 1:
-        moved = (normal - normal.mean(1, keepdim=True)) * (members / (members - 1)) ** 0.5
-        draws = draws + torch.linalg.solve_triangular(factor.T, moved, upper=True)
+    draws = v[:, None].expand(-1, members) if members == 1 else v[:, None] + deviations
     weights = _spread(terms, draws, len(sums.features))
     constant = sums.target - sums.features @ weights
     return _State(weights, constant, found, freedom, state.noise), rest
+
+
+def _by_numbers(
+    sums: _Sums, strengths: Tensor, noise: Tensor, normal: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """v, the squares that it leaves, the freedom of each number, and draws around v."""
+    products, cross = sums.products, sums.cross
+    matrix = products / noise
+    matrix.diagonal().add_(strengths)
+    matrix.diagonal().mul_(1 + 1e-12)
+    factor = torch.linalg.cholesky(matrix)
+    v = torch.cholesky_solve(cross[:, None] / noise, factor)[:, 0]
+    rest = (sums.square - 2 * v @ cross + v @ (products @ v)).clamp(min=0.0)
+    shares = 1 - torch.cholesky_inverse(factor).diagonal() * strengths
+    return v, rest, shares, torch.linalg.solve_triangular(factor.T, normal, upper=True)
+
+
+def _by_rows(
+    sums: _Sums, strengths: Tensor, noise: Tensor, normal: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same by a matrix as large as there are rows, ``D S^-1 D' + phi I`` with D = FA.
+
+    Draws are ``u - S^-1 D' (D S^-1 D' + phi I)^-1 (D u + e)``, with u and e from the priors of v
+    and of noise (Matheron's rule).
+    """
+    rows, deviation = sums.products, strengths.rsqrt()
+    scaled = rows * deviation
+    matrix = scaled @ scaled.T
+    matrix.diagonal().add_(noise)
+    matrix.diagonal().mul_(1 + 1e-12)
+    factor = torch.linalg.cholesky(matrix)
+    prior, error = normal.split([len(strengths), len(rows)])
+    seen = torch.column_stack([sums.cross, scaled @ prior + error * noise.sqrt()])
+    means = (scaled.T @ torch.cholesky_solve(seen, factor)) * deviation[:, None]
+    v = means[:, 0]
+    rest = (sums.cross - rows @ v).square().sum()
+    shares = torch.linalg.solve_triangular(factor, scaled, upper=False).square().sum(0)
+    return v, rest, shares, prior * deviation[:, None] - means[:, 1:]
 
 
 def _combined(terms: list[Term], rows: Tensor) -> Tensor:

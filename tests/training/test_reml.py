@@ -220,18 +220,30 @@ def test_many_levels_are_refused():
         KANRegressor(**HOW).fit(many, SCORE)
 
 
-def test_labels_of_few_rows_choose_how_far_all_strengths_are_off(monkeypatch):
-    rng = np.random.default_rng(3)
-    few = rng.normal(size=(200, 12))
-    labels = (few[:, 0] + rng.logistic(size=200) > 0).astype(int)
-    new = rng.normal(size=(4000, 12))
-    truth = 1 / (1 + np.exp(-new[:, 0]))
+def test_held_out_labels_choose_how_far_all_strengths_are_off(monkeypatch):
+    """Whichever factor comes first, the one that neither flattens nor overfits is found."""
+    y = (SCORE + 0.3 * RNG.logistic(size=N) > 0.3).astype(int)
+    found = {}
+    for factors in ((1.0,), (1e5, 1.0), (1.0, 1e5), (1e-5, 1.0), (1e5, 1e5)):
+        monkeypatch.setattr(reml, "FACTORS", factors)
+        found[factors] = KANClassifier(**HOW).fit(X, y).decision_function(X)
+    (alone, *same, flat) = found.values()
+    for each in same:
+        np.testing.assert_array_equal(each, alone)
+    assert np.ptp(flat) < 0.1 * np.ptp(alone)
 
-    def loss():
-        model = KANClassifier(**HOW, interactions=20).fit(few, labels)
-        p = model.predict_proba(new).clip(1e-9, 1)
-        return float(-(truth * np.log(p[:, 1]) + (1 - truth) * np.log(p[:, 0])).mean())
 
-    chosen = loss()
-    monkeypatch.setattr(reml, "FACTORS", (1.0,))
-    assert chosen < loss()
+def test_few_rows_and_many_are_solved_alike():
+    rng = torch.Generator().manual_seed(0)
+    rows = torch.randn(8, 12, generator=rng, dtype=torch.float64)
+    rows -= rows.mean(0)
+    target, strengths = rows @ rows[0] + rows[:, 1], torch.linspace(0.1, 5, 12, dtype=rows.dtype)
+    one, noise = rows.new_ones(()), rows.new_tensor(0.3)
+    few = reml._Sums(one, one, one, rows, target, target @ target)
+    many = few._replace(products=rows.T @ rows, cross=rows.T @ target)
+    normal = torch.randn(20, 50_000, generator=rng, dtype=rows.dtype)
+    *found, draws = reml._by_rows(few, strengths, noise, normal)
+    *expected, others = reml._by_numbers(many, strengths, noise, normal[:12])
+    for each, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(each, other)
+    assert (torch.cov(draws) - torch.cov(others)).abs().max() < 0.1 * torch.cov(others).max()
