@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sklearn_metakan.basis import BSplineBasis, is_traced
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
 
-CELLS, DEGREE = 16, 1  # of the splines that are multiplied
+DEGREE = 1  # of the splines that are multiplied
 MOST_LEVELS = 12  # functions of a column of levels; the rarer ones share the last
 FUNCTIONS, IN_ALL = (40, 100), 2400  # of a pair, fewest and most, and of all pairs
 STRENGTH = 0.1  # deviation of a pair's functions, all together, with coefficients of one (measured)
@@ -31,7 +31,7 @@ class PairInputs(NamedTuple):
     ----------
     pairs : array of int, shape (n_pairs, 2)
         Inputs, counted as the network does.
-    knots : array of shape (n_numbers, Pairs.n_cells + 1)
+    knots : array of shape (n_numbers, n_cells + 1)
         Of every number of the network.
     gaps : array of bool, shape (n_numbers,)
         Which of them are missing at times.
@@ -89,10 +89,11 @@ class Margins(nn.Module):
         super().__init__()
         dtype = dtype or torch.get_default_dtype()
         knots, gaps = np.asarray(inputs.knots, dtype=float), np.asarray(inputs.gaps, dtype=bool)
+        self.n_cells = n_cells = knots.shape[1] - 1
         self.columns = np.unique(np.asarray(inputs.pairs))
         numbers, codes = np.split(self.columns, [np.count_nonzero(self.columns < len(knots))])
         tables = [np.asarray(inputs.groups[j - len(knots)], dtype=np.int64) for j in codes]
-        self.sizes = [CELLS + DEGREE + int(gaps[j]) for j in numbers]
+        self.sizes = [n_cells + DEGREE + int(gaps[j]) for j in numbers]
         self.sizes += [int(table.max()) + 1 for table in tables]
         self.width, self.n_numbers = max(self.sizes), len(numbers)
         table = np.full((len(tables), max(map(len, tables), default=0)), -1)
@@ -101,17 +102,17 @@ class Margins(nn.Module):
         self.basis: BSplineBasis | None = None
         if len(numbers):
             how: dict[str, Any] = {"extrapolation": "constant", "dtype": dtype}
-            self.basis = BSplineBasis(len(numbers), CELLS, DEGREE, knots[numbers], **how)
+            self.basis = BSplineBasis(len(numbers), n_cells, DEGREE, knots[numbers], **how)
         places = {"numbers": numbers, "codes": codes, "groups": table}
         for name, array in places.items():
             self.register_buffer(name, torch.tensor(array, dtype=torch.long), persistent=False)
-        middle = torch.tensor(knots[numbers][:, CELLS // 2], dtype=dtype)
+        middle = torch.tensor(knots[numbers][:, n_cells // 2], dtype=dtype)
         self.register_buffer("middle", middle, persistent=False)
         self.register_buffer("gapped", torch.tensor(gaps[numbers]), persistent=False)
 
     @property
     def n_splines(self) -> int:
-        return CELLS + DEGREE
+        return self.n_cells + DEGREE
 
     def forward(self, x: Tensor) -> Tensor:
         parts = []
@@ -191,8 +192,6 @@ class Pairs(nn.Module):
     ----------
     source : DirectCoefficients or MetaCoefficients
         Gives w; all start at zero.
-    n_cells : int
-        Between the knots of a number; the same for all.
 
     Shape
     -----
@@ -205,7 +204,6 @@ class Pairs(nn.Module):
     first: Tensor
     second: Tensor
     functions: Tensor
-    n_cells = CELLS
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sklearn_metakan.nn import KAN, MetaLearner, PairInputs, frozen, group_levels, pair_functions
-from sklearn_metakan.nn.pairs import CELLS, MOST_LEVELS, Margins
+from sklearn_metakan.nn.pairs import MOST_LEVELS, Margins
 
 RNG = np.random.default_rng(0)
 N, PAIRS = 400, [(0, 1), (0, 3), (2, 3), (3, 4)]
@@ -26,7 +26,7 @@ ROWS, WEIGHT = make_rows(), RNG.uniform(0.5, 2, size=N)
 COUNTS = [np.bincount(ROWS[:, 3 + k].numpy().astype(int), minlength=n) for k, n in enumerate(SIZES)]
 INPUTS = PairInputs(
     np.array(PAIRS),
-    np.tile(np.linspace(-1, 1, CELLS + 1), (3, 1)),
+    np.tile(np.linspace(-1, 1, 11), (3, 1)),
     np.array([False, False, True]),
     [*map(group_levels, COUNTS)],
 )

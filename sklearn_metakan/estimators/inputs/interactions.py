@@ -12,11 +12,12 @@ from scipy import sparse
 from torch import Tensor
 
 from sklearn_metakan.estimators.inputs.rows import Rows, mean_and_spread
-from sklearn_metakan.nn import PairInputs, Pairs, group_levels, pair_functions
+from sklearn_metakan.nn import PairInputs, group_levels, pair_functions
 
 Array = NDArray[np.float64]
 SCREENED_ROWS, SCREENED_COLUMNS = 2**13, 100
 PURIFIED_ROWS, _CHUNK = 2**16, 2**12
+CELLS, MORE_CELLS, FOR_MORE = 10, 16, 1000  # of a side of a pair, and rows for more (measured)
 N_BINS = 16  # of a column's main effect; pairs have cells of two
 N_STEPS = 30  # towards the main effects on labels
 _RIDGE = 1.0  # rows
@@ -85,7 +86,7 @@ def pair_settings(
     if not found:
         return {}
     some = rows.take(_some(len(rows), PURIFIED_ROWS))
-    knots = inputs.quantile_knots_of(some, Pairs.n_cells)
+    knots = inputs.quantile_knots_of(some, CELLS if len(rows) < FOR_MORE else MORE_CELLS)
     groups = [*map(group_levels, inputs.code_counts_)]
     shape = PairInputs(np.array(found), knots, inputs.gaps_ > 0, groups)
     functions = pair_functions(shape, _chunks(inputs, rows))
