@@ -180,9 +180,9 @@ TRAINING = """\
     solver : {"adamw", "lbfgs", "reml"}, default="adamw"
         Mini-batches; or the whole table at once, for up to some thousand rows without noise; or,
         for a KAN with ``hidden_layer_sizes=()``, the exact solution, with the smoothness of each
-        function chosen by restricted maximum likelihood: squared_error and labels, splines, no
-        ``monotonic_cst``. Members are then draws of what is left open, and their mean is the same
-        for any number of them.
+        function chosen by restricted maximum likelihood (of few rows of labels, also by five
+        folds): squared_error and labels, splines, no ``monotonic_cst``. Members are then draws of
+        what is left open, and their mean is the same for any number of them.
     learning_rate_schedule : {"constant", "cosine", "exponential", "onecycle"}
         Course of the learning rate in "adamw"; default="onecycle".
     batch_size : int, default=256
