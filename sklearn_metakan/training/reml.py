@@ -107,7 +107,7 @@ class Reml(torch.optim.Optimizer):
     Notes
     -----
     A step takes P^3 for P numbers v and, of labels, n P^2 for n rows (until it settles, for 8,192
-    of them); of squares, the sums over the rows are made once.
+    of them); of squares, the sums over the rows are made once. With n below P it takes n^2 P.
 
     Source: MacKay, "Bayesian interpolation" (1992); Wood and Fasiolo, "A generalized
     Fellner-Schall method for smoothing parameter optimization" (2017).
