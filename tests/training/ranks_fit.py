@@ -3,12 +3,14 @@
 Each process writes what it has, as ``name-rank.npz``; so does a single one, without torchrun.
 """
 
+import os
 import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import distributed
 
 from sklearn_metakan import (
     KANClassifier,
@@ -26,14 +28,12 @@ X = RNG.normal(size=(307, 3))
 Y = X[:, 0] + np.sin(2 * X[:, 1])
 WEIGHT = RNG.random(307)
 IMAGES = RNG.normal(size=(65, 6, 6))
-LONG = {"random_state": 0, "batch_size": 64, "max_iter": 6}
+LONG = {"random_state": 0, "batch_size": 64, "max_iter": 6, "precision": "float64"}
 TABLE = {**LONG, "hidden_layer_sizes": (4,), "n_estimators": 2}
 
 
 def others(folder):
     """Other rows in the second process."""
-    from torch import distributed
-
     shift = distributed.get_rank() if distributed.is_initialized() else 0
     KANRegressor(**TABLE).fit(X, Y + shift)
 
@@ -86,14 +86,14 @@ def points(folder):
 
 FITS = {
     "regressor": lambda folder: KANRegressor(**TABLE).fit(X, Y, WEIGHT),
-    "meta": lambda folder: MetaKANRegressor(**TABLE, device="auto", precision="float64").fit(X, Y),
+    "meta": lambda folder: MetaKANRegressor(**TABLE).fit(X, Y),
     "own loss": lambda folder: KANRegressor(**TABLE, loss=lopsided, early_stopping=True).fit(
         X, Y, WEIGHT
     ),
     "drawn": lambda folder: MetaKANRegressor(**TABLE | {"random_state": None}).fit(X, Y),
     "dropout": lambda folder: KANRegressor(**TABLE, dropout=0.2).fit(X, Y),
     "classifier": lambda folder: KANClassifier(**TABLE).fit(X, np.digitize(Y, [-1, 1])),
-    "lbfgs": lambda folder: KANRegressor(3, solver="lbfgs", max_iter=10, random_state=0).fit(X, Y),
+    "lbfgs": lambda folder: KANRegressor(3, solver="lbfgs", **LONG | {"max_iter": 10}).fit(X, Y),
     "images": lambda folder: KANImageClassifier((3,), norm="instance", **LONG).fit(
         IMAGES, Y[:65] > 0
     ),
@@ -114,6 +114,9 @@ FITS = {
     ),
     "others": others,
     "pde": points,
+    "on cards": lambda folder: MetaKANRegressor(**TABLE | {"precision": "auto"}).fit(
+        X.astype(np.float32), Y, WEIGHT
+    ),
     "pde by squares": lambda folder: KANPDESolver(
         **Helmholtz().settings | {"lm_iter": 5}, hidden_layer_sizes=(4,), random_state=0
     ).fit(),
@@ -137,6 +140,10 @@ def facts(name, folder):
 
 
 def main(folder, *names):
+    """Over NCCL where each process has a card; those that share one have to do with gloo."""
+    n_cards, size = torch.cuda.device_count(), int(os.environ.get("WORLD_SIZE", "1"))
+    if n_cards and size > n_cards:
+        distributed.init_process_group("gloo")
     with data_parallel() as ranks:
         for name in names:
             np.savez(Path(folder) / f"{name}-{ranks.rank}.npz", **facts(name, folder))
