@@ -311,6 +311,14 @@ class KAN(KANNetwork):
         """``forward(x)`` from ``features(x)``, if it is not settled."""
         return self._from_first(cast(KANLinear, self.layers[0]).from_features(features))
 
+    def known(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What to keep of x for many steps: ``features``, or fewer numbers and a matrix."""
+        return cast(KANLinear, self.layers[0]).known(x)
+
+    def from_known(self, known: Tensor, matrix: Tensor | None) -> Tensor:
+        """``forward(x)`` from ``known(x)``, if it is not settled."""
+        return self._from_first(cast(KANLinear, self.layers[0]).from_known(known, matrix))
+
     def by_member(self, y: Tensor) -> Tensor:
         """Outputs of the last layer as the network gives them."""
         return y if self.n_members == 1 else y.unflatten(1, (self.n_members, -1))

@@ -107,6 +107,7 @@ class KANNet(NeuralNet):
         self._scoring: list[Callback] = []  # callbacks that score predictions
         self._of_batches: dict[str, list[Callback]] = {}  # who hears of them, by method
         self._rooms: list[Batch] = []  # memory of batches, while it trains
+        self._matrix: Tensor | None = None  # of what is known of the table, while it trains
         self._watched = False  # whether anybody else hears of batches
         self._n_members = 1  # of the network
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
@@ -156,7 +157,7 @@ class KANNet(NeuralNet):
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
-            self.captured_ = self._edge_sizes = self.ranks_ = None
+            self.captured_ = self._edge_sizes = self.ranks_ = self._matrix = None
             self._rooms = []
 
     def _draw_apart(self, ranks: Ranks) -> None:
@@ -192,12 +193,21 @@ class KANNet(NeuralNet):
         if self._watched or numbers * data.table.element_size() > FEATURES_MEMORY * 2**20:
             return
         step = max(1, _IN_CACHE // module.layers[0].in_features)
+        in_full = self.execution_.products == "full"
+        functions = isinstance(self.optimizer_, Reml) or not in_full
+
+        def known(x: Tensor) -> Tensor:
+            if functions:
+                return module.features(x)
+            found, self._matrix = module.known(x)
+            return found
+
         with torch.no_grad():
             for part in (data,) if validation is None else (data, validation):
                 if part is not data and part.table is data.table:
                     part.features = data.features[part.within]
                 else:
-                    made = map(module.features, part.table.split(step))
+                    made = map(known, part.table.split(step))
                     part.features = joined(made, len(part.table))
         size, left = self.batch_size, len(data.y) % self.batch_size
         if len(data.y) > size > _IN_CACHE / data.features.shape[1]:
@@ -527,7 +537,7 @@ class KANNet(NeuralNet):
     def _outputs(self, inputs: Tensor) -> Tensor:
         """Of the training data's rows, in their batches."""
         if self.training_ is not None and self.training_.features is not None:
-            return self.module_.from_features(inputs)
+            return self.module_.from_known(inputs, self._matrix)
         return self.module_(inputs)
 
     def gradients(self, batch: Batch, share: float = 1.0) -> dict[str, Any]:
