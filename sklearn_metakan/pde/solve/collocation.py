@@ -141,7 +141,7 @@ class Steps:
     ) -> None:
         self.collocation, self.residual_size = collocation, residual_size
         self.left, self.every, self.done = list(counts), every, 0
-        self.worn, self.is_new = False, True
+        self.worn, self.fresh = False, True
         self.share, self.least, self.waited = share, inf, 0
         self.points: Batch | None = None
 
@@ -170,8 +170,8 @@ class Steps:
     def __iter__(self) -> Iterator[tuple[Batch, int]]:
         for _ in range(self.left.pop(0)):
             due = self.worn or (self.every and self.done % self.every == 0)
-            self.is_new = self.points is None or bool(self.every and due)
-            if self.is_new:
+            self.fresh = self.points is None or bool(self.every and due)
+            if self.fresh:
                 self.points = self.collocation.draw(self.residual_size, self.share)
                 self.worn = False
             self.done += 1
@@ -180,7 +180,7 @@ class Steps:
     def told(self, loss: float) -> None:
         """What the loss was before the step on the last batch."""
         self.waited += 1
-        if not self.is_new:
+        if not self.fresh:
             return
         if loss < FALLS * self.least:
             self.least, self.waited = loss, 0
