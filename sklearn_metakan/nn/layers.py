@@ -200,9 +200,12 @@ class KANLinear(KANLayer):
         return y if self.bias is None else y + self.bias
 
     def features(self, x: Tensor) -> Tensor:
-        """What of ``forward`` depends on x alone: functions (n, in * C), then of levels, pairs."""
+        """What of ``forward`` depends on x alone: functions (n, in * C), then of levels, pairs.
+
+        For rows that are known: there are no gradients of x.
+        """
         numbers = x if self.levels is None else self.levels.numbers(x)
-        parts = [self.basis.evaluate(numbers).flatten(1)]
+        parts = [self.basis.values(numbers, 0, 0).flatten(1)]
         if self.levels is not None:
             parts.append(self.levels.features(x))
         if self.pairs is not None:
