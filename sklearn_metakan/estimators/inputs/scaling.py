@@ -124,7 +124,9 @@ def fit_numbers(
     """
     n, d, index = len(rows.y), rows.X.shape[1], rows.index
     ranges, units, atoms = np.full((2, d), np.nan), np.ones(d), [np.empty((0, 4))]
-    kept, pieces, quantiles, gaps = [], [], [], []
+    kept: list[int] = []
+    pieces: list[Pieces] = []
+    quantiles, gaps = [], []
     step = max(1, CHUNK // n)
     for start in range(0, len(columns), step):
         places = columns[start : start + step]
