@@ -60,6 +60,7 @@ def test_defaults_on_iris_by_name(classifier):
     assert cross_val_score(classifier(random_state=0), iris.data, names, cv=3).mean() > 0.9
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("setting", [{"solver": "lbfgs"}, {"hidden_layer_sizes": ()}], ids=str)
 def test_defaults_of_other_models(classifier, setting):
