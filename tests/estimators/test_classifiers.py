@@ -151,12 +151,12 @@ def test_labels_of_any_type(classifier, labels):
     predicted = model.predict(X)
     assert predicted.dtype == y.dtype
     assert (predicted == y).mean() > 0.85
+    predicted = classifier(**STEPS).fit(X, y).predict(X)
     for container in (pd.Series(y), y.tolist()):
-        np.testing.assert_array_equal(classifier(**QUICK).fit(X, container).predict(X), predicted)
-    frame = classifier(**QUICK).fit(pd.DataFrame(X, columns=["a", "b", "c"]), y)
-    np.testing.assert_array_equal(
-        frame.predict(pd.DataFrame(X, columns=["a", "b", "c"])), predicted
-    )
+        np.testing.assert_array_equal(classifier(**STEPS).fit(X, container).predict(X), predicted)
+    named = pd.DataFrame(X, columns=["a", "b", "c"])
+    frame = classifier(**STEPS).fit(named, y)
+    np.testing.assert_array_equal(frame.predict(named), predicted)
 
 
 @both
