@@ -235,7 +235,7 @@ def test_half_precision_inputs_are_evaluated_in_the_precision_of_the_knots(half)
 @each_extrapolation
 def test_gradients(knots, extrapolation):
     basis = make(knots, extrapolation=extrapolation)
-    x = draw(basis, n=6, beyond=0.0 if extrapolation == "error" else 0.5).requires_grad_()
+    x = draw(basis, n=4, beyond=0.0 if extrapolation == "error" else 0.5).requires_grad_()
     assert gradcheck(basis.evaluate, x)
     assert gradgradcheck(basis.evaluate, x)
     assert gradcheck(lambda x: basis.evaluate(x, 1, 3, derivative=2), x)

@@ -120,7 +120,7 @@ def test_derivatives_equal_nested_autograd_of_the_formula(name):
 @each_pair
 def test_gradients(name, extrapolation):
     basis = make(name, extrapolation)
-    x = draw(basis, n=5, beyond=beyond(basis)).requires_grad_()
+    x = draw(basis, n=3, beyond=beyond(basis)).requires_grad_()
     assert gradcheck(basis.evaluate, x)
     assert gradgradcheck(basis.evaluate, x)
     assert gradcheck(lambda x: basis.evaluate(x, 1, 3, derivative=2), x, atol=1e-3, rtol=1e-5)

@@ -197,7 +197,9 @@ def test_tables_of_categories_alone(estimator):
     assert np.isfinite(outputs(model, table.assign(city="new", member=None))).all()
 
 
-@each_estimator
+@pytest.mark.parametrize(
+    "estimator", [pytest.param(e, marks=pytest.mark.slow) for e in ALL[:2]] + ALL[2:]
+)
 def test_many_levels_are_generated(estimator):
     n, levels = 1200, 300
     name, effect = RNG.integers(levels, size=n), RNG.normal(size=levels)

@@ -60,6 +60,7 @@ def test_defaults_on_iris_by_name(classifier):
     assert cross_val_score(classifier(random_state=0), iris.data, names, cv=3).mean() > 0.9
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("setting", [{"solver": "lbfgs"}, {"hidden_layer_sizes": ()}], ids=str)
 def test_defaults_of_other_models(classifier, setting):
@@ -150,12 +151,12 @@ def test_labels_of_any_type(classifier, labels):
     predicted = model.predict(X)
     assert predicted.dtype == y.dtype
     assert (predicted == y).mean() > 0.85
+    predicted = classifier(**STEPS).fit(X, y).predict(X)
     for container in (pd.Series(y), y.tolist()):
-        np.testing.assert_array_equal(classifier(**QUICK).fit(X, container).predict(X), predicted)
-    frame = classifier(**QUICK).fit(pd.DataFrame(X, columns=["a", "b", "c"]), y)
-    np.testing.assert_array_equal(
-        frame.predict(pd.DataFrame(X, columns=["a", "b", "c"])), predicted
-    )
+        np.testing.assert_array_equal(classifier(**STEPS).fit(X, container).predict(X), predicted)
+    named = pd.DataFrame(X, columns=["a", "b", "c"])
+    frame = classifier(**STEPS).fit(named, y)
+    np.testing.assert_array_equal(frame.predict(named), predicted)
 
 
 @both

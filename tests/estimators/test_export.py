@@ -58,8 +58,15 @@ def traced(module, x):
     return torch.jit.trace(module, (x,))
 
 
+# One of each kind of graph; the other bases are such as "rbf" and "morlet".
+FEW = {"rbf", "morlet", "spline", "own knots", "tails", "meta", "classes"}
+
+
 @pytest.mark.parametrize("way", [exported, traced])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in MODELS],
+)
 def test_the_same_function_for_any_number_of_rows(name, way):
     module, x = fitted(name).to_torch(), torch.from_numpy(X)
     with torch.no_grad():

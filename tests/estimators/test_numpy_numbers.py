@@ -44,9 +44,14 @@ def test_every_number_is_tried(estimator):
 
 
 @pytest.mark.parametrize(
-    ("whole", "real"), [(np.int64, np.float64), (np.int32, np.float32), (np.uint8, np.float16)]
+    ("solver", "whole", "real"),
+    [
+        ("adamw", np.int64, np.float64),
+        ("adamw", np.int32, np.float32),
+        ("adamw", np.uint8, np.float16),
+        ("lbfgs", np.uint8, np.float16),
+    ],
 )
-@pytest.mark.parametrize("solver", ["adamw", "lbfgs"])
 @pytest.mark.parametrize("estimator", ALL)
 def test_numbers_of_numpy_train_as_python_s_own(estimator, solver, whole, real):
     names = estimator().get_params().keys() - (ONLY_ADAMW if solver == "lbfgs" else set())

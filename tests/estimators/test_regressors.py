@@ -44,12 +44,16 @@ QUICK = STEPS | {"hidden_layer_sizes": (8,), "max_iter": 60, "learning_rate": 0.
 SETTLED = QUICK | {"max_iter": 200, "learning_rate_schedule": "onecycle"}
 
 both = pytest.mark.parametrize("regressor", REGRESSORS)
+# Of two that share what is tested; the other one in the slow part.
+meta_first = pytest.mark.parametrize(
+    "regressor", [pytest.param(KANRegressor, marks=pytest.mark.slow), MetaKANRegressor]
+)
 
 
 # --- quality, with whatever the defaults are ------------------------------------------
 
 
-@both
+@meta_first
 def test_defaults_learn_a_smooth_function_from_unscaled_columns(regressor):
     X, y = make_friedman1(800, noise=0.5, random_state=0)
     X, y = X * 10.0 ** np.arange(-4, 6) + 1000, 1e5 * y - 3e6
@@ -59,6 +63,7 @@ def test_defaults_learn_a_smooth_function_from_unscaled_columns(regressor):
     assert score > LinearRegression().fit(train, y_train).score(test, y_test) + 0.1
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("setting", [{"solver": "lbfgs"}, {"hidden_layer_sizes": ()}], ids=str)
 def test_defaults_of_other_models_learn_an_additive_function(regressor, setting):
@@ -396,7 +401,7 @@ def test_weights_as_large_as_they_may_be(regressor):
     np.testing.assert_array_equal(model.predict(X), regressor(**STEPS).fit(X, Y).predict(X))
 
 
-@both
+@meta_first
 def test_weights_of_partial_fit_compare_its_calls(regressor):
     """Of two streams that contradict each other, the heavier one is learned."""
     settings = QUICK | {"batch_size": 32, "solver": "adamw"}

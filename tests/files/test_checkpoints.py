@@ -111,7 +111,7 @@ SOLVERS = {
 }
 
 
-@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_solvers_of_equations(name, count, tmp_path, killed, monkeypatch):
     monkeypatch.setattr("sklearn_metakan.pde.solve.stages.REPORT", 10)  # steps of an epoch

@@ -131,7 +131,16 @@ def test_equals_the_reference_in_odd_shapes(source, shape):
     assert_like_reference(layer, draw(layer, shape[0]))
 
 
-@pytest.mark.parametrize("source", ["direct", "linear_1", "linear_2", "linear_3", "silu"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "direct",
+        "linear_2",
+        "silu",
+        pytest.param("linear_1", marks=pytest.mark.slow),
+        pytest.param("linear_3", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_the_reference_in_every_family(family, source):
     for grid in [("uniform", "linear", 5, 3), ("ends", FAMILIES[family], 2, 5)]:
