@@ -20,7 +20,7 @@ STAY = 200  # iterations of a quasi-Newton method on the same points, at least
 # By itself: the most exact method that is quick enough for so many parameters. So many steps of
 # AdamW go before it, at most this share of the time, but not before least squares for coefficients
 # themselves: where fields are unknown, it leaves them where nothing brings them back. Positive
-# constants, on the other hand, run off where least squares begin, and generated coefficients want it.
+# constants, on the other hand, run off where least squares begin; generated coefficients want it.
 AUTO_STEPS, AUTO_SHARE = 1000, 0.25
 MOST_LEAST_SQUARES, MOST_DENSE = 4000, 8000
 FEW = 1.5  # residuals for each parameter, in the first steps of least squares
@@ -67,7 +67,7 @@ def stages(solver: Any, physics: Physics, batch: Batch) -> list[Stage]:
         if chosen == "lm_iter" and not _begins_gently(solver):
             steps = 0
         counts[chosen] = AUTO_ITERATIONS[chosen]
-        if chosen == "lm_iter" and solver.resample_every is not None:
+        if chosen != "lbfgs_iter" and solver.resample_every is not None:
             first = _few(physics, batch)
     if counts["lm_iter"]:
         check_least_squares(physics, batch)
