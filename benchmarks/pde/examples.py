@@ -176,9 +176,7 @@ def finished(
     ledger.finish(runs, partial(measure, peers_dir=options.peers_dir))
     rows = ledger.rows()
     done = rows[rows["finished"].astype(str) == "True"]
-    return {
-        OF + name: float(error) for name, error in zip(done["name"], done["error"], strict=True)
-    }
+    return dict(zip(OF + done["name"], done["error"].astype(float), strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
