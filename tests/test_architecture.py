@@ -66,7 +66,8 @@ SHORT: dict[str, str] = {"estimators/predictor.py": "what to_torch gives, apart 
 # scaled together and splines on few cells, 320; with defaults that follow the rows, 70;
 # with atoms of columns, 120; with sums of functions solved exactly, 470; with eigenvalues,
 # families of equations, errors that grow in time and meshes, 1,130; with few rows, 170;
-# with callbacks in checkpoints, 130; with stored tables read by parts, 100; with few points first, 20.
+# with callbacks in checkpoints, 130; with stored tables read by parts, 100; with few points
+# first, 20.
 # benchmarks: with a comparison with eleven others on thirty tables, a process a fit, formulas, a
 # suite of others' equations, large tables, steps and additive models; with forty equations of
 # others in that suite, one row, and cards, 1,690.
