@@ -163,13 +163,20 @@ EXAMPLES = [
 ]
 
 
-def finish(options: Any, names: Sequence[str] = EXAMPLES, seeds: Sequence[int] = (0,)) -> Ledger:
-    """Run the examples that have no row yet; ``options`` are those of a command line."""
+def finished(
+    options: Any, seconds: float, names: Sequence[str] = EXAMPLES, seeds: Sequence[int] = (0,)
+) -> dict[str, float]:
+    """Run the examples that have no row yet; errors of those that came to their end, by source.
+
+    ``options`` are those of a command line: jobs, minutes, out, peers_dir.
+    """
     shown = "{name}: {error:.1e} in {seconds_taken:.0f} s, finished: {finished}"
     ledger = Ledger(options.out / "examples.csv", Example, RESULTS, options, shown)
-    runs = [Example(name, seed, options.seconds) for seed in seeds for name in names]
+    runs = [Example(name, seed, seconds) for seed in seeds for name in names]
     ledger.finish(runs, partial(measure, peers_dir=options.peers_dir))
-    return ledger
+    rows = ledger.rows()
+    done = rows[rows["finished"].astype(str) == "True"]
+    return dict(zip(OF + done["name"], done["error"].astype(float), strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -179,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--examples", choices=EXAMPLES, nargs="+", default=EXAMPLES)
     parser.add_argument("--seconds", type=float, default=600.0, help="of an example")
     options = parser.parse_args(arguments)
-    finish(options, options.examples, options.seeds)
+    finished(options, options.seconds, options.examples, options.seeds)
 
 
 if __name__ == "__main__":

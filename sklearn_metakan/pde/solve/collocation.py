@@ -170,10 +170,10 @@ class Steps:
     def __iter__(self) -> Iterator[tuple[Batch, int]]:
         for _ in range(self.left.pop(0)):
             due = self.worn or (self.every and self.done % self.every == 0)
-            self.fresh = self.points is None or bool(self.every and due)
-            if self.points is None or self.fresh:
+            self.fresh = False
+            if self.points is None or (self.every and due):
                 self.points = self.collocation.draw(self.residual_size, self.share)
-                self.worn = False
+                self.worn, self.fresh = False, True
             self.done += 1
             yield self.points, self.done
 

@@ -10,11 +10,11 @@ from sklearn_metakan.pde.solve.ritz import Features
 from sklearn_metakan.pde.solve.sizes import LEVEL
 
 # By the number of inputs: features, and their largest frequency.
-FINE: dict[int, tuple[int, float]] = {1: (240, 90.0), 2: (300, 12.0), 3: (400, 8.0)}
+FINE: dict[int, tuple[int, float]] = {1: (500, 200.0), 2: (300, 12.0), 3: (400, 8.0)}
 POINTS = 3  # for each feature
 _RIDGE = 1e-6  # of the rows' size
 _SMALL = 1e-3  # of the spread: a part of a step that is small enough to be linear
-_EXPLAINS = 0.2  # of the loss at fresh points: what a whole step would take off
+_EXPLAINS = 0.1  # of the loss at fresh points: what a whole step would take off
 
 
 def can_doubt(physics: Physics, inputs: int) -> bool:
@@ -38,7 +38,7 @@ def error_of_first_order(
     A step of Gauss and Newton, ``min |r + J c|``, over random features beside the network: errors
     that grow in time, and long waves beside a source of short ones, are such a c, however small
     the residual r is. It counts if a small part of it lowers the loss at fresh points, as quickly
-    as if the whole took off a fifth.
+    as if the whole took off a tenth.
     """
     features = Features(physics, FINE[physics.trial.input_shift.numel()], beside=True)
     rows, misfit = features.weighted(batch, factors)

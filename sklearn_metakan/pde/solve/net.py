@@ -20,6 +20,7 @@ from sklearn_metakan.training import (
     is_captured,
 )
 
+SETTLES = (LevenbergMarquardt, SelfScaled)  # methods that minimise at the points that there are
 REPORT = 100  # steps between two readings of the losses
 _KEEP = 0.9  # of balanced weights, from one reading to the next
 
@@ -134,7 +135,7 @@ class PDENet(KANNet):
                 step = step_fn(batch, **fit_params)
                 total, steps = total + step["y_pred"], steps + 1
                 iterator.worn |= self._stuck is not None
-                if self._of_squares and iterator.share < 1:
+                if iterator.share < 1 and isinstance(self.optimizer_, SETTLES):
                     iterator.told(float(step["loss"]))
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         except KeyboardInterrupt:
