@@ -97,7 +97,8 @@ class Features:
         """Derivatives of u at the equation's points."""
         points = batch[EQUATION][0][0]
         self.physics.observe(np.zeros((len(points), len(self.physics.trial.output_scale))), None)
-        return self.rows({DATA: [(points, None)]}, DATA)
+        numbers = torch.arange(len(points), device=points.device)
+        return self.rows({DATA: [(points, numbers)]}, DATA)
 
     @torch.no_grad()
     def misfit(self, batch: Batch, term: str) -> Tensor:
