@@ -37,7 +37,8 @@ PROBLEM = """\
     hard : bool, default=False
         Whether conditions hold exactly where they can, by an ansatz and features that are made of
         them: ``Dirichlet`` on all of a boundary, by the domain's ``distance``; ``Initial``;
-        ``Periodic`` in boxes. Those with ``where``, and all others, stay losses.
+        ``Periodic`` in boxes. Those with ``where``, or values that jump or have a kink, and all
+        others, stay losses.
     n_outputs : int, default=<n_outputs>
         Unknown functions.
     variables : sequence of str, default=None
