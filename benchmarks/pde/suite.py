@@ -5,8 +5,9 @@
 
 A line a run: relative L2 on 10,000 points against references computed here, or for inverse
 problems the largest relative error of a constant; seconds of fit; whether the solver itself said
-that it failed. Beside it the error of the example that it is from, where that is known.
-Rows are appended to --csv; runs that are there are not repeated.
+that it failed. Beside it the error of the example that it is from, where that is known, or, with
+``--peers-dir``, where DeepXDE's example comes to its end in the same run (benchmarks.pde.examples).
+Rows are appended to files in --out; runs that are there are not repeated.
 """
 
 import argparse
@@ -15,19 +16,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.common.ledger import Ledger
 from benchmarks.common.measure import add_options, seconds
 from benchmarks.common.report import Goal, goals, publish, table
-from benchmarks.pde.cases import CASES, LEFT_OUT, Case, statement_lines
+from benchmarks.pde.cases import CASES, LEFT_OUT, error_of, statement_lines
 from benchmarks.pde.cases.peers import PEERS
+from benchmarks.pde.examples import finished
 from sklearn_metakan.pde import KANPDESolver, MetaKANPDESolver
 
-POINTS, POINTS_SEED = 10_000, 1
 COMMON: dict[str, Any] = {
     "hidden_layer_sizes": (12, 12),
     "basis": "chebyshev",
@@ -77,17 +76,6 @@ def measure(trial: Trial) -> dict[str, Any]:
     }
 
 
-def error_of(solver: Any, case: Case) -> float:
-    """Relative L2, or the largest relative error of a constant."""
-    if case.constants:
-        found = solver.pde_params_
-        return max(abs(found[name] / value - 1) for name, value in case.constants.items())
-    generator = torch.Generator().manual_seed(POINTS_SEED)
-    x = case.settings["domain"].sample(POINTS, generator, dtype=torch.float64).numpy()
-    exact, found = (case.compared(each(x)) for each in (case.reference, solver.predict))
-    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
-
-
 COLUMNS = {
     "problem": "{title}",
     "from": "{source}",
@@ -98,10 +86,10 @@ COLUMNS = {
     "seconds": "{seconds_taken:.0f}",
     "says that it failed": "{said}",
 }
-FAILED = 0.1  # a relative error above this
+FAILED, SOLVED = 0.1, 0.01  # relative errors above the first, below the second
 
 
-def report(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def report(rows: Sequence[Mapping[str, Any]], peers: Mapping[str, float] = PEERS) -> list[str]:
     """A table for each setting, what was to be reached, and what is counted."""
     frame, blocks = pd.DataFrame(rows), []
     for setting in SETTINGS:
@@ -113,7 +101,7 @@ def report(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             case = make()
             medians = its[["error", "parameters", "seconds_taken"]].astype(float).median()
             said, errors = its["said_so"].astype(str).eq("True"), its["error"].astype(float)
-            theirs = {source: PEERS[source] for source in case.sources if source in PEERS}
+            theirs = {source: peers[source] for source in case.sources if source in peers}
             lines.append({
                 **medians,
                 "title": name,
@@ -125,6 +113,7 @@ def report(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 "wins": [source for source, error in theirs.items() if medians["error"] <= error],
                 "known": [*theirs],
                 "silent": bool((~said & (errors > FAILED)).any()),
+                "wolf": bool((said & (errors < SOLVED)).any()),
             })  # fmt: skip
             if case.must is not None:
                 limits.append(Goal(name, medians["error"], case.must))
@@ -150,8 +139,12 @@ def counted(lines: Sequence[Mapping[str, Any]]) -> list[str]:
             f"of {known} that were run and whose error is known."
         )
     silent = [line["title"] for line in lines if line["silent"]]
-    found = ", ".join(silent) or "none"
-    return [*blocks, f"Errors above {FAILED:g} without a warning: {found}."]
+    wolf = [line["title"] for line in lines if line["wolf"]]
+    return [
+        *blocks,
+        f"Errors above {FAILED:g} without a warning: {', '.join(silent) or 'none'}.",
+        f"Warnings beside an error below {SOLVED:g}: {', '.join(wolf) or 'none'}.",
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -160,7 +153,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", choices=CASES, nargs="+", default=[*CASES])
     parser.add_argument("--settings", choices=SETTINGS, nargs="+", default=[*SETTINGS])
     parser.add_argument("--seconds", type=float, default=120.0, help="time_limit of a fit")
+    parser.add_argument("--peers-dir", type=Path, help="a clone of DeepXDE, to run its examples")
+    parser.add_argument("--peers-seconds", type=float, default=600.0, help="of an example")
     options = parser.parse_args(arguments)
+    peers = dict(PEERS)
+    if options.peers_dir is not None:
+        peers |= finished(options, options.peers_seconds)
     shown = "{case} {setting} seed {seed}: {error:.1e} in {seconds_taken:.0f} s"
     ledger = Ledger(options.out / "suite.csv", Trial, RESULTS, options, shown)
     trials = [
@@ -172,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ledger.finish(trials, measure)
     found = [row for row in map(ledger.find, trials) if row is not None]
     if found:
-        publish(report(found), options.out / "suite.md")
+        publish(report(found, peers), options.out / "suite.md")
 
 
 if __name__ == "__main__":

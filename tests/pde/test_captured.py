@@ -30,7 +30,13 @@ PROBLEMS = {  # each with settings of its own
     "lbfgs": (problems.Wave(), {"lbfgs_iter": 40, "loss_weights": "balanced"}),
     "published": (problems.AllenCahn1D(), {"sampling": "sobol"}),
 }
-SOON = {"ball", "by residual", "balanced", "by point", "causal"}  # the others wait for the whole suite
+SOON = {
+    "ball",
+    "by residual",
+    "balanced",
+    "by point",
+    "causal",
+}  # the others wait for the whole suite
 every_problem = pytest.mark.parametrize(
     ("problem", "settings"),
     [

@@ -22,6 +22,7 @@ from sklearn_metakan.training import (
     is_captured,
 )
 
+SETTLES = (LevenbergMarquardt, SelfScaled)  # methods that minimise at the points that there are
 REPORT = 100  # steps between two readings of the losses
 _KEEP = 0.9  # of weights that are renewed, from one reading to the next
 
@@ -125,6 +126,7 @@ class PDENet(KANNet):
         self, iterator: Steps, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
         total, steps = torch.zeros((), device=self.device), 0
+        self.history.record("share", iterator.share)
         try:
             for batch in iterator:
                 if self._stuck is not None and _same_points(self._stuck, batch[0]):
@@ -140,6 +142,8 @@ class PDENet(KANNet):
                 step = step_fn(batch, **fit_params)
                 total, steps = total + step["y_pred"], steps + 1
                 iterator.worn |= self._stuck is not None
+                if iterator.share < 1 and isinstance(self.optimizer_, SETTLES):
+                    iterator.told(float(step["loss"]))
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         except KeyboardInterrupt:
             if steps:

@@ -64,6 +64,7 @@ class Features:
             name: nn.Parameter(p.detach().double()) for name, p in physics.pde_params.items()
         }
         self.physics = with_parts(physics, trial=trial, pde_params=constants)
+        self.physics.attention = None  # all points count alike
 
     def rows(self, batch: Batch, term: str) -> Tensor:
         """Derivatives of a term's misfits by all coefficients, at their present values."""
