@@ -12,14 +12,12 @@ from os import PathLike
 from textwrap import dedent
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_metakan.basis import BasisName
 from sklearn_metakan.training.execution import LARGE_TABLE
-from sklearn_metakan.training.parallel import PRESENT
 
 POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
@@ -155,19 +153,6 @@ def set_params(self: Any, **params: Any) -> Any:
     return self
 
 
-def draw_seeds(random_state: int | np.random.RandomState | None, count: int) -> list[int]:
-    """Seeds: the same for an int, the next of a RandomState, fresh for None; of rank 0 for all.
-
-    No global generator is moved.
-    """
-    source = random_state
-    if not isinstance(source, np.random.RandomState):
-        source = np.random.RandomState(source)
-    seeds: list[int] = source.randint(2**31 - 1, size=count).tolist()
-    ranks = PRESENT.get()
-    return seeds if ranks is None else ranks.agreed(seeds)
-
-
 def suggestion(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'max_iter'?`` for "epochs", or nothing where no known name is like it."""
     names = [*known]
@@ -266,6 +251,11 @@ def fill_docstring(cls: Any, texts: Mapping[str, str], **values: Any) -> None:
         small, large = (f"{of(each)}" for each in (measured, measured.large or measured))
         return small if small == large else f"{small} (beyond {LARGE_TABLE:,} rows, {large})"
 
+    fewest, most = measured.batch
+    of_batch = f' "auto" is {most}'
+    if fewest < most:
+        of_batch += f""", but on small tables the
+        power of two from {fewest} on that makes 16 steps a pass at most; ``partial_fit``: {most}"""
     of_prompts = f',\n        but {rate} for prompts of a linear meta-learner where that is "auto"'
     values = {
         **arguments,
@@ -273,6 +263,7 @@ def fill_docstring(cls: Any, texts: Mapping[str, str], **values: Any) -> None:
         "adamw_learning_rate": value(lambda each: each.learning_rate),
         "adamw_weight_decay": value(lambda each: each.weight_decay),
         "passes": value("{0.steps:,} steps, from {0.passes[0]} to {0.passes[1]} passes".format),
+        "auto_batch": f"{of_batch}.",
         "meta_decay": META_DECAY if "prompt_dim" in arguments else "",
         "prompt_rate": "" if rate is None else of_prompts,
         **values,

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from sklearn_metakan.pde.domains.domain import CLOSED, Domain
+from sklearn_metakan.pde.physics.physics import Physics
 from sklearn_metakan.pde.solve.problem import in_order
 from sklearn_metakan.training import by_chunks, memory_for_rows, warn_caller
 
@@ -112,3 +113,10 @@ def _check_finite(solver: Any, X: NDArray[Any], found: NDArray[Any]) -> None:
             f"X must lie in the domain or near it: at {X[row].tolist()}, row {row}, the result "
             f"is no finite number of {str(solver._execution.dtype).removeprefix('torch.')}."
         )
+
+
+def relative_error(points: Tensor, known: Tensor, physics: Physics) -> float:
+    """``|u - known| / |known|``."""
+    with torch.no_grad():
+        found = physics.trial(points)
+    return float((found - known).norm() / known.norm())

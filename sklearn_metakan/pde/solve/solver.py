@@ -22,7 +22,7 @@ from sklearn_metakan.pde.physics.physics import DATA, EQUATION, Batch, Physics
 from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree
 from sklearn_metakan.pde.solve.collocation import Collocation, Steps
 from sklearn_metakan.pde.solve.doubt import FINE, POINTS, can_doubt, error_of_first_order
-from sklearn_metakan.pde.solve.evaluate import evaluated
+from sklearn_metakan.pde.solve.evaluate import evaluated, relative_error
 from sklearn_metakan.pde.solve.held import Held, held
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt
 from sklearn_metakan.pde.solve.modes import Overlap, find_modes
@@ -264,9 +264,12 @@ class PDESolver(BaseEstimator):
         self._physics.load_state_dict(wanted | kept)
 
     def _make_net(self, trainer: Trainer, execution: Execution, seed: int) -> None:
-        physics = trainer.module(self._make_physics, {"seed": seed})
-        physics.observe(self._problem.values, self._problem.weights)
-        self.net_ = self._net(trainer, physics, execution)
+        def make() -> Physics:
+            physics = self._make_physics(seed=seed)
+            physics.observe(self._problem.values, self._problem.weights)
+            return physics
+
+        self.net_ = self._net(trainer, make, execution)
 
     def _condition(self, trainer: Trainer, batch: Batch, seed: int, goes_on: bool) -> None:
         """Fit the start to the problem: smoothness to its order, units to its sizes."""
@@ -294,11 +297,15 @@ class PDESolver(BaseEstimator):
         return Physics(TrialFunction(network, **self._trial), *self._equation)
 
     def _net(
-        self, trainer: Trainer, physics: Physics, execution: Execution, **optimizer: Any
+        self,
+        trainer: Trainer,
+        make: Callable[[], Physics],
+        execution: Execution,
+        **optimizer: Any,
     ) -> Any:
         """A net with a fresh optimiser, by default AdamW, over a physics that may have begun."""
         return trainer.net(
-            physics,
+            make,
             nn.Identity(),  # Physics gives the losses itself
             execution,
             groups=(("pde_params.*", {"weight_decay": 0.0}),),
@@ -368,7 +375,8 @@ class PDESolver(BaseEstimator):
                 if optimizer["optimizer"] is LevenbergMarquardt:  # which asks anew at each step
                     callbacks.append(Release(equations))
                 before = self.net_
-                self.net_ = self._net(trainer, before.module_, before.execution_, **optimizer)
+                make = partial(getattr, before, "module_")
+                self.net_ = self._net(trainer, make, before.execution_, **optimizer)
                 self.net_.history.extend(before.history)
                 self.net_.weights_ = before.weights_
             monitor = Monitor(None, 0.0, False, expects_convergence=False, time_limit=limit)
@@ -407,7 +415,7 @@ class PDESolver(BaseEstimator):
                 f"solution must return the shape {shape} for x of shape {tuple(points.shape)}, "
                 f"got {tuple(known.shape)}."
             )
-        return partial(_relative_error, points, known)
+        return partial(relative_error, points, known)
 
     def _test_points(self) -> NDArray[Any]:
         domain, generator = self._problem.domain, torch.Generator().manual_seed(TEST_SEED)
@@ -589,10 +597,3 @@ class PDESolver(BaseEstimator):
         self._problem.points_dtype(self._execution.dtype)
         with torch.no_grad():
             self.module_(self._points(self._problem.bounds.mean(1)[None]))
-
-
-def _relative_error(points: Tensor, known: Tensor, physics: Physics) -> float:
-    """``|u - known| / |known|``."""
-    with torch.no_grad():
-        found = physics.trial(points)
-    return float((found - known).norm() / known.norm())
