@@ -24,12 +24,19 @@ PROBLEMS = {  # each with settings of its own
     "by residual": (problems.Helmholtz(), {"sampling": "rad", "resample_every": 10}),
     "system": (problems.Kovasznay(), {}),
     "balanced": (problems.Wave(), {"loss_weights": "balanced"}),
+    "by point": (problems.Wave(), {"loss_weights": "vrba", "resample_every": 60}),
     "fixed weights": (problems.HeatCube(2), {"loss_weights": {"initial": 7.0}}),
     "causal": (problems.Burgers(), {"causal": 1.0}),
     "lbfgs": (problems.Wave(), {"lbfgs_iter": 40, "loss_weights": "balanced"}),
     "published": (problems.AllenCahn1D(), {"sampling": "sobol"}),
 }
-SOON = {"ball", "by residual", "balanced", "causal"}  # the others wait for the whole suite
+SOON = {
+    "ball",
+    "by residual",
+    "balanced",
+    "by point",
+    "causal",
+}  # the others wait for the whole suite
 every_problem = pytest.mark.parametrize(
     ("problem", "settings"),
     [

@@ -21,6 +21,7 @@ from sklearn_metakan.pde import (
     problems,
 )
 from sklearn_metakan.pde.derivatives.of_points import is_affine, kept
+from sklearn_metakan.pde.physics.hard import exactly
 
 QUICK = {"hidden_layer_sizes": (5,), "n_interior": 200, "n_boundary": 40, "n_initial": 40}
 QUICK |= {"max_iter": 0, "random_state": 0, "device": "cpu", "hard": True}
@@ -204,3 +205,36 @@ def test_a_solution_that_is_built_in_is_no_failure(recwarn):
     solver = fitted(lm_iter=20, **line, conditions=[ends])
     assert solver.predict([[0.4]]) == pytest.approx(1.2, abs=1e-2)
     assert not [each for each in recwarn if "Not solved" in str(each.message)]
+
+
+SQUARE, STRIP = Box([0, 0], [1, 1]), SpaceTime(Interval(-1, 1), 0, 1)
+SMOOTH = {
+    "a slope": lambda x: x[:, 0] - 2 * x[:, 1],
+    "a steep front": lambda x: (500 * (x[:, 0] - 0.31)).tanh(),
+    "a number": lambda x: 3.0,
+    "two outputs": lambda x: torch.stack([x[:, 0], x[:, 1].sin()], 1),
+}
+BROKEN = {
+    "a lid": lambda x: (x[:, 1] == 1).double(),
+    "a jump": lambda x: (x[:, 0] > 0.31).double(),
+    "a kink": lambda x: (x[:, 0] - 0.31).relu(),
+    "one output of two": lambda x: torch.stack([x[:, 0], (x[:, 0] - 0.31).abs()], 1),
+}
+
+
+@pytest.mark.parametrize("case", [*SMOOTH, *BROKEN])
+def test_only_values_with_a_slope_everywhere_are_built_in(case):
+    """Jumps and kinks would be continued into all of the domain, and through all times."""
+    value, smooth = {**SMOOTH, **BROKEN}[case], case in SMOOTH
+    k = 2 if "output" in case else 1
+    for condition, domain in ((Dirichlet(value), SQUARE), (Initial(value), STRIP)):
+        if case == "a lid" and domain is STRIP:
+            continue
+        ansatz, _, left = exactly({"it": condition}, domain, k, domain is STRIP, True, True)
+        assert (ansatz is not None, [*left]) == ((True, []) if smooth else (False, ["it"]))
+
+
+def test_a_jump_between_parts_of_a_domain_is_none():
+    parts = Interval(0, 1) | Interval(2, 3)
+    condition = Dirichlet(lambda x: (x[:, 0] > 1.5).double())
+    assert exactly({"it": condition}, parts, 1, False, True, True)[2] == {}

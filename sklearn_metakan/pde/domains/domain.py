@@ -119,12 +119,14 @@ class Domain(ABC):
             points = checked_points(points, self.dim, "anchors", domain=self).tolist()
         self._freeze(anchors=tuple(map(tuple, points)))
 
-    def contains(self, x: Any) -> Any:
+    def contains(self, x: Any, margin: float = CLOSED) -> Any:
         """Which points lie in the domain, its boundary included.
 
         Parameters
         ----------
         x : Tensor or array of shape (n, d)
+        margin : float
+            So far outside, relative to the domain's size, is inside too: for rounding.
 
         Returns
         -------
@@ -138,7 +140,7 @@ class Domain(ABC):
         points = torch.as_tensor(np.asarray(x) if not isinstance(x, Tensor) else x)
         if points.ndim != 2 or points.shape[1] != self.dim:
             raise ValueError(f"x must have the shape (n, {self.dim}), got {tuple(points.shape)}.")
-        inside = self._contains(points.detach().double())
+        inside = self._contains(points.detach().double(), margin)
         return inside if isinstance(x, Tensor) else inside.numpy()
 
     def sample(

@@ -21,6 +21,7 @@ from sklearn_metakan.pde.physics.conditions import (
 
 _SEEN = 256  # points of the rim of time and boundary
 _AGREE = 1e-4  # of the size of values there
+_LINES, _HALVINGS = 128, 40  # along which jumps are looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,8 @@ def exactly(
     """What holds conditions, and the conditions that have to be trained.
 
     Held are Dirichlet conditions on all of the domain's boundary, initial ones, and periodic
-    ones, each without ``where``.
+    ones, each without ``where``; not those whose values jump or have a kink, which ``g`` would
+    carry through all of the domain.
     """
     left, axes = dict(conditions), list[int]()
     ends: list[Dirichlet | None] = [None] * n_outputs
@@ -142,7 +144,8 @@ def exactly(
         # The speed of a moving boundary would have to be built in too.
         moves = condition.order and any(callable(getattr(ends[j], "value", 0)) for j in outputs)
         fits = all(len(starts[j]) == condition.order for j in outputs)
-        return fits and not moves and all(_repeats(condition, domain, axis) for axis in axes)
+        repeats = all(_repeats(condition, domain, axis) for axis in axes)
+        return fits and not moves and repeats and _continues(condition, domain)
 
     kinds = (Periodic, Dirichlet, Initial)
     for kind, order in product(kinds, range(2)):
@@ -155,7 +158,11 @@ def exactly(
                     order == 0 and own_features and isinstance(_space(domain), Box)
                 ):
                     axes.append(axis)
-                case Dirichlet() if own_boundary and all(ends[j] is None for j in outputs):
+                case Dirichlet() if (
+                    own_boundary
+                    and all(ends[j] is None for j in outputs)
+                    and _continues(condition, domain)
+                ):
                     for j in outputs:
                         ends[j] = condition
                 case Initial(order=its) if (
@@ -205,3 +212,50 @@ def _repeats(condition: Initial, domain: Domain, axis: int) -> bool:
     width = float(domain.bounds[axis, 1] - domain.bounds[axis, 0])
     away = [(a - b).abs().max() for a, b in zip(*found, strict=True)]
     return bool(away[0] <= _AGREE * size and away[1] * width <= 10 * _AGREE * size)
+
+
+def _continues(condition: Any, domain: Domain) -> bool:
+    """Whether a condition's values have a slope everywhere: no jumps, no kinks.
+
+    Lines from where it holds into the domain, or at the start, are halved towards the larger
+    change of values and slopes; at a jump, or a kink, a change is left where their ends meet.
+    """
+    value = condition.value
+    if not callable(value) or not getattr(value, "is_differentiable", True):
+        return True
+    wide: Any = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+    if isinstance(condition, Initial):
+        if not isinstance(domain, SpaceTime):
+            return True  # one point
+        one, other = (domain.sample_initial(_LINES, **wide) for _ in range(2))
+    else:
+        one, other = domain.sample_boundary(_LINES, **wide)[0], domain.sample(_LINES, **wide)
+    n = min(len(one), len(other))
+    ends = [one[:n], other[:n]]
+    at_ends = [_values_and_slopes(value, x) for x in ends]
+    size = torch.cat(at_ends).abs().amax(0).clamp_min(torch.finfo(torch.float64).tiny)
+    for _ in range(_HALVINGS):
+        middle = (ends[0] + ends[1]) / 2
+        found = _values_and_slopes(value, middle)
+        first, last = (((found - each) / size).abs().amax(1, keepdim=True) for each in at_ends)
+        left = first > last
+        ends = [torch.where(left, ends[0], middle), torch.where(left, middle, ends[1])]
+        at_ends = [torch.where(left, at_ends[0], found), torch.where(left, found, at_ends[1])]
+    broken = ((at_ends[0] - at_ends[1]).abs() > _AGREE * size).any(1)
+    if domain.knows_inside:
+        broken &= domain.contains(ends[0])
+    return not bool(broken.any())
+
+
+def _values_and_slopes(value: Any, x: Tensor) -> Tensor:
+    """Of a function, (n, k + k d)."""
+    with torch.enable_grad():
+        points = x.detach().clone().requires_grad_()
+        found = torch.as_tensor(value(points)).to(x)
+        y = found.reshape(len(x), -1) if found.ndim else found.expand(len(x), 1)
+        columns = [y]
+        for column in y.unbind(1) if y.requires_grad else ():
+            columns += torch.autograd.grad(
+                column.sum(), points, retain_graph=True, materialize_grads=True, allow_unused=True
+            )
+    return torch.cat(columns, 1).detach()

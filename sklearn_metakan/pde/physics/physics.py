@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sklearn_metakan.pde.physics.attention import Attention
 from sklearn_metakan.pde.physics.conditions import BaseCondition, PointSet
 from sklearn_metakan.pde.physics.constants import Constants, Start
 from sklearn_metakan.pde.physics.field import Field, Request
@@ -16,7 +17,8 @@ from sklearn_metakan.pde.physics.trial import TrialFunction, order_of
 EQUATION, DATA = "residual", "data"
 CHUNKS = 32  # of time, for causal weights
 
-Batch = dict[str, list[PointSet]]  # by term: the equation, each condition, observations
+# By term: the equation, each condition, observations, these with their numbers as normals.
+Batch = dict[str, list[PointSet]]
 Residual = Callable[..., Any]
 
 
@@ -34,6 +36,8 @@ class Physics(nn.Module):
     causal : (epsilon, t0, t1), optional
         Weights ``exp(-epsilon * loss of all earlier times)`` on the equation, in 32 chunks of
         time: later times count once earlier ones are solved.
+    attention : {"self-adaptive", "rba", "vrba"}, optional
+        Weights of single points in training.
 
     Raises
     ------
@@ -52,11 +56,13 @@ class Physics(nn.Module):
         conditions: Mapping[str, BaseCondition],
         pde_params: Mapping[str, Start],
         causal: tuple[float, float, float] | None = None,
+        attention: str | None = None,
     ) -> None:
         super().__init__()
         self.trial, self.residual, self.conditions = trial, residual, dict(conditions)
         self.pde_params = Constants(pde_params, next(trial.parameters()))
         self.causal = causal
+        self.attention = None if attention is None else Attention(attention)
         self.requests: dict[str, Request] = {}  # what each term asks for, once it was probed
         self.target: Tensor | None = None  # of the observations, (n, k)
         self.target_weight: Tensor | None = None  # roots of weights, (n, k)
@@ -77,14 +83,22 @@ class Physics(nn.Module):
         losses = {}
         for name, r in first.items():
             squares = r * others[0][name] if others else r.square()
+            weighted = self.by_point(name, squares) * squares
             if self.causal is None:
-                losses[name] = squares.mean()
+                losses[name] = weighted.mean()
             else:
-                losses[name] = (self.causal_weights(squares.detach(), x) * squares).sum()
+                losses[name] = (self.causal_weights(squares.detach(), x) * weighted).sum()
         for name, sets in batch.items():
-            if name != EQUATION:
+            if name != EQUATION and (self.attention is None or self.is_mean(name)):
                 losses[name] = self.squared(name, self.misfit(name, sets))
+            elif name != EQUATION:
+                squares = self.misfit(name, sets).square()
+                losses[name] = (self.by_point(name, squares) * squares).mean()
         return losses
+
+    def by_point(self, name: str, squares: Tensor) -> Tensor | float:
+        """What each square of a loss counts in training, one in the mean."""
+        return 1.0 if self.attention is None else self.attention.weights(name, squares)
 
     def misfits(
         self, name: str, sets: Sequence[PointSet], rows: slice = slice(None)
@@ -93,7 +107,7 @@ class Physics(nn.Module):
         part = [(x[rows], None if normal is None else normal[rows]) for x, normal in sets]
         if name == EQUATION:
             return self.residuals(part[0][0])
-        return {name: self.misfit(name, part, rows)}
+        return {name: self.misfit(name, part)}
 
     def residuals(self, x: Tensor) -> dict[str, Tensor]:
         """The equation's residuals at x, each (n,)."""
@@ -101,12 +115,13 @@ class Physics(nn.Module):
             named = self._named(x, self.trial.field(x, request=self._request(EQUATION)))
         return {name: freed(r) for name, r in named.items()}
 
-    def misfit(self, name: str, sets: Sequence[PointSet], rows: slice = slice(None)) -> Tensor:
-        """What is zero where the condition, or these rows of data, hold; Laplacians are exact."""
+    def misfit(self, name: str, sets: Sequence[PointSet]) -> Tensor:
+        """What is zero where the condition, or these observations, hold; Laplacians are exact."""
         if name == DATA:
+            points, numbers = sets[0]
             assert self.target is not None
-            away = self.trial.columns(sets[0][0]) - self.target[rows]
-            return away if self.target_weight is None else self.target_weight[rows] * away
+            away = self.trial.columns(points) - self.target[numbers]
+            return away if self.target_weight is None else self.target_weight[numbers] * away
         request = self._request(name)
         with self.exact(), self._graph() as freed:
             fields = [self.trial.field(x, normal, request=request) for x, normal in sets]

@@ -21,7 +21,8 @@ class Collocation:
     """Draws the points of every term, on the device of the generator.
 
     Conditions are named as their losses; counts are the points of a step in the "interior", and
-    at the "boundary" and "initial" for each condition there. sampling is a method of the domain's
+    at the "boundary" and "initial" for each condition there, and of observations ("data"; all of
+    them, unless given). sampling is a method of the domain's
     ``sample``; or "rad": by residual, from ten uniform points for each one, with probability in
     proportion to ``|r| / mean |r| + 1``. Points are drawn and checked in float64, and given out
     in ``dtype``.
@@ -65,12 +66,25 @@ class Collocation:
         if not self._checked:
             self._check(batch)
         if self.problem.observed is not None:
-            observed = torch.as_tensor(self.problem.observed)
-            batch[DATA] = [(observed.to(self.generator.device), None)]
+            batch[DATA] = [self._observed(torch.as_tensor(self.problem.observed))]
         return {
-            name: [(x.to(self.dtype), None if n is None else n.to(self.dtype)) for x, n in sets]
+            name: [(x.to(self.dtype), self._given(n)) for x, n in sets]
             for name, sets in batch.items()
         }
+
+    def _observed(self, points: Tensor) -> PointSet:
+        """All observations, or so many drawn anew, with their numbers."""
+        device, most = self.generator.device, self.counts.get(DATA)
+        if most is None or most >= len(points):
+            numbers = torch.arange(len(points), device=device)
+        else:
+            drawn = torch.randperm(len(points), generator=self.generator, device=device)
+            numbers = drawn[:most]
+        return points.to(device)[numbers], numbers
+
+    def _given(self, other: Tensor | None) -> Tensor | None:
+        """Normals in the dtype of points; numbers as they are."""
+        return other.to(self.dtype) if other is not None and other.is_floating_point() else other
 
     def _check(self, batch: Batch) -> None:
         """Once: every term has points, in the domain."""
@@ -126,9 +140,9 @@ class Steps:
     """Batches for training steps: points, and a seed for random directions.
 
     ``counts`` are the steps of each pass that is asked for, one after the other; new points come
-    every so many of them, and when those that there are have ``worn`` out, or never. Of the points
-    there are at first a ``share``, and twice as many when the loss that steps find at new ones
-    falls no more.
+    every so many of them, and when those that there are have ``worn`` out, or never; ``fresh`` are
+    those that were not in the step before. Of the points there are at first a ``share``, and
+    twice as many when the loss that steps find at new ones falls no more.
     """
 
     def __init__(

@@ -37,7 +37,8 @@ PROBLEM = """\
     hard : bool, default=False
         Whether conditions hold exactly where they can, by an ansatz and features that are made of
         them: ``Dirichlet`` on all of a boundary, by the domain's ``distance``; ``Initial``;
-        ``Periodic`` in boxes. Those with ``where``, and all others, stay losses.
+        ``Periodic`` in boxes. Those with ``where``, or values that jump or have a kink, and all
+        others, stay losses.
     n_outputs : int, default=<n_outputs>
         Unknown functions.
     variables : sequence of str, default=None
@@ -58,23 +59,33 @@ PROBLEM = """\
     n_directions : int, default=<n_directions>
     n_interior, n_boundary, n_initial : int, default=<n_interior>, <n_boundary>, <n_initial>
         Points of a step: inside, for each condition on the boundary, for each initial one.
+    n_observations : int, default=None
+        Observations of a step, drawn from those given to ``fit`` as often as other points; None:
+        all of them.
     sampling : str, default="<sampling>"
         How points are drawn: "uniform", "sobol", "latin_hypercube", "grid"; "radius" in balls;
         "rad", where the residual is large.
     resample_every : int or None, default=<resample_every>
         Steps of AdamW, and of Levenberg-Marquardt, between new points; None: the same points for
-        all. With "rad" 1 means 50 and 10.
-    loss_weights : dict, "auto", "balanced" or None, default="auto"
+        all. With "rad" 1 means 50 and 10, with weights of single points 500 and 50.
+    loss_weights : dict, str or None, default="auto"
         Factors of the losses by name ("residual", "dirichlet", ...; see ``loss_terms_``), 1 for
         those not named; None: 1 for all. "auto" makes all as large as that of the equation where
-        a smooth function of the solution's size stands in its place. "balanced" gives all
-        gradients the same norm.
+        a smooth function of the solution's size stands in its place. Renewed every 100 steps:
+        "balanced" gives all gradients the same norm, "gradient" divides the equation's largest by
+        the mean of the condition's, "ntk" gives all tangent kernels the same trace. Weights of
+        single points, which follow their residuals in AdamW and Levenberg-Marquardt, while losses
+        as a whole have those of "auto": "rba" and "vrba" (residual-based attention), and
+        "self-adaptive" (gradient ascent).
     causal : float, default=None
         epsilon: later times count once the loss at earlier ones is well below 1 / epsilon.
     windows : int, default=1
         Time is cut into so many parts, each with a network of its own that is trained after the
         one before and starts from its end. For long times and many cycles; all ``Initial``
-        conditions move on, and ``time_limit`` is for all parts together."""
+        conditions move on, and ``time_limit`` is for all parts together.
+    outside : {"warn", "error", "ignore"}, default="warn"
+        At points outside the domain, where nothing was solved, ``predict`` and its kin go on with
+        a UserWarning that counts them and names the farthest, raise a ValueError, or go on."""
 
 NETWORK = """\
     hidden_layer_sizes : tuple of int, default=<hidden_layer_sizes>
@@ -130,7 +141,7 @@ TRAINING = """\
     random_state : int, RandomState or None, default=None
         Starting values and points. Global generators are not touched.
     verbose : int, default=0
-        1 shows a progress bar with every loss.
+        1 shows a progress bar with the errors in ``history_``.
     callbacks : list of skorch callbacks, default=None
         An epoch is a run of 100 steps.
     checkpoint_dir : str or path-like, default=None
@@ -156,6 +167,11 @@ ATTRIBUTES = """\
         relative error, if ``solution`` is given.
     loss_curve_, loss_ : list of float, float
         The weighted sum of all losses, and the last one.
+    history_ : dict of str to ndarray
+        As ``loss_terms_``, with errors in place of losses: by equation and condition the root of
+        the mean square of its misfit, in its own units. ``pandas.DataFrame(history_)`` is a table.
+    loss_weights_ : dict of str to float
+        Factors of the losses at the end.
     pde_params_ : dict of str to float
         Trained constants of the equation.
     n_iter_ : int
@@ -242,11 +258,13 @@ class KANPDESolver(PDESolver):
         n_interior: int = 1000,
         n_boundary: int = 200,
         n_initial: int = 200,
+        n_observations: int | None = None,
         sampling: str = "uniform",
         resample_every: int | None = 1,
         loss_weights: dict[str, float] | str | None = "auto",
         causal: float | None = None,
         windows: int = 1,
+        outside: str = "warn",
         hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
         solver: str | None = "auto",
@@ -339,11 +357,13 @@ class MetaKANPDESolver(PDESolver):
         n_interior: int = 1000,
         n_boundary: int = 200,
         n_initial: int = 200,
+        n_observations: int | None = None,
         sampling: str = "uniform",
         resample_every: int | None = 1,
         loss_weights: dict[str, float] | str | None = "auto",
         causal: float | None = None,
         windows: int = 1,
+        outside: str = "warn",
         hidden_layer_sizes: int | Sequence[int] = (32, 32),
         grid_size: int = 5,
         solver: str | None = "auto",

@@ -111,7 +111,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
 class LeastSquares:
     """``L = sum_k f_k sum_j v_kj r_kj^2`` at the points of a batch, the weights v fixed.
 
-    Without causal weights v is one over the number of rows, and L the loss of training; factor
+    Without weights of points v is one over the number of rows, and L the loss of training; factor
     gives f_k by the name of the loss. Unknowns are the P numbers in ``trained``, in their order.
     ``memory``, MiB for the gradients of a block of rows, is halved where a card does not have
     them. ``first`` are the terms of L, before their factors, where it was made.
@@ -138,7 +138,9 @@ class LeastSquares:
         found = self.misfits = self._misfits()
         self.factors = {name: factor(name) for r in found.values() for name in r}
         self.weights = {
-            name: self._weights(term, r) for term, rows in found.items() for name, r in rows.items()
+            name: self._weights(term, name, r)
+            for term, rows in found.items()
+            for name, r in rows.items()
         }
         self.first = self._terms(found)
 
@@ -147,10 +149,12 @@ class LeastSquares:
         """By term, and by the name of the loss."""
         return {term: self.physics.misfits(term, sets) for term, sets in self.batch.items()}
 
-    def _weights(self, term: str, r: Tensor) -> Tensor:
+    def _weights(self, term: str, name: str, r: Tensor) -> Tensor:
         if term == EQUATION and self.physics.causal is not None:
-            return self.physics.causal_weights(r.square(), self.batch[term][0][0])
-        return torch.full_like(r, 1 / r.numel())
+            weights = self.physics.causal_weights(r.square(), self.batch[term][0][0])
+        else:
+            weights = torch.full_like(r, 1 / r.numel())
+        return self.physics.by_point(name, r.square()) * weights
 
     def _terms(self, found: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         return {

@@ -4,12 +4,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_metakan.pde.physics.physics import Batch
 from sklearn_metakan.pde.solve.collocation import Steps
 from sklearn_metakan.pde.solve.least_squares import LeastSquares, LevenbergMarquardt
+from sklearn_metakan.pde.solve.weights import RENEWED, measured
 from sklearn_metakan.training import (
     LINE_SEARCHED,
     CapturedStep,
@@ -22,7 +24,7 @@ from sklearn_metakan.training import (
 
 SETTLES = (LevenbergMarquardt, SelfScaled)  # methods that minimise at the points that there are
 REPORT = 100  # steps between two readings of the losses
-_KEEP = 0.9  # of balanced weights, from one reading to the next
+_KEEP = 0.9  # of weights that are renewed, from one reading to the next
 
 
 class CapturedPhysics(CapturedStep):
@@ -68,16 +70,13 @@ class PDENet(KANNet):
 
     Parameters beyond KANNet's
     --------------------------
-    loss_weights : mapping of str to float, or "balanced"
-        Factors of the terms, 1 for those not named. "balanced": every term's gradient gets
-        the norm that all have together, renewed at every reading and smoothed.
+    loss_weights : mapping of str to float, "balanced", "gradient" or "ntk"
+        Factors of the terms, 1 for those not named. By name they follow the terms' gradients (see
+        ``measured``), renewed at every reading and smoothed.
     truth : callable, optional
         Of the module: its relative error, recorded at every reading.
     working_memory : float, optional
         MiB that the gradients of single points may take; see ``LeastSquares``.
-
-    Source: Wang, Sankaran, Wang, Perdikaris, "An expert's guide to training PINNs" (2023),
-    equation 2.13.
     """
 
     def __init__(
@@ -103,14 +102,20 @@ class PDENet(KANNet):
             super().fit_on(data, validation)
         finally:
             self._factors = self._stuck = self._points = None
+            if self.module_.attention is not None:
+                self.module_.attention.forget()
         return self
 
     def extra_state(self) -> dict[str, Any]:
-        return {"weights": self.weights_, "lowered": self._lowered, "stuck": self._stuck}
+        attention = self.module_.attention
+        known = {} if attention is None else {"attention": attention.extra_state()}
+        return {"weights": self.weights_, "lowered": self._lowered, "stuck": self._stuck, **known}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.weights_, self._lowered = state["weights"], state["lowered"]
         self._stuck = state["stuck"]
+        if self.module_.attention is not None:
+            self.module_.attention.set_extra_state(state["attention"], torch.device(self.device))
 
     def _captured(self, data: Any) -> CapturedPhysics | None:
         if self._of_squares or not is_captured(self, len(data)):
@@ -129,6 +134,8 @@ class PDENet(KANNet):
                 if isinstance(self.optimizer_, SelfScaled) and batch[0] is not self._points:
                     self.optimizer_.forget()
                 self._points = batch[0]
+                if iterator.fresh and self.module_.attention is not None:
+                    self.module_.attention.start()
                 if steps == 0 and self._is_due():
                     self._balance(batch)
                 self.notify("on_batch_begin", batch=batch, training=training)
@@ -171,10 +178,12 @@ class PDENet(KANNet):
         self._set_training(True)
         physics, optimizer = self.module_, self.optimizer_
         memory = self.working_memory if self._lowered is None else self._lowered
-        problem = LeastSquares(physics, batch[0], self._weight, optimizer.trained, memory)
+        problem = LeastSquares(physics, batch[0], self.factor, optimizer.trained, memory)
         asked = problem.memory
         loss, terms = self._total(problem.first)
         self._stuck = None if optimizer.step(problem) else batch[0]
+        if physics.attention is not None:
+            physics.attention.follow()
         if problem.memory < asked:
             self._lower(problem.memory)
         return {"loss": loss, "y_pred": torch.cat([loss[None], terms])}
@@ -206,6 +215,10 @@ class PDENet(KANNet):
         if share != 1.0:
             loss, terms = loss * share, terms * share
         loss.backward()
+        # A line search compares values of one function: its weights stay.
+        attention = None if isinstance(self.optimizer_, LINE_SEARCHED) else self.module_.attention
+        if attention is not None:
+            attention.follow()
         return {"loss": loss, "y_pred": torch.cat([loss.detach()[None], terms.detach()])}
 
     def loss_of_few(self, data: Any) -> Tensor:
@@ -220,9 +233,10 @@ class PDENet(KANNet):
         return (self._factors * terms).sum(), terms
 
     def _present_factors(self) -> Tensor:
-        return torch.tensor([self._weight(name) for name in self._names])
+        return torch.tensor([self.factor(name) for name in self._names])
 
-    def _weight(self, name: str) -> float:
+    def factor(self, name: str) -> float:
+        """Of a term, at present."""
         if isinstance(self.loss_weights, Mapping):
             return self.loss_weights.get(name, 1.0)
         return self.weights_.get(name, 1.0)
@@ -231,24 +245,19 @@ class PDENet(KANNet):
         """Line searches and Levenberg-Marquardt minimise one function: its weights stay."""
         one = self._of_squares or isinstance(self.optimizer_, LINE_SEARCHED)
         stays = one and self.weights_
-        return self.loss_weights == "balanced" and not stays
+        return self.loss_weights in RENEWED and not stays
 
     def _balance(self, batch: tuple[Batch, int]) -> None:
         self._set_training(True)
-        losses = self.module_(*batch)
-        if len(losses) < 2:
-            return
-        trained = [p for p in self.module_.parameters() if p.requires_grad]
-        norms = {}
-        for name, loss in losses.items():
-            slopes = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
-            parts = [slope.double().square().sum() for slope in slopes if slope is not None]
-            norms[name] = float(torch.stack(parts).sum().sqrt())
+        assert isinstance(self.loss_weights, str)
+        sizes = measured(self.loss_weights, self.module_, batch)
         if self.ranks_ is not None:
-            norms = dict(zip(norms, self.ranks_.mean([*norms.values()]), strict=True))
-        together = sum(norms.values())
-        for name, norm in norms.items():
-            wanted = together / norm if norm > 1e-12 * together else self._weight(name)
+            sizes = dict(zip(sizes, self.ranks_.mean([*sizes.values()]), strict=True))
+        together = sizes.pop("")
+        if len(sizes) < 2:
+            return
+        for name, size in sizes.items():
+            wanted = together / size if size > 1e-12 * together else self.factor(name)
             known = self.weights_.get(name, wanted)
             self.weights_[name] = _KEEP * known + (1 - _KEEP) * wanted
         if self._factors is not None:
@@ -256,7 +265,7 @@ class PDENet(KANNet):
 
 
 class PDEProgress(Progress):
-    """The bar over steps: each term's loss, and the relative error where the solution is known."""
+    """The bar over steps: each term's error, and the relative one where the solution is known."""
 
     def _total(self, net: Any) -> int:
         return net.planned_steps_
@@ -265,10 +274,15 @@ class PDEProgress(Progress):
         return row["steps"]
 
     def _shown(self, row: Mapping[str, Any]) -> dict[str, str]:
-        shown = {name: f"{loss:.2g}" for name, loss in row["terms"].items()}
+        shown = {name: f"{root(loss):.2g}" for name, loss in row["terms"].items()}
         if "error" in row:
             shown["error"] = f"{row['error']:.2g}"
         return shown
+
+
+def root(loss: Any) -> Any:
+    """The error that a loss, or each of an array, is the square of; one of estimates may be < 0."""
+    return np.sqrt(np.maximum(loss, 0))
 
 
 def _tensors(points: Batch) -> Iterator[Tensor]:

@@ -12,6 +12,7 @@ from sklearn_metakan.pde.domains.draws import METHODS
 from sklearn_metakan.pde.physics.constants import Constants, Held, Positive
 from sklearn_metakan.pde.physics.trial import Derivatives
 from sklearn_metakan.pde.solve.stages import SECOND_ORDER
+from sklearn_metakan.pde.solve.weights import BY_POINT, RENEWED
 from sklearn_metakan.training import (
     COUNT,
     META_CONSTRAINTS,
@@ -53,7 +54,9 @@ CONSTRAINTS: dict[str, Any] = {
     "sampling": [StrOptions({*METHODS, "rad"})],
     "resample_every": [COUNT, None],
     "degree": [StrOptions({"auto"}), *SHARED_CONSTRAINTS["degree"]],
-    "loss_weights": [dict, StrOptions({"auto", "balanced"}), None],
+    "loss_weights": [dict, StrOptions({"auto", *RENEWED, *BY_POINT}), None],
+    "n_observations": [COUNT, None],
+    "outside": [StrOptions({"warn", "error", "ignore"})],
     "causal": [POSITIVE, None],
     "windows": [COUNT],
 }

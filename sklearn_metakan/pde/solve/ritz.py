@@ -64,6 +64,7 @@ class Features:
             name: nn.Parameter(p.detach().double()) for name, p in physics.pde_params.items()
         }
         self.physics = with_parts(physics, trial=trial, pde_params=constants)
+        self.physics.attention = None  # all points count alike
 
     def rows(self, batch: Batch, term: str) -> Tensor:
         """Derivatives of a term's misfits by all coefficients, at their present values."""
@@ -97,7 +98,8 @@ class Features:
         """Derivatives of u at the equation's points."""
         points = batch[EQUATION][0][0]
         self.physics.observe(np.zeros((len(points), len(self.physics.trial.output_scale))), None)
-        return self.rows({DATA: [(points, None)]}, DATA)
+        numbers = torch.arange(len(points), device=points.device)
+        return self.rows({DATA: [(points, numbers)]}, DATA)
 
     @torch.no_grad()
     def misfit(self, batch: Batch, term: str) -> Tensor:

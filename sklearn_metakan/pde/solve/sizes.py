@@ -27,6 +27,7 @@ _LEFT, _PEAK = 0.1, 10.0
 _MISSED = 0.2  # of the spread of the solution: a condition's misfit; observations may be noisy
 _SOLVED = 1e-3  # of a loss' size: u = 0, or an ansatz alone, that leaves less is a solution
 _VARIES = 0.5  # of values' size: so much of it, apart from a constant, is no small change
+_FAR = 1 / 30  # likewise, of constants that are taken off
 _DOUBTFUL = 0.2  # of the spread of the solution: errors estimated to first order
 _ROUNDS = 2  # a term that is not linear responds otherwise at another size
 _TINY = 1e-12
@@ -71,7 +72,8 @@ class Sizes:
 def measure(physics: Physics, batch: Batch, rescale: bool = True) -> Sizes:
     """Sizes of a problem; ``rescale`` sets the trial function's shift and scale of outputs.
 
-    The shift of an output is a constant that is near to all values asked for, if it is large.
+    The shift of an output is a constant that is near to all values asked for, if these vary by less
+    than a thirtieth of it; the scale is that of what is left, also where a constant is not as far.
     The scale of an output is the size at which values of conditions, observations and sources
     in the equation are met: of a term with misfit m_0 of nothing, and of slope s with that output,
     it is ``|m_0| / s``, the largest over the terms that tell of one output alone. What then is
@@ -85,8 +87,10 @@ def measure(physics: Physics, batch: Batch, rescale: bool = True) -> Sizes:
     }
     few = _rows(physics)
     with physics.exact():
+        is_far = torch.ones_like(trial.output_shift, dtype=torch.bool)
         if rescale and trial.ansatz is None:
-            trial.output_shift.copy_(_middle(physics, batch, few, of_values))
+            middle, is_far = _middle(physics, batch, few, of_values)
+            trial.output_shift.copy_(middle)
         size, k = torch.ones_like(trial.output_scale), len(trial.output_scale)
         eps, built_in = torch.finfo(size.dtype).eps, _built_in(physics, batch, few).to(size)
         for _ in range(_ROUNDS):
@@ -104,6 +108,9 @@ def measure(physics: Physics, batch: Batch, rescale: bool = True) -> Sizes:
         if rescale:
             trial.output_scale.copy_(size)
         found = [*_smooth(physics, batch, few, size)]
+        if not is_far.all():  # a network learns such constants, and better than beside a shift
+            trial.output_shift.mul_(is_far)
+            nothing = _nothing(physics, batch, few)
     return Sizes(
         {name: float(_rms([r[name] for r in found]).square().mean()) for name in nothing},
         {name: float(m.square().mean()) for name, m in nothing.items()},
@@ -142,15 +149,16 @@ def _nothing(physics: Physics, batch: Batch, few: int) -> Rows:
         return _misfits(physics, batch, few)
 
 
-def _middle(physics: Physics, batch: Batch, few: int, of_values: set[str]) -> Tensor:
-    """The constants nearest to values, (k): 0 where these are usual, or vary as much, or not.
+def _middle(physics: Physics, batch: Batch, few: int, of_values: set[str]) -> tuple[Tensor, Tensor]:
+    """The constants nearest to values, (k), and whether they are far from zero.
 
+    They are 0 where these are usual, or vary as much, or not.
     Values that are all alike do not say how much a solution varies about them.
     """
     trial, own = physics.trial, {name: batch[name] for name in batch if name in of_values}
     none = torch.zeros_like(trial.output_shift)
     if not own:
-        return none
+        return none, none == 0
 
     def misfits(constants: Tensor) -> Tensor:
         trial.output_shift.copy_(constants)
@@ -163,7 +171,8 @@ def _middle(physics: Physics, batch: Batch, few: int, of_values: set[str]) -> Te
     told = (slopes != 0).to(start)  # (values, k)
     vary, size = ((each.square() @ told).sqrt() for each in (left, start))
     about = (vary <= _VARIES * size) & (vary > torch.finfo(size.dtype).eps ** 0.5 * size)
-    return torch.where(about & (middle.abs() > USUAL_VALUES[1]), middle, none)
+    middle = torch.where(about & (middle.abs() > USUAL_VALUES[1]), middle, none)
+    return middle, (vary < _FAR * size) | (middle == 0)
 
 
 def _built_in(physics: Physics, batch: Batch, few: int) -> Tensor:

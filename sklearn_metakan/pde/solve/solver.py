@@ -18,15 +18,15 @@ from sklearn_metakan.nn import build_network
 from sklearn_metakan.pde.physics.checks import check_conditions, check_physics
 from sklearn_metakan.pde.physics.conditions import Condition
 from sklearn_metakan.pde.physics.hard import Exact, PeriodicFeatures
-from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
+from sklearn_metakan.pde.physics.physics import DATA, EQUATION, Batch, Physics
 from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree
 from sklearn_metakan.pde.solve.collocation import Collocation, Steps
 from sklearn_metakan.pde.solve.doubt import FINE, POINTS, can_doubt, error_of_first_order
-from sklearn_metakan.pde.solve.evaluate import evaluated
+from sklearn_metakan.pde.solve.evaluate import evaluated, relative_error
 from sklearn_metakan.pde.solve.held import Held, held
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt
 from sklearn_metakan.pde.solve.modes import Overlap, find_modes
-from sklearn_metakan.pde.solve.net import PDENet, PDEProgress
+from sklearn_metakan.pde.solve.net import PDENet, PDEProgress, root
 from sklearn_metakan.pde.solve.parameters import check_settings
 from sklearn_metakan.pde.solve.problem import STORED, Problem, read_problem
 from sklearn_metakan.pde.solve.sizes import (
@@ -45,6 +45,7 @@ from sklearn_metakan.pde.solve.stages import (
     stages,
     trains_by_itself,
 )
+from sklearn_metakan.pde.solve.weights import BY_POINT
 from sklearn_metakan.pde.solve.windows import End, march
 from sklearn_metakan.training import (
     PARTS,
@@ -102,6 +103,7 @@ class PDESolver(BaseEstimator):
     _sizes: Sizes
     net_params: dict[str, Any] | None
     loss_terms_: dict[str, NDArray[np.float64]]
+    history_: dict[str, NDArray[np.float64]]
     pde_params_: dict[str, float]
 
     __new__ = refuse_misspelt
@@ -196,6 +198,8 @@ class PDESolver(BaseEstimator):
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
         self._start(trainer, problem, parts, seeds[0], goes_on)
         counts = {place: getattr(self, f"n_{place}") for place in Condition.places}
+        if self.n_observations is not None:
+            counts[DATA] = self.n_observations
         collocation = self._collocation(counts, seeds[1])
         batch = collocation.draw()
         check_physics(self._physics, batch, self.loss_weights)
@@ -251,7 +255,9 @@ class PDESolver(BaseEstimator):
             "n_directions": self.n_directions,
         }
         constants = dict(self.pde_params or {})
-        self._equation = self.residual, parts.left, constants, problem.causal(self.causal)
+        attention = self.loss_weights if self.loss_weights in BY_POINT else None
+        causal = problem.causal(self.causal)
+        self._equation = self.residual, parts.left, constants, causal, attention
         self._make_net(trainer, execution, seed)
         wanted = self._physics.state_dict()
         kept = {k: v for k, v in trained.items() if k in wanted and not k.startswith(_OF_INPUTS)}
@@ -310,8 +316,8 @@ class PDESolver(BaseEstimator):
 
     @property
     def _weights(self) -> dict[str, float] | str:
-        """Of the losses, or "balanced"."""
-        if self.loss_weights == "auto":
+        """Of the losses, or the name of a rule."""
+        if self.loss_weights in ("auto", *BY_POINT):
             return self._sizes.weights() if hasattr(self, "_sizes") else {}
         return self.loss_weights or {}
 
@@ -409,7 +415,7 @@ class PDESolver(BaseEstimator):
                 f"solution must return the shape {shape} for x of shape {tuple(points.shape)}, "
                 f"got {tuple(known.shape)}."
             )
-        return partial(_relative_error, points, known)
+        return partial(relative_error, points, known)
 
     def _test_points(self) -> NDArray[Any]:
         domain, generator = self._problem.domain, torch.Generator().manual_seed(TEST_SEED)
@@ -439,6 +445,12 @@ class PDESolver(BaseEstimator):
             self.loss_terms_[name] = np.array([row["terms"][name] for row in history])
         if history and "error" in history[-1]:
             self.loss_terms_["error"] = np.array([row["error"] for row in history])
+        self.history_ = {
+            name: found if name in ("step", "error") else root(found)
+            for name, found in self.loss_terms_.items()
+        }
+        names = [*(history[-1]["terms"] if history else ())]
+        self.loss_weights_ = {name: self.net_.factor(name) for name in names}
         self.loss_curve_ = [row["train_loss"] for row in history]
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else nan
         self.n_iter_ = int(steps[-1]) if len(steps) else 0
@@ -585,10 +597,3 @@ class PDESolver(BaseEstimator):
         self._problem.points_dtype(self._execution.dtype)
         with torch.no_grad():
             self.module_(self._points(self._problem.bounds.mean(1)[None]))
-
-
-def _relative_error(points: Tensor, known: Tensor, physics: Physics) -> float:
-    """``|u - known| / |known|``."""
-    with torch.no_grad():
-        found = physics.trial(points)
-    return float((found - known).norm() / known.norm())

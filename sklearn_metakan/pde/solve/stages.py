@@ -9,12 +9,14 @@ from sklearn_metakan.pde.physics.constants import Positive
 from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
 from sklearn_metakan.pde.solve.net import REPORT
+from sklearn_metakan.pde.solve.weights import check_weights
 from sklearn_metakan.training import LBFGS, AfterEpoch, SelfScaled, StopTraining
 
 STEPS = 5000  # of AdamW, what max_iter="auto" means
 SECOND_ORDER = ("lbfgs_iter", "ssbfgs_iter", "ssbroyden_iter", "lm_iter")
 LM_REPORT = 10  # steps of Levenberg-Marquardt between two readings of the losses
 RAD_STAY = (50, 10)  # in place of 1, of AdamW and of least squares: proposals take time
+WEIGHED_STAY = (500, 50)  # likewise, where single points have weights that follow them
 STAY = 200  # iterations of a quasi-Newton method on the same points, at least
 
 # By itself: the most exact method that is quick enough for so many parameters. So many steps of
@@ -71,11 +73,14 @@ def stages(solver: Any, physics: Physics, batch: Batch) -> list[Stage]:
             first = _few(physics, batch)
     if counts["lm_iter"]:
         check_least_squares(physics, batch)
+    check_weights(solver.loss_weights, physics)
     every = solver.resample_every
     rate = 1.0 if solver.learning_rate == "auto" else solver.learning_rate
     stay = None if every is None else max(every, STAY)
     of_steps, of_squares = every, every
-    if solver.sampling == "rad" and every == 1:
+    if every == 1 and physics.attention is not None:
+        of_steps, of_squares = WEIGHED_STAY
+    elif every == 1 and solver.sampling == "rad":
         of_steps, of_squares = RAD_STAY
     made = [Stage(None, steps, of_steps, REPORT, share, first)]
     for name, optimizer, again, report in (
