@@ -6,9 +6,10 @@ The methods that estimators of data and of equations have in common are function
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatch
-from inspect import signature
+from inspect import cleandoc, signature
 from numbers import Integral, Real
 from os import PathLike
+from textwrap import dedent
 from typing import Any, get_args
 
 import numpy as np
@@ -282,10 +283,10 @@ def fill_docstring(cls: Any, texts: Mapping[str, str], **values: Any) -> None:
         "prompt_rate": "" if rate is None else of_prompts,
         **values,
     }
-    filled = cls.__doc__ or ""
+    filled = cleandoc(cls.__doc__ or "")  # as Python 3.13 and later have it anyway
     for name, text in (_TEXTS | dict(texts)).items():
         if f"{{{name}}}" in filled:
             for key, value in values.items():
                 text = text.replace(f"<{key}>", str(value))
-            filled = filled.replace(f"    {{{name}}}", text)
+            filled = filled.replace(f"{{{name}}}", dedent(text))
     cls.__doc__ = filled
