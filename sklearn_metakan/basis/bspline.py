@@ -383,8 +383,12 @@ class BSplineBasis(Basis):
                 splines.masked_fill_(outside != 0, 0.0)
             functions.append((base, splines))
         if outside is not None and continued:
-            for function, slope in zip(*functions[:2], strict=True):
-                function.addcmul_(outside, slope)
+            (base, splines), (of_silu, of_splines) = functions[:2]
+            if traced:  # silu's slope keeps silu for a gradient
+                functions[0] = base.addcmul(outside, of_silu), splines.addcmul(outside, of_splines)
+            else:
+                base.addcmul_(outside, of_silu)
+                splines.addcmul_(outside, of_splines)
         before = tails or 1
         lines, step = (1, n_inputs * n) if functions_first else (n_inputs, n)
         sizes = lines, before + self.n_functions - 1 + tails, step

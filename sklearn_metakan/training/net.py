@@ -392,14 +392,19 @@ class KANNet(NeuralNet):
         return self.target_.classes_
 
     def forward_iter(
-        self, X: Any, training: bool = False, device: str | torch.device = "cpu"
+        self,
+        X: Any,
+        training: bool = False,
+        device: str | torch.device = "cpu",
+        within: slice = slice(None),
     ) -> Iterator[Tensor]:
-        """Raw outputs for batches of scaled inputs, a tensor or ``TensorData``."""
+        """Raw outputs for batches of scaled inputs, a tensor or ``TensorData``, or of some rows."""
         step = self.batch_size
         if self.frugal_ is not None and self.frugal_.rows is not None:
             step = min(step, self.frugal_.rows)
-        for start in range(0, len(X), step):
-            rows = slice(start, start + step)
+        first, last, _ = within.indices(len(X))
+        for start in range(first, last, step):
+            rows = slice(start, min(start + step, last))
             part = X.inputs_of(rows) if isinstance(X, TensorData) else X[rows]
             with torch.set_grad_enabled(training):
                 self._set_training(training)
@@ -418,9 +423,14 @@ class KANNet(NeuralNet):
         return made
 
     def outputs(self, X: Any) -> Tensor:
-        """Raw outputs for scaled inputs, on the CPU."""
+        """Raw outputs for scaled inputs, on the CPU; what processes read by parts, by parts."""
+        ranks = X.ranks if isinstance(X, StoredData) else None
         with self.execution_.active():
-            return joined(self.forward_iter(X), len(X)).detach()
+            if ranks is None or len(X) < ranks.size:
+                return joined(self.forward_iter(X), len(X)).detach()
+            own = ranks.span(len(X))
+            found = joined(self.forward_iter(X, within=own), own.stop - own.start).detach()
+            return ranks.joined(found, len(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predictions in the user's units, from scaled inputs; for callbacks that score."""

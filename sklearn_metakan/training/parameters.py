@@ -6,9 +6,10 @@ The methods that estimators of data and of equations have in common are function
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatch
-from inspect import signature
+from inspect import cleandoc, signature
 from numbers import Integral, Real
 from os import PathLike
+from textwrap import dedent
 from typing import Any, get_args
 
 import numpy as np
@@ -265,6 +266,11 @@ def fill_docstring(cls: Any, texts: Mapping[str, str], **values: Any) -> None:
         small, large = (f"{of(each)}" for each in (measured, measured.large or measured))
         return small if small == large else f"{small} (beyond {LARGE_TABLE:,} rows, {large})"
 
+    fewest, most = measured.batch
+    of_batch = f' "auto" is {most}'
+    if fewest < most:
+        of_batch += f""", but on small tables the
+        power of two from {fewest} on that makes 16 steps a pass at most; ``partial_fit``: {most}"""
     of_prompts = f',\n        but {rate} for prompts of a linear meta-learner where that is "auto"'
     values = {
         **arguments,
@@ -272,14 +278,15 @@ def fill_docstring(cls: Any, texts: Mapping[str, str], **values: Any) -> None:
         "adamw_learning_rate": value(lambda each: each.learning_rate),
         "adamw_weight_decay": value(lambda each: each.weight_decay),
         "passes": value("{0.steps:,} steps, from {0.passes[0]} to {0.passes[1]} passes".format),
+        "auto_batch": f"{of_batch}.",
         "meta_decay": META_DECAY if "prompt_dim" in arguments else "",
         "prompt_rate": "" if rate is None else of_prompts,
         **values,
     }
-    filled = cls.__doc__ or ""
+    filled = cleandoc(cls.__doc__ or "")  # as Python 3.13 and later have it anyway
     for name, text in (_TEXTS | dict(texts)).items():
         if f"{{{name}}}" in filled:
             for key, value in values.items():
                 text = text.replace(f"<{key}>", str(value))
-            filled = filled.replace(f"    {{{name}}}", text)
+            filled = filled.replace(f"{{{name}}}", dedent(text))
     cls.__doc__ = filled

@@ -12,6 +12,7 @@ from torch import nn
 AUTO_EARLY_STOPPING_ROWS = 200
 ATOM_ROWS = 5.0  # in which a value occurs at least, to be an atom
 MOST_ATOMS = 64
+LIGHTEST = 1e-6  # of the mean weight: what single precision just adds to it
 FEW_VALUES = 8  # of a column, through which a curve of the default grid passes anyway
 
 Array = NDArray[np.float64]
@@ -81,7 +82,11 @@ class Rows(NamedTuple):
 def rows_that_count(
     X: NDArray[Any], y: NDArray[Any], weight: NDArray[Any] | None, unit: float | None = None
 ) -> Rows:
-    """Rows of positive weight; weights in this unit, by default their mean.
+    """Rows whose weight is not next to nothing; weights in this unit, by default their mean.
+
+    AdamW divides by the size of gradients, so that once the others are learned, it learns rows
+    of any weight. Those below a millionth of the mean, together a millionth of all at most, are
+    therefore taken for zero.
 
     Raises
     ------
@@ -98,10 +103,12 @@ def rows_that_count(
             "sample_weight, times class_weight where there is one, is zero for every row; "
             "at least one must count."
         )
+    largest = weight.max()
+    mean = largest * (weight[index] / largest).mean()  # a sum might overflow
+    index = index[weight[index] >= LIGHTEST * mean]
     weight = weight[index]
     if unit is None:
-        largest = weight.max()
-        unit = float(largest * (weight / largest).mean())  # a sum might overflow
+        unit = float(largest * (weight / largest).mean())
     with np.errstate(over="ignore"):
         weight = weight / unit
     if not np.isfinite(weight).all():
