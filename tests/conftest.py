@@ -66,4 +66,5 @@ def pretend(monkeypatch):
     monkeypatch.setattr(f"{captured}._record", lambda self: Replay(self))
     monkeypatch.setattr(f"{captured}._aside", lambda self: nullcontext())
     monkeypatch.setattr("sklearn_metakan.training.capture.obstacle", lambda net: None)
+    monkeypatch.setattr("sklearn_metakan.training.net.CAPTURING", ("cuda", "cpu"))
     return Replay

@@ -19,7 +19,6 @@ from sklearn_metakan.estimators.inputs.checks import (
     check_target,
     check_validation_is_used,
     is_stochastic,
-    validated,
 )
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
@@ -45,7 +44,6 @@ from sklearn_metakan.training import (
     Trainer,
     by_chunks,
     check_unchanged,
-    choose_execution,
     draw_seeds,
     get_params,
     getstate,
@@ -144,38 +142,33 @@ class KANEstimator(BaseEstimator):
         fitted = self._working_copy()
         with torch.inference_mode(False):
             trainer = fitted._trainer()
+            seeds = draw_seeds(self.random_state, 3)
             checkpoints = None
             if resume or self.checkpoint_dir is not None:
                 checkpoints = open_checkpoints(self, resume)
             goes_on = fitted.warm_start and fitted.__sklearn_is_fitted__()
             rows = fitted._read(X, y, sample_weight, reset=not goes_on)
-            if not goes_on:
-                fitted._n_rows = len(rows.y)
-            trainer.follow(fitted._n_rows)
+            fitted._weight_unit = rows.unit
             given = None
             if not (X_val is None and y_val is None and sample_weight_val is None):
                 given = fitted._read_validation(X_val, y_val, sample_weight_val)
-            seeds = draw_seeds(self.random_state, 3)
             if checkpoints is not None:
                 known = sampled(rows).facts("") | {"groups": groups}
                 known |= {**fitted.input_scaler_.fitted, **fitted.target_.fitted}
                 known |= {} if given is None else given.facts("_val")
                 seeds = checkpoints.begin(seeds, self, known)
             rows, validation = set_aside(self, rows, given, groups, seeds[0])
-            if goes_on:
-                net = fitted._made_anew(trainer, rows, seeds[1])
-            else:
-                net = fitted._start(trainer, rows, seeds[1])
+            trainer.follow(rows.X.dtype, fitted._n_rows)
+            net = (fitted._made_anew if goes_on else fitted._start)(trainer, rows, seeds[1])
             if given is not None:
                 fitted._warn_if_beyond(given)
             data, held_out = fitted._data(net, rows, validation)
             del rows  # of a large table, a tenth of its memory
             if len(data.y) > QUANTILE_ROWS:
                 hand_back_freed_memory()
-            own = self.scoring is not None
-            score = Scoring(self.scoring, fitted.target_) if own else fitted.target_.score
-            how: dict[str, Any] = {"score": score, "by_score": own, "seed": seeds[2]}
-            found = trainer.fit(net, data, held_out, **how, checkpoints=checkpoints)
+            own, score = self.scoring is not None, fitted.target_.score
+            score = Scoring(self.scoring, fitted.target_) if own else score
+            found = trainer.fit(net, data, held_out, score, own, seeds[2], checkpoints)
             fitted._record(net, found)
             if validation is not None:
                 fitted._learn_from(validation, held_out, net.outputs(held_out))
@@ -216,12 +209,11 @@ class KANEstimator(BaseEstimator):
         first = not fitted.__sklearn_is_fitted__()
         with torch.inference_mode(False):
             trainer = fitted._trainer()
+            seeds = draw_seeds(self.random_state, 2)
             unit = None if first else fitted._weight_unit
             rows = fitted._read(X, y, sample_weight, reset=first, classes=classes, unit=unit)
-            if first:
-                fitted._n_rows = len(rows.y)
-            trainer.follow(fitted._n_rows)
-            seeds = draw_seeds(self.random_state, 2)
+            fitted._weight_unit = rows.unit
+            trainer.follow(rows.X.dtype, fitted._n_rows)
             if first:
                 net = fitted._start(trainer, rows, seeds[0])
             else:
@@ -257,45 +249,56 @@ class KANEstimator(BaseEstimator):
         unit: float | None = None,
     ) -> Rows:
         """Validate a training table; with ``reset``, inputs and target begin with it."""
+        stored = None if type(X) is np.ndarray else as_stored(X)
+        X = self._validated(X, reset) if stored is None else stored
         if reset:
             make_target: Any = self._target_type
             if not make_target.is_numeric:
                 make_target = target_of_labels(y)
             self.target_ = make_target(*map(vars(self).get, self._target_type.arguments))
-            make_inputs: Any = self._inputs_type
-            self.input_scaler_ = make_inputs(*map(vars(self).get, make_inputs.arguments))
         else:
             self.target_ = self.target_.follow(self)
-        inputs, target, name = self.input_scaler_, self.target_, type(self).__name__
-        stored = None if type(X) is np.ndarray else as_stored(X)
+        target = self.target_
         if stored is not None:
-            return read_stored(self, stored, y, sample_weight, reset, classes, unit)
-        X = inputs.as_table(X, name, reset)
-        y = check_target(X, y, target.is_numeric, name)
-        options = {"dtype": inputs.dtypes, "ensure_all_finite": False, **target.validation}
-        with np.errstate(over="ignore", invalid="ignore"):  # check_table says so
-            X, y = validate_data(self, X, y, reset=reset, **options)
+            rows = read_stored(self, stored, y, sample_weight, reset, classes, unit)
+        else:
+            is_plain = type(y) is np.ndarray and y.dtype == np.float64 and y.shape == (len(X),)
+            if not (is_plain and target.is_numeric and np.isfinite(y).all()):
+                y = check_target(X, y, target, type(self).__name__)
+            y = target.encode(y, classes)
+            weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
+            if getattr(self, "class_weight", None) is not None:
+                weight = target.weights(y, weight, self.class_weight)
+            rows = rows_that_count(X, y, weight, unit)
+        if reset:
+            self._n_rows = len(rows.y)
+        return rows
+
+    def _validated(self, X: Any, reset: bool = False) -> NDArray[Any]:
+        """Rows of a table, or images, as the inputs take them; with ``reset`` as new ones do."""
+        if reset:
+            make: Any = self._inputs_type
+            self.input_scaler_ = make(*map(vars(self).get, make.arguments))
+        inputs, name = self.input_scaler_, type(self).__name__
+        options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
+        with np.errstate(over="ignore", invalid="ignore"):
+            X = validate_data(self, inputs.as_table(X, name, reset), reset=reset, **options)
+            is_finite = np.isfinite(X.sum())
         if reset:
             inputs.names = getattr(self, "feature_names_in_", None)
-        inputs.check_table(X, name, reset)
-        y = target.encode(y, classes)
-        weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
-        if getattr(self, "class_weight", None) is not None:
-            weight = target.weights(y, weight, self.class_weight)
-        rows = rows_that_count(X, y, weight, unit)
-        self._weight_unit = rows.unit
-        return rows
+        if inputs.of_images or not is_finite:
+            inputs.check_table(X, name)
+        if reset:
+            inputs.dtype = X.dtype
+        return X
 
     def _read_validation(self, X: Any, y: Any, weight: Any) -> Rows:
         check_validation_is_used(X, y, self.early_stopping)
-        unit = self._weight_unit
         try:
             return self._read(X, y, weight, reset=False)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"In X_val, y_val, sample_weight_val: {error}") from error
-        finally:
-            self._weight_unit = unit
 
     def _warn_if_beyond(self, validation: Rows) -> None:
         column = self.input_scaler_.beyond(sampled(validation))
@@ -309,28 +312,25 @@ class KANEstimator(BaseEstimator):
 
     def _start(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """Fit scaling and knots to these rows, and make a network and its net."""
-        given = self.device, self.precision, rows.X.dtype, self.solver
-        execution = choose_execution(*given, self._n_rows)
+        self._fixed, self._options = self._fixed_settings(trainer), deepcopy(trainer.options)
         target = self.target_.fit(rows)
         criterion = target.criterion(rows)
         some = sampled(rows) if isinstance(rows.X, StoredRows) else rows
-        inputs = self.input_scaler_.fit(some, execution.dtype, self._n_rows)
+        dtype = trainer.execution.dtype
+        inputs = self.input_scaler_.fit(some, dtype, self._n_rows)
         self._network = {
             **trainer.network,
             **inputs.network_shape(some, self, trainer.widths, target.n_network_outputs),
-            "dtype": execution.dtype,
+            "dtype": dtype,
             "working_memory": trainer.parameters.working_memory,
             **trainer.options,
         }
-        self._fixed, self._options = self._fixed_settings(trainer), deepcopy(trainer.options)
-        module = trainer.module(self._make_network, self._network | {"seed": seed})
-        return trainer.net(module, criterion, execution, target)
+        make = partial(self._make_network, **self._network | {"seed": seed})
+        return trainer.net(make, criterion, trainer.execution, target)
 
     def _made_anew(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
         """A new net for the same function: present settings, fresh optimiser."""
         self._check_same_network(trainer, rows.X.dtype)
-        given = self.device, self.precision, rows.X.dtype, self.solver
-        execution = choose_execution(*given, self._n_rows)
         before = self.net_.module_
         if self.grid_size not in ("auto", self._network["grid_size"]):
             try:
@@ -343,14 +343,17 @@ class KANEstimator(BaseEstimator):
             changed["knots"] = first.basis.knots.double().cpu().numpy()
         self._network = self._network | {
             **changed,
-            "dtype": execution.dtype,
+            "dtype": trainer.execution.dtype,
             "working_memory": trainer.parameters.working_memory,
             "backend": trainer.options.get("backend", "auto"),
         }
-        settings = self._network | {"init": None, "seed": seed}
-        module = trainer.module(self._make_network, settings)
-        module.load_state_dict(before.state_dict())
-        return trainer.net(module, self.target_.criterion(rows), execution, self.target_)
+
+        def make() -> KANNetwork:
+            module = self._make_network(**self._network | {"init": None, "seed": seed})
+            module.load_state_dict(before.state_dict())
+            return module
+
+        return trainer.net(make, self.target_.criterion(rows), trainer.execution, self.target_)
 
     def _fixed_settings(self, trainer: Trainer) -> dict[str, Any]:
         """What must not change as training goes on, besides options in net_params."""
@@ -381,25 +384,26 @@ class KANEstimator(BaseEstimator):
     ) -> tuple[TensorData, TensorData | None]:
         """Rows as tensors on the net's device; those among the training rows share their table."""
         device, dtype = net.execution_.device, net.execution_.dtype
-        parts = [rows] if validation is None else [rows, validation]
-        targets: list[Tensor] = []
-        for part in parts:
-            targets.append(self.target_.tensor(part, device, dtype))
         found: list[TensorData] = []
-        for part, y in zip(parts, targets, strict=True):
+        for part in (rows,) if validation is None else (rows, validation):
             weight, counts, within = part.weight, part.counts, part.within
             more = (
                 None if weight is None else torch.from_numpy(weight).to(device, dtype),
                 None if counts is None else torch.from_numpy(counts).to(device),
             )
-            if isinstance(part.X, StoredRows):
-                tensor = partial(self.input_scaler_.tensor, device=device, dtype=dtype, trains=True)
-                found.append(part.X.data(part, tensor, y, *more))
+            X: Any = part.X
+            is_stored = isinstance(X, StoredRows)
+            if within is not None and not is_stored:  # among the rows before
+                places = torch.from_numpy(within).to(device)
+                found.append(TensorData(found[0].table, found[0].y[places], *more, places))
                 continue
-            if within is None:
+            y = self.target_.tensor(part, device, dtype)
+            if is_stored:
+                tensor = partial(self.input_scaler_.tensor, device=device, dtype=dtype, trains=True)
+                found.append(X.data(part, tensor, y, *more))
+            else:
                 table = self.input_scaler_.tensor(part, device, dtype, trains=True)
-            places = None if within is None else torch.from_numpy(within).to(device)
-            found.append(TensorData(table, y, *more, places))
+                found.append(TensorData(table, y, *more))
         return found[0], found[1] if validation is not None else None
 
     def _learn_from(self, rows: Rows, data: Any, outputs: Tensor) -> None:
@@ -459,7 +463,7 @@ class KANEstimator(BaseEstimator):
         fitted = self._working_copy()
         inputs, net = fitted.input_scaler_, fitted.net_
         stored = None if type(X) is np.ndarray else as_stored(X)
-        X = validated(fitted, X) if stored is None else StoredRows(stored, fitted)
+        X = fitted._validated(X) if stored is None else StoredRows(stored, fitted)
         memory = memory_for_rows(fitted)
         module: Any = inputs.with_means(net.module_) if inputs.has_unknown(X) else net.module_
         execution, dtype = net.execution_, torch.float64 if X.dtype == np.float64 else torch.float32

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sklearn_metakan.estimators.inputs.checks import validated
-from sklearn_metakan.estimators.inputs.pieces import N_QUANTILES
+from sklearn_metakan.estimators.inputs.scaling import N_QUANTILES
 
 N_TYPICAL = 512
 
@@ -31,7 +30,7 @@ def typical_inputs(estimator: Any) -> tuple[Tensor, Tensor]:
 def network_inputs(estimator: Any, X: Any) -> Tensor:
     """Rows as the network of a fitted estimator takes them, (n_samples, n_kept)."""
     execution = estimator.net_.execution_
-    rows = torch.from_numpy(estimator.input_scaler_.transform(validated(estimator, X)))
+    rows = torch.from_numpy(estimator.input_scaler_.transform(estimator._validated(X)))
     return rows.to(execution.device, execution.dtype)
 
 

@@ -38,7 +38,7 @@ def with_network(
     fitted._fixed = fitted._fixed | {"hidden_layer_sizes": widths, "n_estimators": 1}
     before = fitted.net_
     criterion, execution = fitted.target_.criterion(), before.execution_
-    fitted.net_ = fitted._trainer().net(network, criterion, execution, fitted.target_)
+    fitted.net_ = fitted._trainer().net(lambda: network, criterion, execution, fitted.target_)
     return fitted
 
 

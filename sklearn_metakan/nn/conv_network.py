@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sklearn_metakan.basis import BasisName, Extrapolation, basis_family
+from sklearn_metakan.basis import BasisName, Extrapolation
 from sklearn_metakan.nn.conv import KANConv2d
 from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
 from sklearn_metakan.nn.layers import KANLayer
@@ -147,7 +147,7 @@ class ConvKAN(KANNetwork):
             [partial(conv, kernel_size=kernel_size, stride=stride) for stride in every_stride],
             widths,
             (kernel_size, kernel_size),
-            basis_family(basis, grid_size=grid_size, degree=degree, dtype=dtype),
+            {"name": basis, "grid_size": grid_size, "degree": degree},
             first,
             hidden_range,
             meta_learners,

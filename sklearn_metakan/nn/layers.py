@@ -200,9 +200,12 @@ class KANLinear(KANLayer):
         return y if self.bias is None else y + self.bias
 
     def features(self, x: Tensor) -> Tensor:
-        """What of ``forward`` depends on x alone: functions (n, in * C), then of levels, pairs."""
+        """What of ``forward`` depends on x alone: functions (n, in * C), then of levels, pairs.
+
+        For rows that are known: there are no gradients of x.
+        """
         numbers = x if self.levels is None else self.levels.numbers(x)
-        return self._with_others(self.basis.evaluate(numbers).flatten(1), x)
+        return self._with_others(self.basis.values(numbers, 0, 0).flatten(1), x)
 
     def from_features(self, features: Tensor) -> Tensor:
         """``forward`` from ``features(x)``, of one group and not settled."""

@@ -8,19 +8,23 @@ from itertools import pairwise
 from math import prod
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sklearn_metakan.basis import Basis, BasisName, Extrapolation, basis_family
+from sklearn_metakan.basis import BasisName, Extrapolation, basis_family
 from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
 from sklearn_metakan.nn.layers import KANLayer, KANLinear
 from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.monotone import MonotoneCoefficients, check_can_be_monotone
 from sklearn_metakan.nn.pairs import PairInputs, Pairs
 from sklearn_metakan.nn.random import Dropout, draw_seed
-from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
+from sklearn_metakan.nn.sources import (
+    DirectCoefficients,
+    MetaCoefficients,
+    MetaLearner,
+    make_meta_learners,
+)
 from sklearn_metakan.nn.sparse import Edges, keep_edges
 
 HIDDEN_RANGE = 3.0  # grid of hidden layers, in standard deviations of their inputs
@@ -203,7 +207,7 @@ class KAN(KANNetwork):
             kinds,
             layer_sizes,
             (),
-            basis_family(basis, grid_size=grid_size, degree=degree, dtype=dtype),
+            {"name": basis, "grid_size": grid_size, "degree": degree},
             (knots, extrapolation, "uniform"),
             HIDDEN_RANGE,
             meta_learners,
@@ -246,8 +250,15 @@ class KAN(KANNetwork):
         by_member = [nn.Unflatten(1, (self.n_members, -1))] if self.n_members > 1 else []
         return nn.Sequential(*layers, *by_member)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._from_first(self.layers[0](x))
+    def forward(
+        self, x: Tensor | None, known: Tensor | None = None, matrix: Tensor | None = None
+    ) -> Tensor:
+        """Of x, or of ``known(x)``, where that is given."""
+        first, *later = cast(Sequence[KANLinear], self.layers)
+        y: Tensor = first(x) if known is None else first.from_known(known, matrix)
+        for dropout, layer in zip([*self.dropouts][1:], later, strict=True):
+            y = layer(dropout(y))
+        return self.by_member(y)
 
     def member(self, member: int) -> "KAN":
         """One member as a network of its own: a copy, in which meta-learners are copies too."""
@@ -309,15 +320,14 @@ class KAN(KANNetwork):
 
     def from_features(self, features: Tensor) -> Tensor:
         """``forward(x)`` from ``features(x)``, if it is not settled."""
-        return self._from_first(cast(KANLinear, self.layers[0]).from_features(features))
+        return self.forward(None, features)
 
     def known(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What to keep of x for many steps: ``features``, or fewer numbers and a matrix."""
-        return cast(KANLinear, self.layers[0]).known(x)
+        """What to keep of x for many steps: ``features``, or fewer numbers and a matrix.
 
-    def from_known(self, known: Tensor, matrix: Tensor | None) -> Tensor:
-        """``forward(x)`` from ``known(x)``, if it is not settled."""
-        return self._from_first(cast(KANLinear, self.layers[0]).from_known(known, matrix))
+        For ``forward(None, *known(x))``, if it is not settled.
+        """
+        return cast(KANLinear, self.layers[0]).known(x)
 
     def by_member(self, y: Tensor) -> Tensor:
         """Outputs of the last layer as the network gives them."""
@@ -337,18 +347,12 @@ class KAN(KANNetwork):
     def _layers(self) -> Sequence[KANLinear]:
         return cast(Sequence[KANLinear], self.layers)
 
-    def _from_first(self, x: Tensor) -> Tensor:
-        dropouts, layers = [*self.dropouts], [*self.layers]  # a slice would be a new module
-        for dropout, layer in zip(dropouts[1:], layers[1:], strict=True):
-            x = layer(dropout(x))
-        return self.by_member(x)
-
 
 def make_layers(
     kinds: Sequence[Callable[..., AnyLayer]],
     widths: Sequence[int],
     kernel: tuple[int, ...],
-    make: Callable[..., Basis],
+    functions: dict[str, Any],
     first: tuple[tuple[float, float] | ArrayLike, Extrapolation, InputLaw],
     hidden_range: float,
     meta_learners: MetaLearners | None,
@@ -358,11 +362,12 @@ def make_layers(
 ) -> list[AnyLayer]:
     """Layers one after the other, for widths from inputs to outputs.
 
-    ``kinds`` and ``make`` lack what is decided here. ``first`` has knots, extrapolation and law
-    of the first layer's inputs; those of the others are normal, on grids that do not watch them.
-    ``kernel`` is () for dense layers.
+    ``kinds`` lack what is decided here; ``functions`` are those of ``basis_family``. ``first`` has
+    knots, extrapolation and law of the first layer's inputs; those of the others are normal, on
+    grids that do not watch them. ``kernel`` is () for dense layers.
     """
     sides, (knots, extrapolation, law) = [*pairwise(widths)], first
+    make = basis_family(**functions, dtype=dtype)
     if edge_scale and meta_learners is None:
         raise ValueError(
             "edge_scale=True needs meta_learners: direct coefficients hold their scale already."
@@ -440,55 +445,9 @@ def build(
     **settings: Any,
 ) -> AnyNetwork:
     """A network of this kind and shape; see ``build_network``."""
-
-    def make(widths: Sequence[int], n_functions: int) -> list[MetaLearner]:
-        known = {"auto": [0] * len(widths), "layer": [*range(len(widths))]}
-        labels = known.get(n_meta_learners) or cluster_widths(widths, n_meta_learners)
-        sizes, made = (prompt_dim, meta_hidden_dim, n_functions), []
-        for _ in {*labels}:
-            made.append(MetaLearner(*sizes, meta_activation, dtype=dtype))
-        return [*map(made.__getitem__, labels)]
-
-    learners = None if n_meta_learners is None else make
+    learners = None
+    if n_meta_learners is not None:
+        sizes = prompt_dim, meta_hidden_dim, meta_activation, dtype
+        learners = partial(make_meta_learners, n_meta_learners, *sizes)
     generator = torch.Generator().manual_seed(seed)
     return kind(*shape, meta_learners=learners, generator=generator, dtype=dtype, **settings)
-
-
-def cluster_widths(widths: Sequence[int], n_clusters: int) -> list[int]:
-    """Labels of an exact one-dimensional k-means, clusters in order of width.
-
-    The sum of squared distances to the cluster means is minimised over all ways to cut
-    the sorted widths, by dynamic programming; equal widths stay together.
-
-    Source: Zhao et al. (ICML 2025), Algorithm 2; Wang and Song, "Ckmeans.1d.dp" (2011).
-
-    Examples
-    --------
-    >>> cluster_widths([16, 32, 64, 128, 256, 256, 512, 512], 3)
-    [0, 0, 0, 0, 1, 1, 2, 2]
-    """
-    values, inverse, counts = np.unique(widths, return_inverse=True, return_counts=True)
-    n = len(values)
-    if not 1 <= n_clusters <= n:
-        raise ValueError(
-            f"n_meta_learners must be between 1 and the number of distinct output widths, {n} "
-            f"(widths {list(widths)}), got {n_clusters}."
-        )
-
-    def cost(start: int, stop: int) -> float:
-        value, count = values[start:stop], counts[start:stop]
-        mean = np.average(value, weights=count)
-        return float((count * (value - mean) ** 2).sum())
-
-    best: dict[int, tuple[float, ...]] = {0: (0.0,)}  # values used -> cost, starts of clusters
-    for k in range(n_clusters):
-        best = {
-            stop: min(
-                (before[0] + cost(start, stop), start, *before[1:])
-                for start, before in best.items()
-                if start < stop
-            )
-            for stop in range(k + 1, n + 1)
-        }
-    starts = sorted(best[n][1:])
-    return [int(i) for i in np.searchsorted(starts, inverse, side="right") - 1]

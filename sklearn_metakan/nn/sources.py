@@ -3,7 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -323,6 +325,63 @@ class MetaCoefficients(Coefficients):
     def scaled(self, shared: Sequence[Tensor]) -> Sequence[Tensor]:
         """The gain is linear in the last two: those of M's outer layer."""
         return (*shared[:-2], *(parameter * self.gain for parameter in shared[-2:]))
+
+
+def make_meta_learners(
+    number: Any,
+    prompt_dim: int,
+    hidden_dim: int,
+    activation: str,
+    dtype: torch.dtype | None,
+    widths: Sequence[int],
+    n_functions: int,
+) -> list[MetaLearner]:
+    """One for each layer of these output widths: so many, or as "auto" and "layer" say."""
+    known = {"auto": [0] * len(widths), "layer": [*range(len(widths))]}
+    labels, made = known.get(number) or cluster_widths(widths, number), []
+    for _ in {*labels}:
+        made.append(MetaLearner(prompt_dim, hidden_dim, n_functions, activation, dtype=dtype))
+    return [*map(made.__getitem__, labels)]
+
+
+def cluster_widths(widths: Sequence[int], n_clusters: int) -> list[int]:
+    """Labels of an exact one-dimensional k-means, clusters in order of width.
+
+    The sum of squared distances to the cluster means is minimised over all ways to cut
+    the sorted widths, by dynamic programming; equal widths stay together.
+
+    Source: Zhao et al. (ICML 2025), Algorithm 2; Wang and Song, "Ckmeans.1d.dp" (2011).
+
+    Examples
+    --------
+    >>> cluster_widths([16, 32, 64, 128, 256, 256, 512, 512], 3)
+    [0, 0, 0, 0, 1, 1, 2, 2]
+    """
+    values, inverse, counts = np.unique(widths, return_inverse=True, return_counts=True)
+    n = len(values)
+    if not 1 <= n_clusters <= n:
+        raise ValueError(
+            f"n_meta_learners must be between 1 and the number of distinct output widths, {n} "
+            f"(widths {list(widths)}), got {n_clusters}."
+        )
+
+    def cost(start: int, stop: int) -> float:
+        value, count = values[start:stop], counts[start:stop]
+        mean = np.average(value, weights=count)
+        return float((count * (value - mean) ** 2).sum())
+
+    best: dict[int, tuple[float, ...]] = {0: (0.0,)}  # values used -> cost, starts of clusters
+    for k in range(n_clusters):
+        best = {
+            stop: min(
+                (before[0] + cost(start, stop), start, *before[1:])
+                for start, before in best.items()
+                if start < stop
+            )
+            for stop in range(k + 1, n + 1)
+        }
+    starts = sorted(best[n][1:])
+    return [int(i) for i in np.searchsorted(starts, inverse, side="right") - 1]
 
 
 def _transformed(parameter: nn.Parameter, matrices: Tensor) -> nn.Parameter:

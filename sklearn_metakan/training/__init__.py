@@ -24,7 +24,6 @@ from sklearn_metakan.training.parameters import (
     POSITIVE,
     SHARED_CONSTRAINTS,
     WIDTHS,
-    draw_seeds,
     fill_docstring,
     get_params,
     refuse_misspelt,
@@ -34,7 +33,14 @@ from sklearn_metakan.training.parameters import (
 from sklearn_metakan.training.pickles import getstate, setstate
 from sklearn_metakan.training.saving import PARTS, restore, save
 from sklearn_metakan.training.self_scaled import LINE_SEARCHED, SelfScaled
-from sklearn_metakan.training.trainer import Defaults, Found, Trainer, check_unchanged, check_widths
+from sklearn_metakan.training.trainer import (
+    Defaults,
+    Found,
+    Trainer,
+    check_unchanged,
+    check_widths,
+    draw_seeds,
+)
 
 __all__ = [
     "COUNT",

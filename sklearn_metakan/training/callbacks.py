@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from copy import copy, deepcopy
@@ -15,7 +16,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.metrics._scorer import _BaseScorer
-from skorch.callbacks import Callback
+from skorch.callbacks import BatchScoring, Callback, EpochScoring
 from torch import Tensor
 
 Schedule = Literal["constant", "cosine", "exponential", "onecycle"]
@@ -352,14 +353,47 @@ class Progress(Callback):
         return shown
 
 
-def hooks_of_batches(callback: Callback) -> list[str]:
-    """Which of a callback's methods want to be called for each batch."""
-    hooks = []
-    for hook in EACH_BATCH:
-        own = getattr(callback, hook)
-        if getattr(own, "__func__", own) is not getattr(Callback, hook):
-            hooks.append(hook)
-    return hooks
+class Listeners:
+    """What a net's callbacks want to hear of, beside epochs; scores are in the user's units.
+
+    ``by_hook`` has them by their methods for batches, ``watching`` the names of those that have
+    such, but for the schedule; ``scoring`` score predictions, ``watched`` is watched for its best.
+
+    Raises
+    ------
+    ValueError
+        For callbacks that wait for validation rows where none are held out.
+    """
+
+    def __init__(self, callbacks: Iterable[tuple[str, Callback]], holds_out: bool = False) -> None:
+        self.by_hook: dict[str, list[Callback]] = defaultdict(list)
+        self.watching: list[str] = []
+        self.scoring: list[Callback] = []
+        self.watched: set[str] = set()
+        for name, callback in callbacks:
+            for hook in EACH_BATCH:
+                own = getattr(callback, hook)
+                if getattr(own, "__func__", own) is not getattr(Callback, hook):
+                    self.by_hook[hook].append(callback)
+                    if not isinstance(callback, LearningRateSchedule):
+                        self.watching.append(name)
+            if isinstance(callback, EpochScoring | BatchScoring):
+                score_with_targets(callback)
+                self.scoring.append(callback)
+            monitor = getattr(callback, "monitor", None)
+            if not isinstance(monitor, str):
+                continue
+            if monitor.startswith("valid_") and not holds_out:
+                raise ValueError(
+                    f"The callback {name!r} watches {monitor!r}, but no rows are held out. Set "
+                    "early_stopping=True, pass X_val to fit, or give it monitor='train_loss'."
+                )
+            self.watched.add(monitor)
+
+    def tell(self, net: Any, hook: str, **facts: Any) -> None:
+        """``notify`` for those that want to hear about every batch, which are few or none."""
+        for callback in self.by_hook[hook]:
+            getattr(callback, hook)(net, **facts)
 
 
 def score_with_targets(callback: Any) -> None:

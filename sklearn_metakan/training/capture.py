@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.nn import Drawing
-from sklearn_metakan.training.callbacks import LearningRateSchedule, hooks_of_batches
 from sklearn_metakan.training.self_scaled import LINE_SEARCHED
 
 WARM_UP = 3  # eager steps before the capture: kernels are tuned, the optimiser gets its state
 WORTH_CAPTURING = 20  # steps after the warm-up from which on "auto" captures one
+CAPTURING = ("cuda",)  # kinds of devices
 _SIDE_STREAM = threading.Lock()  # one fit at a time warms up or captures there
 
 
@@ -248,7 +248,7 @@ def is_captured(net: Any, full_batches: int) -> bool:
 
 def obstacle(net: Any) -> str | None:
     """What forbids to capture the steps of this net, with a remedy."""
-    if torch.device(net.device).type != "cuda":
+    if torch.device(net.device).type not in CAPTURING:
         return f"device={str(net.device)!r} is no CUDA device. Set device='cuda'"
     if net.ranks_ is not None:
         return "steps of several processes are not captured. Train with one"
@@ -257,9 +257,8 @@ def obstacle(net: Any) -> str | None:
     by_adamw = isinstance(optimizer, torch.optim.AdamW) and is_fused
     if not (by_adamw or isinstance(optimizer, LINE_SEARCHED)):
         return "of optimisers, only fused AdamW and L-BFGS can be captured. Set solver='adamw'"
-    for name, callback in net.callbacks_:
-        if not isinstance(callback, LearningRateSchedule) and hooks_of_batches(callback):
-            return f"the callback {name!r} wants to be called for each batch. Leave it out"
+    for name in net.listeners_.watching:
+        return f"the callback {name!r} wants to be called for each batch. Leave it out"
     if any(getattr(m, "extrapolation", None) == "error" for m in net.module_.modules()):
         return "extrapolation='error' looks at every batch. Choose another extrapolation"
     if callable(getattr(net.criterion_, "function", None)):

@@ -10,20 +10,15 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags
 from skorch import NeuralNet
-from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
+from skorch.callbacks import BatchScoring, EarlyStopping
 from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
 from sklearn_metakan.nn import Drawing, FewRows, Sparsity
-from sklearn_metakan.training.callbacks import (
-    LearningRateSchedule,
-    StopTraining,
-    hooks_of_batches,
-    score_with_targets,
-    warn_caller,
-)
+from sklearn_metakan.training.callbacks import StopTraining, warn_caller
 from sklearn_metakan.training.capture import (
+    CAPTURING,
     WARM_UP,
     WORTH_CAPTURING,
     CapturedStep,
@@ -104,11 +99,9 @@ class KANNet(NeuralNet):
         self.ranks_: Ranks | None = None  # processes that train together, while they do
         self.training_: TensorData | None = None  # while it trains
         self.validation_: TensorData | None = None
-        self._scoring: list[Callback] = []  # callbacks that score predictions
-        self._of_batches: dict[str, list[Callback]] = {}  # who hears of them, by method
+        self.listeners_: Any = None  # Listeners among the callbacks, while it trains
         self._rooms: list[Batch] = []  # memory of batches, while it trains
         self._matrix: Tensor | None = None  # of what is known of the table, while it trains
-        self._watched = False  # whether anybody else hears of batches
         self._n_members = 1  # of the network
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
 
@@ -119,7 +112,7 @@ class KANNet(NeuralNet):
 
         Random modules go on with their sequences.
         """
-        own = ("module", "module_", "_of_batches", "_weights_seen")
+        own = ("module", "module_", "_weights_seen")
         twin = object.__new__(type(self))
         twin.__dict__.update(vars(self) | deepcopy({name: vars(self)[name] for name in own}))
         for mine, its in zip(self.module_.modules(), twin.module_.modules(), strict=True):
@@ -132,23 +125,22 @@ class KANNet(NeuralNet):
         return twin
 
     def fit_on(self, data: TensorData, validation: TensorData | None = None) -> "KANNet":
-        """Train the initialised module for ``max_epochs`` more epochs."""
-        self.training_, self.validation_, self.interrupted_ = data, validation, False
-        self._sharpness, self._n_members = None, getattr(self.module_, "n_members", 1)
-        self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
-        self._prepare_callbacks()
-        self.ranks_ = PRESENT.get()
-        if self.ranks_ is not None:
-            self.ranks_.begin(self.module_, data)
-        self._know_features(data, validation)
-        self._edge_sizes = Sparsity(self.module_) if self.sparsity else None
-        self.captured_ = self._captured(data)
+        """Train the initialised module for ``max_epochs`` more epochs; ends cleanly."""
+        self._begin(data, validation)
+        rows = {"dataset_train": data, "dataset_valid": validation}
         try:
-            self.done_ = 0
             self.notify("on_train_begin", X=data, y=None)
             if self.ranks_ is not None:
                 self._draw_apart(self.ranks_)
-            self.fit_loop(data, epochs=self.max_epochs - self.done_)
+            try:
+                for _ in range(self.max_epochs - self.done_):
+                    self.notify("on_epoch_begin", **rows)
+                    self.run_single_epoch(data, True, "train", self.train_step)
+                    if validation is not None:
+                        self.run_single_epoch(validation, False, "valid", self.validation_step)
+                    self.notify("on_epoch_end", **rows)
+            except (StopTraining, KeyboardInterrupt) as reason:
+                self._end_early(reason)
             self.notify("on_train_end", X=data, y=None)  # a second interrupt comes through
             return self
         except torch.cuda.OutOfMemoryError as error:
@@ -159,6 +151,21 @@ class KANNet(NeuralNet):
             self._free_captured()
             self.captured_ = self._edge_sizes = self.ranks_ = self._matrix = None
             self._rooms = []
+
+    def _begin(self, data: TensorData, validation: TensorData | None) -> None:
+        """What holds for all epochs of a training."""
+        self.training_, self.validation_, self.interrupted_ = data, validation, False
+        self._sharpness, self._n_members = None, getattr(self.module_, "n_members", 1)
+        self.generator_ = torch.Generator().manual_seed(self.shuffle_seed)
+        self.done_, self.ranks_ = 0, PRESENT.get()
+        if self.ranks_ is not None:
+            self.ranks_.begin(self.module_, data)
+        kind = torch.device(self.device).type
+        if kind == "cpu":
+            self._know_features(data, validation)
+        self._edge_sizes = Sparsity(self.module_) if self.sparsity else None
+        if kind in CAPTURING or self.cuda_graph is True:
+            self.captured_ = self._captured(data)
 
     def _draw_apart(self, ranks: Ranks) -> None:
         """Have random modules draw other numbers in each process."""
@@ -183,59 +190,35 @@ class KANNet(NeuralNet):
 
         Of training and validation rows, or of none.
         """
-        module, once = self.module_, self.max_epochs == 1
-        if once or torch.device(self.device).type != "cpu" or not hasattr(module, "features"):
+        if self.max_epochs == 1 or not hasattr(self.module_, "from_features"):
             return
+        first = self.module_.layers[0]
         rows = len(data.y) if validation is None else max(len(data.y), len(validation.y))
-        numbers = module.layers[0].n_features * rows
+        width = first.n_features
         if isinstance(data, StoredData) or isinstance(validation, StoredData):
             return
-        if self._watched or numbers * data.table.element_size() > FEATURES_MEMORY * 2**20:
+        if (
+            self.listeners_.watching
+            or rows * width * data.table.element_size() > FEATURES_MEMORY * 2**20
+        ):
             return
-        step = max(1, _IN_CACHE // module.layers[0].in_features)
-        in_full = self.execution_.products == "full"
-        functions = isinstance(self.optimizer_, Reml) or not in_full
-
-        def known(x: Tensor) -> Tensor:
-            if functions:
-                return module.features(x)
-            found, self._matrix = module.known(x)
-            return found
-
+        step = max(1, _IN_CACHE // first.in_features)
+        terms = self.execution_.products == "full" and not isinstance(self.optimizer_, Reml)
         with torch.no_grad():
+            self._matrix = first.known(data.table[:1])[1] if terms else None
             for part in (data,) if validation is None else (data, validation):
                 if part is not data and part.table is data.table:
                     part.features = data.features[part.within]
-                else:
-                    made = map(known, part.table.split(step))
-                    part.features = joined(made, len(part.table))
+                    continue
+                made = (
+                    first.known(x)[0] if terms else first.features(x)
+                    for x in part.table.split(step)
+                )
+                part.features = joined(made, len(part.table))
         size, left = self.batch_size, len(data.y) % self.batch_size
         if len(data.y) > size > _IN_CACHE / data.features.shape[1]:
             room = data.room_for(size)  # new memory would cost more than the copy
             self._rooms = [room, shortened(room, left)] if left else [room]
-
-    def _prepare_callbacks(self) -> None:
-        """Have those that score see the user's units; raise for those that wait for nothing."""
-        self._scoring, self._best_of, self._watched = [], set(), False
-        self._of_batches = {}
-        for name, callback in self.callbacks_:
-            hooks = hooks_of_batches(callback)
-            for hook in hooks:
-                self._of_batches.setdefault(hook, []).append(callback)
-            if hooks and not isinstance(callback, LearningRateSchedule):
-                self._watched = True
-            if isinstance(callback, EpochScoring | BatchScoring):
-                score_with_targets(callback)
-                self._scoring.append(callback)
-            monitor = getattr(callback, "monitor", None)
-            if not isinstance(monitor, str):
-                continue
-            if monitor.startswith("valid_") and self.validation_ is None:
-                raise ValueError(
-                    f"The callback {name!r} watches {monitor!r}, but no rows are held out. Set "
-                    "early_stopping=True, pass X_val to fit, or give it monitor='train_loss'."
-                )
-            self._best_of.add(monitor)
 
     def _captured(self, data: Any) -> CapturedStep | None:
         """What is to capture the steps on these data, if they are captured."""
@@ -252,30 +235,17 @@ class KANNet(NeuralNet):
         """The loss of a few rows, to see whether it is finite."""
         return self.validation_step(data[:_ROWS_TRIED])["loss"]
 
-    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> "KANNet":
-        """Epochs over training rows and, where there are some, validation rows; ends cleanly."""
-        validation = self.validation_
-        rows = {"dataset_train": X, "dataset_valid": validation}
-        try:
-            for _ in range(self.max_epochs if epochs is None else epochs):
-                self.notify("on_epoch_begin", **rows)
-                self.run_single_epoch(X, True, "train", self.train_step)
-                if validation is not None:
-                    self.run_single_epoch(validation, False, "valid", self.validation_step)
-                self.notify("on_epoch_end", **rows)
-        except StopTraining:
-            self._drop_unfinished_epoch()
-        except KeyboardInterrupt:
-            self._drop_unfinished_epoch()
-            if not self._stopped_by_callback():
-                if self.whole_ or self.ranks_ is not None:
-                    raise
-                self.interrupted_ = True
-                warn_caller(
-                    f"Interrupted after {self._done()}: the estimator is fitted with the weights "
-                    "so far."
-                )
-        return self
+    def _end_early(self, reason: BaseException) -> None:
+        """After a callback's wish, or an interrupt, which a second callback may stand behind."""
+        self._drop_unfinished_epoch()
+        if isinstance(reason, StopTraining) or self._stopped_by_callback():
+            return
+        if self.whole_ or self.ranks_ is not None:
+            raise reason
+        self.interrupted_ = True
+        warn_caller(
+            f"Interrupted after {self._done()}: the estimator is fitted with the weights so far."
+        )
 
     def _done(self) -> str:
         return f"{len(self.history)} iterations"
@@ -302,6 +272,7 @@ class KANNet(NeuralNet):
     ) -> None:
         """A pass over these rows, in batches."""
         data, done, batch_size = iterator, 0, min(self.batch_size, len(iterator.y))
+        listeners, tell = self.listeners_, self.listeners_.tell
         outputs: Tensor | None = None
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         losses = total.expand(self._n_members).clone()
@@ -310,7 +281,7 @@ class KANNet(NeuralNet):
         shuffled = (self.generator_, rooms) if training else ()
         for batch in data.batches(batch_size, *shuffled):
             self.history.new_batch()  # skorch's Checkpoint asks for it
-            self._tell("on_batch_begin", batch=batch, training=training)
+            tell(self, "on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             total.add_(step["loss"].detach(), alpha=len(batch[0]))
             if not training:  # of many batches: one tensor, and no rubble between their features
@@ -318,22 +289,17 @@ class KANNet(NeuralNet):
                 found = step["y_pred"]
                 outputs = rows_like(found, len(data.y)) if outputs is None else outputs
                 outputs[done : done + len(found)], done = found, done + len(found)
-            shown = self._shown(batch, training, prefix) if self._scoring else batch
-            self._tell("on_batch_end", batch=shown, training=training, **step)
+            shown = self._shown(batch, training, prefix) if listeners.scoring else batch
+            tell(self, "on_batch_end", batch=shown, training=training, **step)
         results: dict[str, Any] = {"loss": float(total) / len(data.y) / self._n_members}
         if outputs is not None:
             results |= self._of_outputs(data, outputs, losses / len(data.y))
         for name, value in results.items():  # all or, after an interrupt, none
             self.history.record(f"{prefix}_{name}", value)
         best = f"{prefix}_loss_best"
-        if best in self._best_of:
+        if best in listeners.watched:
             so_far = [row[f"{prefix}_loss"] for row in self.history]
             self.history.record(best, so_far[-1] <= min(so_far))
-
-    def _tell(self, hook: str, **facts: Any) -> None:
-        """``notify`` for those that want to hear about every batch, which are few or none."""
-        for callback in self._of_batches.get(hook, ()):
-            getattr(callback, hook)(self, **facts)
 
     def _of_outputs(self, data: TensorData, outputs: Tensor, losses: Tensor) -> dict[str, Any]:
         """The score, and each member's loss, by which its best weights are known.
@@ -478,9 +444,10 @@ class KANNet(NeuralNet):
         def evaluated() -> Tensor:
             self._zero_grad_optimizer()
             found.update(evaluate(batch))
-            if "on_grad_computed" in self._of_batches:
+            if self.listeners_.by_hook["on_grad_computed"]:
                 named = TeeGenerator(self.get_all_learnable_params())
-                self._tell("on_grad_computed", named_parameters=named, batch=batch, training=True)
+                facts = {"named_parameters": named, "batch": batch, "training": True}
+                self.listeners_.tell(self, "on_grad_computed", **facts)
             return found["loss"]
 
         self._step_optimizer(evaluated)
@@ -537,7 +504,7 @@ class KANNet(NeuralNet):
     def _outputs(self, inputs: Tensor) -> Tensor:
         """Of the training data's rows, in their batches."""
         if self.training_ is not None and self.training_.features is not None:
-            return self.module_.from_known(inputs, self._matrix)
+            return self.module_(None, inputs, self._matrix)
         return self.module_(inputs)
 
     def gradients(self, batch: Batch, share: float = 1.0) -> dict[str, Any]:

@@ -12,14 +12,12 @@ from os import PathLike
 from textwrap import dedent
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_metakan.basis import BasisName
 from sklearn_metakan.training.execution import LARGE_TABLE
-from sklearn_metakan.training.parallel import PRESENT
 
 POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
@@ -153,19 +151,6 @@ def set_params(self: Any, **params: Any) -> Any:
     if added:
         self.net_params = (self.net_params or {}) | added
     return self
-
-
-def draw_seeds(random_state: int | np.random.RandomState | None, count: int) -> list[int]:
-    """Seeds: the same for an int, the next of a RandomState, fresh for None; of rank 0 for all.
-
-    No global generator is moved.
-    """
-    source = random_state
-    if not isinstance(source, np.random.RandomState):
-        source = np.random.RandomState(source)
-    seeds: list[int] = source.randint(2**31 - 1, size=count).tolist()
-    ranks = PRESENT.get()
-    return seeds if ranks is None else ranks.agreed(seeds)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -7,13 +7,14 @@ from math import nan
 from numbers import Integral, Real
 from time import perf_counter
 from types import SimpleNamespace
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from torch import nn
 
 from sklearn_metakan.training.callbacks import (
     LearningRateSchedule,
+    Listeners,
     Monitor,
     Progress,
     TimeLimit,
@@ -27,18 +28,18 @@ from sklearn_metakan.training.execution import (
     FORKED,
     LARGE_TABLE,
     Execution,
+    choose_execution,
     take_one_thread,
 )
 from sklearn_metakan.training.net import NET_PARAMETERS, KANNet, Score
 from sklearn_metakan.training.optimisers import LBFGS, AdamW
+from sklearn_metakan.training.parallel import PRESENT
 from sklearn_metakan.training.parameters import (
     check_net_params,
     check_param_groups,
     module_options,
 )
 from sklearn_metakan.training.reml import Reml
-
-T = TypeVar("T")
 
 LBFGS_LEARNING_RATE, LBFGS_WEIGHT_DECAY = 1.0, 1e-7
 LBFGS_ITERATIONS = 200
@@ -135,6 +136,8 @@ class Trainer:
         Those that net_params adds.
     asked : dict
         The parameters that a net is made for.
+    execution : Execution
+        Where and how to compute, once ``follow`` has seen a table.
 
     Raises
     ------
@@ -151,6 +154,7 @@ class Trainer:
     }
 
     by_rows = False  # whether widths are "auto"
+    execution: Execution
 
     def __init__(
         self,
@@ -182,11 +186,15 @@ class Trainer:
         self.options = _plain(module_options(given["net_params"])) if given["net_params"] else {}
         self._check()
 
-    def follow(self, n_rows: int) -> None:
-        """Let "auto" mean what is best for a table of so many rows."""
+    def follow(self, dtype: np.dtype[Any], n_rows: int) -> None:
+        """Let "auto" mean what is best for a table of this dtype and so many rows."""
+        given = self.parameters
         self.defaults = self.defaults.of(n_rows)
         if self.by_rows:
             self.widths = self.defaults.widths
+        self.execution = choose_execution(
+            given.device, given.precision, dtype, given.solver, n_rows
+        )
 
     def _check(self) -> None:
         """What no single range of values can say.
@@ -266,25 +274,9 @@ class Trainer:
             pairs[f"net_params['module__{name}']"] = values
         return pairs
 
-    def module(self, make: Callable[..., T], settings: Mapping[str, Any]) -> T:
-        """``make(**settings)``; an error says which net_params were given.
-
-        Raises
-        ------
-        ValueError, TypeError
-            What ``make`` raises.
-        """
-        try:
-            return make(**settings)
-        except (TypeError, ValueError) as error:
-            given = self.parameters.net_params
-            if not given:
-                raise
-            raise ValueError(f"{error} (with net_params={given!r})") from error
-
     def net(
         self,
-        module: nn.Module,
+        make: Callable[[], nn.Module],
         criterion: nn.Module,
         execution: Execution,
         target: Any = None,
@@ -296,7 +288,8 @@ class Trainer:
 
         Parameters
         ----------
-        module : Module
+        make : callable
+            Gives the module.
         criterion : Module
             (outputs, target) -> loss by row.
         execution : Execution
@@ -309,8 +302,8 @@ class Trainer:
 
         Raises
         ------
-        ValueError
-            For net_params that do not work, naming them.
+        ValueError, TypeError
+            What ``make`` raises; for net_params that do not work, naming them.
         """
         user: dict[str, Any] = self.parameters.net_params or {}
         if user:
@@ -322,10 +315,16 @@ class Trainer:
             # The user's come first, and a parameter joins the first that fits.
             own = user.get("optimizer__param_groups", [])
             chosen["optimizer__param_groups"] = [*own, *by_group, *groups]
-        fixed = {"criterion": criterion, "device": execution.device, "verbose": 0}
+        fixed: dict[str, Any] = {"criterion": criterion, "device": execution.device, "verbose": 0}
         fixed["sparsity"] = self.parameters.sparsity
-        net = self.module(self.net_type, {"module": module, **fixed, **chosen})
-        self.module(net.initialize, {})
+        try:
+            net = self.net_type(module=make(), **fixed, **chosen)
+            net.initialize()
+        except (TypeError, ValueError) as error:
+            given = self.parameters.net_params
+            if not given:
+                raise
+            raise ValueError(f"{error} (with net_params={given!r})") from error
         net.module_.eval()
         if user:
             names = [name for name, _ in net.module_.named_parameters()]
@@ -367,7 +366,6 @@ class Trainer:
         net: KANNet,
         data: TensorData,
         validation: TensorData | None = None,
-        *,
         score: Score | None = None,
         by_score: bool = False,
         seed: int = 0,
@@ -471,12 +469,13 @@ class Trainer:
             numbers = net.batch_size * net.module_.widest_features
         execution, monitor = net.execution_, callbacks[-1]
         try:
+            net.initialize_callbacks()
+            net.listeners_ = Listeners(net.callbacks_, validation is not None)
             with execution.active(numbers):
-                net.initialize_callbacks()
                 net.fit_on(data, validation)
         finally:
             net.module_.eval()
-            net.callbacks, net.callbacks_ = [], []
+            net.callbacks, net.callbacks_, net.listeners_ = [], [], None
             net.training_ = net.validation_ = None
         losses, scores = [], []
         for row in net.history:
@@ -485,6 +484,19 @@ class Trainer:
         watched = scores if validation is not None else None
         ended = monitor.broken_, net.interrupted_
         return Found(losses, watched, monitor.best_score_, copies, net.replayed_, *ended)
+
+
+def draw_seeds(random_state: int | np.random.RandomState | None, count: int) -> list[int]:
+    """Seeds: the same for an int, the next of a RandomState, fresh for None; of rank 0 for all.
+
+    No global generator is moved.
+    """
+    source = random_state
+    if not isinstance(source, np.random.RandomState):
+        source = np.random.RandomState(source)
+    seeds: list[int] = source.randint(2**31 - 1, size=count).tolist()
+    ranks = PRESENT.get()
+    return seeds if ranks is None else ranks.agreed(seeds)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sklearn_metakan import KANImageClassifier, MetaKANImageClassifier
 from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout, find_layout
 from sklearn_metakan.estimators.inputs.rows import Rows
 from sklearn_metakan.nn import Augment, build_conv_network
+from sklearn_metakan.training.callbacks import Listeners
 from sklearn_metakan.training.capture import obstacle
 
 TINY = {"hidden_channels": (3,), "max_iter": 2, "learning_rate": 0.03, "random_state": 0}
@@ -314,7 +315,7 @@ def test_a_callable_is_no_part_of_a_cuda_graph():
         net = SimpleNamespace(
             device="cuda",
             optimizer_=optimizer,
-            callbacks_=[],
+            listeners_=Listeners([]),
             module_=network,
             criterion_=None,
             ranks_=None,

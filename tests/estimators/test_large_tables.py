@@ -56,7 +56,7 @@ def test_what_is_given_counts_on_any_table(kind):
 @pytest.mark.parametrize("kind", [KANRegressor, MetaKANRegressor, KANClassifier, MetaKANClassifier])
 def test_passes_follow_the_rows(kind):
     trainer = kind()._trainer()
-    trainer.follow(LARGE)
+    trainer.follow(np.dtype(float), LARGE)
     of = kind._defaults.of(LARGE)
     for batches in (1, 40, 10**6):
         expected = min(of.passes[1], max(of.passes[0], -(-of.steps // batches)))

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from sklearn_metakan.basis import quantile_knots
 from sklearn_metakan.nn import KAN, MetaLearner, build_network, refine
-from sklearn_metakan.nn.network import cluster_widths
+from sklearn_metakan.nn.sources import cluster_widths
 
 
 def count(module):

@@ -30,7 +30,7 @@ def test_sums_and_gradients_are_those_of_functions(kind, extrapolation, settings
         features, (known, matrix) = network.features(x), network.known(x)
     assert matrix is not None and known.shape[1] == 7 * (len(matrix) - 1)
     found = []
-    for y in (network.from_features(features), network.from_known(known, matrix), network(x)):
+    for y in (network.from_features(features), network(None, known, matrix), network(x)):
         numbers = y.square().sum()
         found.append([y, *torch.autograd.grad(numbers, [*network.parameters()])])
     for other in found[1:]:
@@ -43,7 +43,7 @@ def test_else_the_functions_are_known(settings):
     network, x = make("direct", **settings), draw()
     known, matrix = network.known(x)
     assert matrix is None and torch.equal(known, network.features(x))
-    assert torch.equal(network.from_known(known, matrix), network.from_features(known))
+    assert torch.equal(network(None, known, matrix), network.from_features(known))
 
 
 def test_gaps_are_beside_what_is_known():
@@ -53,7 +53,7 @@ def test_gaps_are_beside_what_is_known():
     with torch.no_grad():
         known, matrix = network.known(x)
     assert matrix is not None
-    torch.testing.assert_close(network.from_known(known, matrix), network(x))
+    torch.testing.assert_close(network(None, known, matrix), network(x))
 
 
 @pytest.mark.parametrize("kind", ["direct", "linear"])
@@ -61,7 +61,7 @@ def test_what_does_not_learn_gets_no_gradient(kind):
     network, x = make(kind), draw()
     first = network.layers[0].source
     frozen = next(iter(first.parameters())).requires_grad_(False)
-    network.from_known(*network.known(x)).sum().backward()
+    network(None, *network.known(x)).sum().backward()
     assert frozen.grad is None
     rest = [p for p in network.parameters() if p is not frozen]
     assert all(parameter.grad is not None for parameter in rest)

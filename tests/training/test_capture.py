@@ -16,7 +16,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, Freezer, Gradi
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 from sklearn_metakan.nn import KANLinear
-from sklearn_metakan.training.callbacks import LearningRateSchedule
+from sklearn_metakan.training.callbacks import LearningRateSchedule, Listeners
 from sklearn_metakan.training.capture import (
     WARM_UP,
     WORTH_CAPTURING,
@@ -132,7 +132,7 @@ def net_of(device="cuda", optimizer=torch.optim.AdamW, callbacks=(), **settings)
         device=device,
         module_=module,
         optimizer_=optimizer(module.parameters(), lr=0.1, **options | settings),
-        callbacks_=[(type(c).__name__, c) for c in callbacks],
+        listeners_=Listeners([(type(c).__name__, c) for c in callbacks], holds_out=True),
         cuda_graph="auto",
         max_epochs=10,
         ranks_=None,

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from sklearn.utils.validation import _num_samples, validate_data
+from sklearn.utils.validation import _check_y, _num_samples
 
 from sklearn_metakan.estimators.inputs.frames import (
     GAP,
@@ -62,28 +62,9 @@ def _shape(value: Any) -> tuple[int, ...] | None:
         return None
 
 
-def validated(estimator: Any, X: Any, reset: bool = False) -> NDArray[Any]:
-    """Rows of a table, or images, as an estimator's inputs take them; with ``reset``, the first.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For what ``predict`` does not take.
-    """
-    inputs, name = estimator.input_scaler_, type(estimator).__name__
-    X = inputs.as_table(X, name, reset)
-    options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
-    with np.errstate(over="ignore", invalid="ignore"):  # check_table says so
-        X = validate_data(estimator, X, reset=reset, **options)
-    if reset:
-        inputs.names = getattr(estimator, "feature_names_in_", None)
-    inputs.check_table(X, name, reset)
-    found: NDArray[Any] = X
-    return found
-
-
-def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> Any:
+def check_target(X: Any, y: Any, target: Any, estimator_name: str) -> NDArray[Any]:
     """y, if it has the length of X, no gaps, and holds numbers or labels; raises if not."""
+    numeric = target.is_numeric
     if not (type(y) is np.ndarray and y.dtype.kind in "biuf"):
         y = as_array(y, "y")
     if y is None:
@@ -97,8 +78,14 @@ def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> Any:
             f"X and y must have as many rows, got {lengths[0]} in X and {lengths[1]} in y."
         )
     plain = values.dtype.kind in "biuf" and values.itemsize <= 8  # longer ones may be too large
-    if plain and np.isfinite(values).all():
-        return y
+    if not (plain and np.isfinite(values).all()):
+        _refuse_target(values, numeric, estimator_name)
+    found: NDArray[Any] = _check_y(y, **target.validation, estimator=estimator_name)
+    return found
+
+
+def _refuse_target(values: NDArray[Any], numeric: bool, estimator_name: str) -> None:
+    """Raise for what is neither numbers nor labels."""
     kind, value = kind_of_type(str(values.dtype)), next(iter(values.flat), None)
     if kind == "complex":
         raise ValueError(f"Complex data not supported: y has dtype {values.dtype}.")
@@ -121,7 +108,6 @@ def check_target(X: Any, y: Any, numeric: bool, estimator_name: str) -> Any:
             f"{estimator_name} needs numbers in y, but it holds {shown(value)} (dtype "
             f"{values.dtype}).{remedy}"
         )
-    return y
 
 
 def _check_gaps(y: NDArray[Any], bad: NDArray[np.bool_], what: str, estimator_name: str) -> None:

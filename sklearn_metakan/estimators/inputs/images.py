@@ -13,7 +13,8 @@ from torch import Tensor
 from sklearn_metakan.basis import quantile_knots
 from sklearn_metakan.estimators.inputs.checks import as_array
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
-from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
+from sklearn_metakan.estimators.inputs.rows import Rows
+from sklearn_metakan.estimators.inputs.scaling import FittedModule
 from sklearn_metakan.nn import ConvKAN, spread_strides
 from sklearn_metakan.training import check_widths, warn_caller
 
@@ -150,6 +151,7 @@ class ImageInputs(FittedModule):
         "extrapolation",
     )
     names = None  # of columns, which nobody gives to pixels
+    dtype: Any = None  # of the images that it was fitted to
 
     def __init__(
         self,
@@ -247,19 +249,17 @@ class ImageInputs(FittedModule):
                 )
         return np.reshape(X, (len(X), prod(shape[1:])))
 
-    def check_table(self, X: NDArray[Any], name: str, reset: bool = False) -> None:
-        """Fix shape and dtype.
+    def check_table(self, X: NDArray[Any], name: str) -> None:
+        """Fix the shape of an image, of a first table of flat ones.
 
         Raises
         ------
         ValueError
             For numbers that are not finite, and bytes in place of numbers or back.
         """
-        if reset:
-            self.dtype = X.dtype
-            if self.layout is None:
-                self.layout = find_layout(X.shape, self.image_shape, self.channels_last)
-        elif (X.dtype == np.uint8) != (self.dtype == np.uint8):
+        if self.layout is None:
+            self.layout = find_layout(X.shape, self.image_shape, self.channels_last)
+        if self.dtype is not None and (X.dtype == np.uint8) != (self.dtype == np.uint8):
             raise ValueError(
                 f"X has dtype {X.dtype}, but {name} was fitted with {self.dtype}, and uint8 is "
                 "divided by 255. Convert X to the dtype, and the range, of the images in fit."

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from sklearn_metakan.estimators.inputs.rows import Rows, mean_and_spread
+from sklearn_metakan.estimators.inputs.rows import Rows
+from sklearn_metakan.estimators.inputs.scaling import mean_and_spread
 from sklearn_metakan.nn import PairInputs, Pairs, group_levels, pair_functions
 
 Array = NDArray[np.float64]

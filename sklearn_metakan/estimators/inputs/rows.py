@@ -1,21 +1,14 @@
-"""Rows that were read: which count, which are held out, and what is fitted to them."""
+"""Rows that were read: which of them count, and which are held out."""
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, check_cv, train_test_split
-from torch import nn
 
 AUTO_EARLY_STOPPING_ROWS = 200
-ATOM_ROWS = 5.0  # in which a value occurs at least, to be an atom
-MOST_ATOMS = 64
 LIGHTEST = 1e-6  # of the mean weight: what single precision just adds to it
-FEW_VALUES = 8  # of a column, through which a curve of the default grid passes anyway
 
-Array = NDArray[np.float64]
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
@@ -64,12 +57,6 @@ class Rows(NamedTuple):
         """One column of the rows that count."""
         column = self.X[:, j] if self.index is None else self.X[self.index, j]
         return column.astype(np.float64)
-
-    def columns(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Some columns of the rows that count, each in one piece: (n_places, n)."""
-        index = self.index
-        found = self.X[:, places] if index is None else self.X[np.ix_(index, places)]
-        return found.T.astype(np.float64, order="C")
 
     def take(self, rows: NDArray[np.intp]) -> "Rows":
         """Some of them; weights have mean one again."""
@@ -260,87 +247,3 @@ def splits_of(
         raise ValueError(f"validation_split={validation_split!r} has no splits.")
     last = found[-n:]
     return [last[member % len(last)] for member in range(n)]
-
-
-def weighted_quantiles(columns: Iterable[Array], weight: Array | None, levels: Any) -> Array:
-    """Of each column (n,): (len(levels), n_columns).
-
-    Each value holds for its share of the weights, with ramps between. A ramp is as wide as the
-    smaller share beside it: for distinct values of equal weight, this is linear interpolation,
-    and a value that many rows have stays a plateau. Gaps (NaN) come last.
-    """
-    found = []
-    for column in columns:
-        values, mass = np.unique(column, return_counts=True)
-        if weight is not None:  # in five times the time
-            mass = np.bincount(np.searchsorted(values, column), weights=weight)
-        ends = np.cumsum(mass)
-        ramp, plateaus = np.zeros(len(mass) + 1), np.empty((len(mass), 2))
-        ramp[1:-1] = np.minimum(mass[1:], mass[:-1]) / 2
-        plateaus[:, 0], plateaus[:, 1] = ends - mass + ramp[:-1], ends - ramp[1:]
-        found.append(np.interp(levels, plateaus.ravel() / ends[-1], np.repeat(values, 2)))
-    return np.stack(found, axis=1)
-
-
-def distinct_quantiles(ordered: Array, levels: Any) -> Array:
-    """``weighted_quantiles`` of columns in order (b, n) whose numbers differ: (b, len(levels))."""
-    n = ordered.shape[1]
-    return interpolated(ordered, np.clip(np.asarray(levels) * n - 0.5, 0, n - 1))
-
-
-def interpolated(ordered: Array, places: Array) -> Array:
-    """Of each row (n,), numbers at places from 0 to n - 1, linear between neighbours."""
-    left = places.astype(np.intp)
-    right = np.minimum(left + 1, ordered.shape[1] - 1)
-    found = ordered[:, left]
-    return found + (places - left) * (ordered[:, right] - found)
-
-
-def mean_and_spread(values: Array, weight: Array | None) -> tuple[Any, Any]:
-    """Weighted mean and standard deviation by column, of numbers of any size."""
-    exponent = np.frexp(np.abs(values).max(axis=0))[1]
-    unit = np.exp2(-np.clip(exponent, -1000, 1000))  # a power of two rounds nothing
-    shares = values * unit
-    mean = np.average(shares, axis=0, weights=weight)
-    spread = np.sqrt(np.average((shares - mean) ** 2, axis=0, weights=weight))
-    return mean / unit, spread / unit
-
-
-def atoms_of(values: Array, mass: NDArray[Any], unit: float) -> Array:
-    """The values that many rows have, (n_atoms, 3): each, how many rows, and their share."""
-    rows = mass * max(unit, 1.0)
-    chosen = np.sort(np.argsort(-rows, kind="stable")[:MOST_ATOMS])
-    chosen = chosen[rows[chosen] >= ATOM_ROWS]
-    if len(values) <= FEW_VALUES:
-        chosen = chosen[:0]
-    return np.stack([values, rows, mass / mass.sum()], axis=1)[chosen]
-
-
-def by_share(positions: Array, weight: Array, n: int) -> Array:
-    """n positions of levels, each as often as in the column."""
-    values, inverse = np.unique(positions, return_inverse=True)
-    ends = np.cumsum(np.bincount(inverse, weights=weight))
-    places = (np.arange(n) + 0.5) / n * ends[-1]
-    return values[np.searchsorted(ends, places)]
-
-
-class FittedModule(nn.Module):
-    """A part of an estimator: a torch module whose buffers ``fit`` sets; pickled as arrays."""
-
-    def set_buffers(self, **arrays: Any) -> None:
-        """Arrays under these names, numbers in float64."""
-        for name, array in arrays.items():
-            self.register_buffer(name, torch.from_numpy(np.array(array)))
-
-    def __getstate__(self) -> dict[str, Any]:
-        own = {k: v for k, v in vars(self).items() if k not in vars(nn.Module())}
-        return own | {"buffers": {k: v.cpu().numpy() for k, v in self.named_buffers()}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        nn.Module.__init__(self)
-        buffers = state["buffers"]
-        vars(self).update({k: v for k, v in state.items() if k != "buffers"})
-        self.set_buffers(**buffers)
-
-    def fit(self, rows: Rows) -> Self:
-        raise NotImplementedError

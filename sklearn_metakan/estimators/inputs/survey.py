@@ -6,14 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils.validation import _check_y
 from torch import Tensor
 
-from sklearn_metakan.estimators.inputs.checks import (
-    check_sample_weight,
-    check_target,
-    validated,
-)
+from sklearn_metakan.estimators.inputs.checks import check_sample_weight, check_target
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
 from sklearn_metakan.estimators.inputs.stored import StoredTable, joined, take
@@ -47,7 +42,7 @@ class StoredRows:
     def _block(self, i: int) -> NDArray[Any]:
         number, block = self._held
         if number != i:
-            block = validated(self.estimator, self.table.block(i))
+            block = self.estimator._validated(self.table.block(i))
             self._held = i, block
         return block
 
@@ -100,8 +95,8 @@ def read_stored(
     TypeError, ValueError
         For what cannot be trained on in this way, beside what ``_read`` raises.
     """
-    inputs, target, name = estimator.input_scaler_, estimator.target_, type(estimator).__name__
-    if inputs.of_images:
+    target, name = estimator.target_, type(estimator).__name__
+    if estimator._inputs_type.of_images:
         raise TypeError(
             f"{name} takes no StoredTable; pass a numpy.memmap of images, which is read as "
             "batches need it."
@@ -111,18 +106,16 @@ def read_stored(
             f"solver={estimator.solver!r} needs all rows at once, which a StoredTable does not "
             "hold. Set solver='adamw', or fit to table.read() of some rows."
         )
-    y = check_target(table, y, target.is_numeric, name)
-    y = target.encode(_check_y(y, **target.validation, estimator=estimator), classes)
+    y = target.encode(check_target(table, y, target, name), classes)
     weight = None if sample_weight is None else check_sample_weight(sample_weight, table)
     if getattr(estimator, "class_weight", None) is not None:
         weight = target.weights(y, weight, estimator.class_weight)
     rows = rows_that_count(np.empty((len(table), 0)), y, weight, unit)
-    estimator._weight_unit = rows.unit
     counting = table if rows.index is None else table[rows.index]
     sample = None
     if reset:
-        positions, shares, raw = _survey(counting, inputs, name)
-        X = validated(estimator, raw, reset=True)
+        positions, shares, raw = _survey(counting, estimator.categorical_features, name)
+        X = estimator._validated(raw, reset=True)
         of_rows = shares if rows.weight is None else shares * rows.weight[positions]
         mean = of_rows.mean()
         sample = Rows(X, None, rows.y[positions], of_rows / mean, rows.unit * mean)
@@ -130,7 +123,9 @@ def read_stored(
     return Rows(stands_for_x, *rows[1:])
 
 
-def _survey(table: StoredTable, inputs: Any, name: str) -> tuple[NDArray[np.intp], Any, Any]:
+def _survey(
+    table: StoredTable, categorical_features: Any, name: str
+) -> tuple[NDArray[np.intp], Any, Any]:
     """Rows that show a table: some at random, and those with extremes, gaps and levels.
 
     One pass, in which each of the processes that train together reads some of the blocks.
@@ -141,7 +136,7 @@ def _survey(table: StoredTable, inputs: Any, name: str) -> tuple[NDArray[np.intp
     drawn = np.arange(n)
     if n > most:
         drawn = np.sort(np.random.default_rng(0).choice(n, most, replace=False))
-    reader = ColumnReader(inputs.reader.categorical_features)
+    reader = ColumnReader(categorical_features)
     bounds = _Bounds(d)
     kept: list[tuple[NDArray[np.intp], Any]] = []
     ranks, starts = PRESENT.get(), table.starts

@@ -14,22 +14,27 @@ from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.frames import listed, shown
 from sklearn_metakan.estimators.inputs.interactions import check_interactions, pair_settings
 from sklearn_metakan.estimators.inputs.monotone import check_monotone, monotone_signs
-from sklearn_metakan.estimators.inputs.pieces import (
+from sklearn_metakan.estimators.inputs.rows import Rows
+from sklearn_metakan.estimators.inputs.scaling import (
+    CHUNK,
     N_QUANTILES,
     ROUNDING,
     Array,
+    FittedModule,
+    Pieces,
     PieceSearch,
     Rule,
     ScaleInputs,
-    fit_block,
+    by_share,
+    fit_numbers,
+    tables_of_codes,
+    tables_of_pieces,
 )
-from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows, by_share
 from sklearn_metakan.nn import KAN
 from sklearn_metakan.ops import hand_back_freed_memory
 from sklearn_metakan.training import LARGE_TABLE
 
 QUANTILE_ROWS = 2**13
-_CHUNK = 2**17  # numbers that are scaled at a time
 _WIDE = 500  # columns of numbers that have fewer functions each
 _SEARCHED = 512  # rows from which on tables for finding pieces pay off
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
@@ -144,7 +149,7 @@ class TableInputs(FittedModule):
             self.reader, self.min_frequency = ColumnReader(names=[*names]), None
             self.n_numbers, self.code_counts_ = len(self.kept_), []
             self.gaps_ = np.zeros(self.n_numbers)
-            self.set_buffers(**self._coded_as([]))
+            self.set_buffers(**tables_of_codes(self.kept_[self.n_numbers :], []))
 
     def as_table(self, X: Any, name: str, reset: bool = False) -> Any:
         """X as scikit-learn validates it; with ``reset``, columns and levels are fixed."""
@@ -157,18 +162,8 @@ class TableInputs(FittedModule):
             return X
         return reader.read(as_array(X), name, reset)
 
-    def check_table(self, X: NDArray[Any], name: str, reset: bool = False) -> None:
-        """Raise for infinity, naming five such columns and how many rows; gaps (NaN) pass.
-
-        Fixes the dtype if ``reset``.
-        """
-        if reset:
-            self.dtype = X.dtype
-        if X.dtype.kind != "f":
-            return
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(X.sum()):
-                return
+    def check_table(self, X: NDArray[Any], name: str) -> None:
+        """Raise for infinity, naming five such columns and how many rows; gaps (NaN) pass."""
         rows = np.isinf(X).sum(axis=0)
         (odd,) = rows.nonzero()
         if not len(odd):
@@ -190,62 +185,37 @@ class TableInputs(FittedModule):
         ValueError
             For columns that are too small or too large to be left unscaled.
         """
-        n, d = len(rows.y), rows.X.shape[1]
-        weight = np.ones(n) if rows.weight is None else rows.weight
-        some = None  # sorting every column of a large table takes longer than training
-        if n > QUANTILE_ROWS:
+        n, d, some = len(rows.y), rows.X.shape[1], None
+        if n > QUANTILE_ROWS:  # sorting every column of a large table takes longer than training
             some = np.random.default_rng(0).choice(n, QUANTILE_ROWS, replace=False)
-        self.ranges_, units = np.full((2, d), np.nan), np.ones(d)
-        kept: list[int] = []
-        pieces, gaps, quantiles, atoms = [], [], [], [np.empty((0, 4))]
-        rule = Rule(self.kind, n_rows > LARGE_TABLE, rows.unit)
-        numbers = np.setdiff1d(np.arange(d), self.reader.categorical)
-        for start in range(0, len(numbers), max(1, _CHUNK // n)):
-            places = numbers[start : start + max(1, _CHUNK // n)]
-            block = rows.columns(places)
-            low, high = np.fmin.reduce(block, axis=1), np.fmax.reduce(block, axis=1)
-            self.ranges_[:, places] = low, high
-            # A power of two, in which nothing over- or underflows.
-            largest = np.maximum(np.abs(low), np.abs(high))
-            exponents = np.frexp(np.nan_to_num(largest))[1]
-            units[places] = unit = np.ldexp(1.0, -np.clip(exponents, -1000, 1000))
-            block *= unit[:, None]
-            varies = high * unit - low * unit > ROUNDING * largest * unit
-            found = fit_block(block, varies, rows.weight, rule, some)
-            missing = [0.0] * len(block)
-            if np.isnan(block.sum()):
-                missing = (np.isnan(block) @ weight * max(rows.unit, 1.0)).tolist()
-            every = zip(places.tolist(), found, missing, low * unit, strict=True)
-            for j, (of_column, of_levels, of_atoms), gap, least in every:
-                if np.isnan(least) or not (of_column or gap):
-                    continue
-                atoms.append(np.insert(of_atoms, 0, len(kept), axis=1))
-                kept.append(j)
-                gaps.append(gap)
-                quantiles.append(of_levels / units[j])
-                pieces.append(of_column or (least + np.array([-1.0, 1.0]), np.zeros(2)))
-        if not kept:  # the first column, as zero
-            first = np.nan_to_num(self.ranges_[0, 0]) * units[0]
-            kept, gaps, quantiles = [0], [0.0], [np.full(N_QUANTILES, first / units[0])]
-            pieces = [(first + np.array([-1.0, 1.0]), np.zeros(2))]
-        self.n_numbers, self.gaps_ = len(kept), np.array(gaps)
-        self.atoms_ = np.concatenate(atoms)
-        self.atoms_[:, 1] /= units[kept][self.atoms_[:, 0].astype(np.intp)]
-        self.farthest = _FARTHEST[dtype]
+        columns = np.setdiff1d(np.arange(d), self.reader.categorical)
+        found = fit_numbers(rows, columns, Rule(self.kind, n_rows > LARGE_TABLE, rows.unit), some)
+        kept, quantiles, units = found.kept, found.quantiles, found.units
+        self.ranges_, self.gaps_, self.atoms_ = found.ranges, np.array(found.gaps), found.atoms
+        self.n_numbers, self.farthest = len(kept), _FARTHEST[dtype]
+        pieces = found.pieces
         if self.kind is None:
-            self._check_unscaled(kept, _UNSCALED[dtype])
-            pieces = [
-                (np.array([0.0, 1.0]) * units[j], np.array([0.0, 1.0])) if y.any() else (x, y)
-                for j, (x, y) in zip(kept, pieces, strict=True)
-            ]
+            pieces = self._unscaled(kept, pieces, units, _UNSCALED[dtype])
         self.code_counts_ = []
-        codes = self._fit_codes(rows, weight) if self.reader.categorical else {}
+        codes: dict[int, Array] = {}
+        if self.reader.categorical:
+            weight = np.ones(n) if rows.weight is None else rows.weight
+            codes = self._fit_codes(rows, weight)
+            for j in codes:
+                quantiles.append(by_share(rows.column(j), weight, N_QUANTILES))
         self.kept_ = np.array([*kept, *codes], dtype=np.intp)
-        buffers = self._pieces(pieces, units) | self._coded_as([*codes.values()])
-        for j in codes:
-            quantiles.append(by_share(rows.column(j), weight, N_QUANTILES))
         self.unscaled_quantiles = np.stack(quantiles, axis=1)
-        self.set_buffers(**buffers)
+        silent = np.setdiff1d(np.arange(d), self.kept_)
+        level = self.ranges_[0, silent]
+        self.set_buffers(
+            **tables_of_pieces(pieces),
+            **tables_of_codes(self.kept_[self.n_numbers :], [*codes.values()]),
+            columns=self.kept_[: self.n_numbers],
+            units=units[kept],
+            silent=silent,
+            level=level,
+            spread=ROUNDING * np.abs(level),
+        )
         if some is not None:  # of a large table, what sorting its columns took
             hand_back_freed_memory()
         return self
@@ -278,13 +248,15 @@ class TableInputs(FittedModule):
                 self.code_counts_.append(np.array(by_code))
         return found
 
-    def _check_unscaled(self, kept: list[int], bound: float) -> None:
+    def _unscaled(
+        self, kept: list[int], pieces: list[Pieces], units: Array, bound: float
+    ) -> list[Pieces]:
+        """Columns as they are, if numbers within this bound can be left so."""
         largest = np.abs(self.ranges_).max(axis=0)
         spread = self.ranges_[1] / 2 - self.ranges_[0] / 2
-        for j in kept:
-            if not spread[j]:
-                continue
-            if largest[j] > bound or spread[j] < 1 / bound:
+        found = []
+        for j, (x, y) in zip(kept, pieces, strict=True):
+            if spread[j] and (largest[j] > bound or spread[j] < 1 / bound):
                 what, is_, number = "small", "spreads by", 2 * spread[j]
                 if largest[j] > bound:
                     what, is_, number = "large", "holds numbers up to", largest[j]
@@ -292,47 +264,9 @@ class TableInputs(FittedModule):
                     f"scale_inputs=None: {self.called(j)} {is_} {number:.1e}, which is too {what} "
                     "to be left as it is; use scale_inputs='auto'."
                 )
-
-    def _pieces(self, pieces: list[tuple[Array, Array]], units: Array) -> dict[str, Any]:
-        """Break points as padded tables, in units (powers of two) in which nothing overflows."""
-        longest = 2
-        for x, _ in pieces:
-            longest = max(longest, len(x))
-        shape = len(pieces), longest
-        points, values, slopes = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        last = np.zeros((shape[0], 1), dtype=np.int64)
-        for row, (x, y) in enumerate(pieces):
-            points[row, : len(x)], values[row, : len(y)] = x, y
-            last[row] = len(x) - 2
-        inside = np.arange(longest - 1) <= last
-        with np.errstate(over="ignore"):  # of points as near as 1e-315
-            np.divide(np.diff(values), np.diff(points), out=slopes[:, :-1], where=inside)
-        np.minimum(slopes, np.finfo(np.float64).max, out=slopes)
-        points[:, 1:][~inside] = np.inf
-        kept, silent = self.kept_[: self.n_numbers], np.ones(len(units), dtype=bool)
-        silent[self.kept_] = False
-        level = self.ranges_[0, silent]
-        return {
-            "points": points,
-            "values": values,
-            "slopes": slopes,
-            "last_piece": last,
-            "columns": kept,
-            "units": units[kept],
-            "silent": np.flatnonzero(silent),
-            "level": level,
-            "spread": ROUNDING * np.abs(level),
-        }
-
-    def _coded_as(self, codes: list[Array]) -> dict[str, Any]:
-        """Codes of all columns one after the other, and where those of each begin."""
-        lengths = np.array([*map(len, codes)], dtype=np.int64)
-        return {
-            "coded": self.kept_[self.n_numbers :],
-            "codes": np.concatenate([*codes, np.empty(0)]),
-            "first_code": np.cumsum(lengths) - lengths,
-            "n_levels": lengths - 2,
-        }
+            as_it_is = np.array([0.0, 1.0])
+            found.append((as_it_is * units[j], as_it_is) if y.any() else (x, y))
+        return found
 
     @property
     def quantiles_(self) -> Array:
@@ -505,7 +439,7 @@ class TableInputs(FittedModule):
         """
         X, index, n = rows.X, rows.index, len(rows.y)
         table = torch.empty(n, len(self.kept_), device=device, dtype=dtype)
-        step = max(1, _CHUNK // X.shape[1])
+        step = max(1, CHUNK // X.shape[1])
         many = n >= _SEARCHED and self.points.shape[1] > 2
         search = PieceSearch(self.points) if many else None
         for start in range(0, n, step):

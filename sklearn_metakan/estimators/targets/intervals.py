@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sklearn_metakan.estimators.inputs.rows import FittedModule
+from sklearn_metakan.estimators.inputs.scaling import FittedModule
 
 _MOST = 512  # errors that are kept: of more, evenly spaced ones in order of size
 _ROWS = 2**14  # whose members' predictions exist at a time

@@ -10,7 +10,8 @@ from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 
 from sklearn_metakan.estimators.inputs.checks import check_classes, class_factors
-from sklearn_metakan.estimators.inputs.rows import FittedModule, Rows
+from sklearn_metakan.estimators.inputs.rows import Rows
+from sklearn_metakan.estimators.inputs.scaling import FittedModule
 
 _STEPS = 20  # of Newton's method
 _SHARPEST = 16.0

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 
-from sklearn_metakan.estimators.inputs.rows import (
+from sklearn_metakan.estimators.inputs.rows import Rows
+from sklearn_metakan.estimators.inputs.scaling import (
     FittedModule,
-    Rows,
     mean_and_spread,
     weighted_quantiles,
 )

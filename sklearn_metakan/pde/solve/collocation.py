@@ -171,7 +171,7 @@ class Steps:
         for _ in range(self.left.pop(0)):
             due = self.worn or (self.every and self.done % self.every == 0)
             self.fresh = self.points is None or bool(self.every and due)
-            if self.fresh:
+            if self.points is None or self.fresh:
                 self.points = self.collocation.draw(self.residual_size, self.share)
                 self.worn = False
             self.done += 1

@@ -258,9 +258,12 @@ class PDESolver(BaseEstimator):
         self._physics.load_state_dict(wanted | kept)
 
     def _make_net(self, trainer: Trainer, execution: Execution, seed: int) -> None:
-        physics = trainer.module(self._make_physics, {"seed": seed})
-        physics.observe(self._problem.values, self._problem.weights)
-        self.net_ = self._net(trainer, physics, execution)
+        def make() -> Physics:
+            physics = self._make_physics(seed=seed)
+            physics.observe(self._problem.values, self._problem.weights)
+            return physics
+
+        self.net_ = self._net(trainer, make, execution)
 
     def _condition(self, trainer: Trainer, batch: Batch, seed: int, goes_on: bool) -> None:
         """Fit the start to the problem: smoothness to its order, units to its sizes."""
@@ -288,11 +291,15 @@ class PDESolver(BaseEstimator):
         return Physics(TrialFunction(network, **self._trial), *self._equation)
 
     def _net(
-        self, trainer: Trainer, physics: Physics, execution: Execution, **optimizer: Any
+        self,
+        trainer: Trainer,
+        make: Callable[[], Physics],
+        execution: Execution,
+        **optimizer: Any,
     ) -> Any:
         """A net with a fresh optimiser, by default AdamW, over a physics that may have begun."""
         return trainer.net(
-            physics,
+            make,
             nn.Identity(),  # Physics gives the losses itself
             execution,
             groups=(("pde_params.*", {"weight_decay": 0.0}),),
@@ -362,7 +369,8 @@ class PDESolver(BaseEstimator):
                 if optimizer["optimizer"] is LevenbergMarquardt:  # which asks anew at each step
                     callbacks.append(Release(equations))
                 before = self.net_
-                self.net_ = self._net(trainer, before.module_, before.execution_, **optimizer)
+                make = partial(getattr, before, "module_")
+                self.net_ = self._net(trainer, make, before.execution_, **optimizer)
                 self.net_.history.extend(before.history)
                 self.net_.weights_ = before.weights_
             monitor = Monitor(None, 0.0, False, expects_convergence=False, time_limit=limit)

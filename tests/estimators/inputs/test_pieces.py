@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_metakan.estimators.inputs.pieces import (
+from sklearn_metakan.estimators.inputs.scaling import (
     LEVELS,
     PieceSearch,
     Rule,
     _fit_column,
     fit_block,
+    weighted_quantiles,
 )
-from sklearn_metakan.estimators.inputs.rows import weighted_quantiles
 
 N = 500
 RNG = np.random.default_rng(0)
