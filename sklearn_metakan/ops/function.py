@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from inspect import Signature
-from typing import Any, NamedTuple, Protocol
+from inspect import signature
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,21 +26,6 @@ class Way(Protocol):
         ...
 
 
-class _ByPlace(Signature):
-    """The signature of a function that is called by place alone, so that nothing is bound."""
-
-    def bind(self, *args: Any, **kwargs: Any) -> "_Bound":  # type: ignore[override]
-        return _Bound(args, kwargs)
-
-
-class _Bound(NamedTuple):
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def apply_defaults(self) -> None:
-        """There are none."""
-
-
 class EdgeSum(torch.autograd.Function):
     """``way.compute(x, *tensors)``; goes through ``torch.func`` and any number of derivatives."""
 
@@ -49,7 +34,7 @@ class EdgeSum(torch.autograd.Function):
         return way.compute(x, *tensors)
 
     # Else torch inspects it in every call, which takes longer than a product of a small layer.
-    forward.__func__.__signature__ = _ByPlace()  # type: ignore[attr-defined]
+    forward.__func__.__signature__ = signature(forward.__func__)  # type: ignore[attr-defined]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
