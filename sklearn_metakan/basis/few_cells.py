@@ -110,22 +110,21 @@ def terms_of(
     t = (at - middle).div_(width) if middle else at / width
     n_terms = cells + k + constant
     shape = (len(x), n_terms, x.shape[1]) if axis else (n_terms, *x.shape)
-    room, further, still = x.new_empty(shape), None, None
+    room, outside, still = x.new_empty(shape), None, None
     base, *places = room.narrow(axis, 0, k + 1).unbind(axis)
     if constant:
         room.select(axis, -1).fill_(1.0)
     value = torch.nn.functional.silu(at)
     slope = silu(at, 1, value)
     if goes_on:
-        further = x - at
-        torch.addcmul(value, further, slope, out=base)
-        further.div_(width)
+        outside = x - at
+        torch.addcmul(value, outside, slope, out=base)
     else:
         base.copy_(value)
         still = x != at
     powers = [t]
     for r, place in enumerate(places, 1):
-        moved = t if further is None else torch.add(t, further, alpha=r)
+        moved = t if outside is None else torch.add(t, outside, alpha=r / width)
         if r == 1:
             place.copy_(moved)
         else:
@@ -134,22 +133,26 @@ def terms_of(
                 powers.append(powers[-1] * t)
     of_knots = None
     if cells > 1:
-        of_knots = _of_knots(t, further, k, axis, room.narrow(axis, k + 1, cells - 1))
+        place = room.narrow(axis, k + 1, cells - 1)
+        of_knots = _of_knots(t, outside, width, k, axis, place)
     return room, Terms(axis, k, width, powers, of_knots, slope, still)
 
 
-def _of_knots(t: Tensor, further: Tensor | None, k: int, axis: int, place: Tensor) -> Tensor:
+def _of_knots(
+    t: Tensor, outside: Tensor | None, width: float, k: int, axis: int, place: Tensor
+) -> Tensor:
     """``d^k`` with d from each knot to t, on one side of it, into ``place``; returns d^(k - 1)."""
-    knots = inner_knots(place.shape[axis] + 1, t.dtype)
-    below = len(knots) // 2
+    n_knots = place.shape[axis]
+    below = n_knots // 2
     if below:
+        knots = inner_knots(n_knots + 1, t.dtype)
         d = t.unsqueeze(axis) - knots.view(-1, *(1,) * (2 - axis))
         d.narrow(axis, 0, below).clamp_max_(0.0)
-        d.narrow(axis, below, len(knots) - below).clamp_min_(0.0)
+        d.narrow(axis, below, n_knots - below).clamp_min_(0.0)
     else:
         d = t.clamp_min(0.0).unsqueeze(axis)
     one = d.sign().abs_() if k == 1 else d if k == 2 else d.square() if k == 3 else d ** (k - 1)
-    moved = d if further is None else torch.add(d, further.unsqueeze(axis), alpha=k)
+    moved = d if outside is None else torch.add(d, outside.unsqueeze(axis), alpha=k / width)
     torch.mul(one, moved, out=place)
     return one
 

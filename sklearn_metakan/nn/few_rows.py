@@ -58,7 +58,10 @@ class FewRows:
                 self._parts += [(parts, name, part) for name, part in parts.items()]
             self._hooks += [module._forward_hooks, module._forward_pre_hooks]
         tensors = [part for _, _, part in self._parts if isinstance(part, Tensor)]
-        self._numbers = [(tensor, tensor._version, tensor.data_ptr()) for tensor in tensors]
+        self._numbers = []
+        for tensor in tensors:
+            bits = _bits(tensor)
+            self._numbers.append((tensor, tensor.data_ptr(), bits, bits.copy()))
         with torch.no_grad():
             for layer in network._layers:
                 source, basis = layer.source, cast(BSplineBasis, layer.basis)
@@ -86,20 +89,19 @@ class FewRows:
                 return False
             numbers = basis.grid_size * (basis.degree + 3) * basis.breaks.element_size()
             size += source.in_features * source.out_features * numbers
-        tensors = (*network.parameters(), *network.buffers())
-        counted = not any(map(Tensor.is_inference, tensors))  # the others have no versions
-        return counted and size <= MOST_MEMORY * 2**20
+        return size <= MOST_MEMORY * 2**20
 
     def is_of(self, network: nn.Module) -> bool:
         """Whether it was made of this network, in which nothing changed since.
 
-        What is written through ``.data`` or NumPy is not seen; autograd does not see it either.
+        Every number is compared, as what is written through ``.data`` or NumPy leaves no other
+        trace.
         """
         return (
             network is self.network
             and not (network.training or any(self._hooks))
             and all(parts.get(name) is part for parts, name, part in self._parts)
-            and all(t._version == v and t.data_ptr() == p for t, v, p in self._numbers)
+            and all(t.data_ptr() == p and (now == then).all() for t, p, now, then in self._numbers)
         )
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -108,3 +110,9 @@ class FewRows:
             for layer in self.layers:
                 numbers = layer.outputs(numbers)
         return self.network.by_member(torch.from_numpy(numbers))
+
+
+def _bits(tensor: Tensor) -> NDArray[Any]:
+    """Its numbers as integers, of which NaN are equal too, in the same memory."""
+    numbers: NDArray[Any] = tensor.detach().numpy()
+    return numbers.view(f"i{numbers.itemsize}")

@@ -158,11 +158,24 @@ def test_a_few_rows_are_as_in_the_table(estimator, target, dtype):
     np.testing.assert_allclose(predict(far), both, tolerance, tolerance * np.abs(both).max())
 
 
-def test_weights_that_are_changed_by_hand_count_for_one_row():
+def by_operation(prompts):
+    with torch.no_grad():
+        prompts.mul_(0.5)
+
+
+def by_data(prompts):
+    prompts.data.mul_(0.5)
+
+
+def by_array(prompts):
+    prompts.detach().numpy()[:] *= 0.5
+
+
+@pytest.mark.parametrize("change", [by_operation, by_data, by_array])
+def test_weights_that_are_changed_by_hand_count_for_one_row(change):
     model = MetaKANRegressor(**SMALL | {"n_estimators": 2}).fit(X, Y)
     before = model.predict(X[:1])
-    with torch.no_grad():
-        model.module_.layers[0].source.prompts.mul_(0.5)
+    change(model.module_.layers[0].source.prompts)
     assert model.predict(X[:1]) != before
     np.testing.assert_allclose(model.predict(X[:1]), model.predict(X)[:1], rtol=1e-10)
     model.partial_fit(X, Y)

@@ -100,6 +100,14 @@ def move_knots(network):
     network.layers[0].basis.breaks.mul_(2)
 
 
+def write_data(network):
+    network.layers[1].source.prompts.data[0, 0, 0] += 1e-6
+
+
+def write_array(network):
+    network.layers[0].basis.breaks.numpy()[:] *= 2
+
+
 def hook(network):
     network.layers[2].register_forward_hook(lambda *_: None)
 
@@ -110,7 +118,18 @@ def train(network):
 
 @pytest.mark.parametrize(
     "change",
-    [add, replace, replace_storage, replace_module, load, move_knots, hook, train],
+    [
+        add,
+        replace,
+        replace_storage,
+        replace_module,
+        load,
+        move_knots,
+        write_data,
+        write_array,
+        hook,
+        train,
+    ],
 )
 def test_a_change_is_noticed(change):
     network = made(n_meta_learners="layer")

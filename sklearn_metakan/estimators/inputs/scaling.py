@@ -302,46 +302,47 @@ def tables_of_codes(columns: NDArray[np.intp], codes: list[Array]) -> dict[str, 
 
 
 class PieceSearch:
-    """``torch.searchsorted(points, x, right=True)`` of many x, exactly, in a fifth of its time.
+    """Which piece each of many x lies in, exactly, in a fifth of the time of a binary search.
 
     Cells of equal width say how many points lie in the cells before a number's own; those in the
     same cell are compared one after the other. A binary search waits for branches that the
-    processor guesses wrong.
+    processor guesses wrong. What lies beyond all pieces is in the first, or in the last.
 
     Parameters
     ----------
     points : Tensor of shape (d, m)
-        In rising order, then infinite.
+        The ends of pieces in rising order, then infinite.
 
     Shape
     -----
-    x (d, n) -> (d, n), integers
+    x (b, n) of the columns ``places`` -> (b, n), integers
     """
 
     def __init__(self, points: Tensor) -> None:
         held = points.isfinite()
-        self.points = torch.nn.functional.pad(points, (0, 1), value=torch.nan)
+        inner = points[:, 1:-1].masked_fill(~held[:, 2:], torch.inf)
+        self.points = torch.nn.functional.pad(inner, (0, 1), value=torch.nan)
         self.low = points[:, :1]
         self.rate = _CELLS / (points.where(held, self.low).amax(1, keepdim=True) - self.low)
         counts = torch.zeros(len(points), _CELLS + 1, dtype=torch.int64)
-        counts.scatter_add_(1, self._cells(points), held.long())
+        counts.scatter_add_(1, self._cells(inner, slice(None)), inner.isfinite().long())
         self.before = counts.cumsum(1).sub_(counts)
         steps = counts.amax(1)
-        crowded = (steps > _MOST_STEPS) | ~self.rate[:, 0].isfinite()
-        self.crowded = crowded.nonzero()[:, 0]
-        self.steps = int(steps.where(~crowded, 0).max())
+        self.crowded = (steps > _MOST_STEPS) | ~self.rate[:, 0].isfinite()
+        self.steps = int(steps.where(~self.crowded, 0).max())
 
-    def _cells(self, x: Tensor) -> Tensor:
-        places = (x - self.low).mul_(self.rate).nan_to_num_(0.0)
-        return places.clamp_(0, _CELLS).long()
+    def _cells(self, x: Tensor, places: slice) -> Tensor:
+        found = (x - self.low[places]).mul_(self.rate[places]).nan_to_num_(0.0)
+        return found.clamp_(0, _CELLS).long()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        found = self.before.gather(1, self._cells(x))
+    def __call__(self, x: Tensor, places: slice) -> Tensor:
+        found, points = self.before[places].gather(1, self._cells(x, places)), self.points[places]
         for _ in range(self.steps):
-            found += self.points.gather(1, found) <= x
-        some = self.crowded
+            found += points.gather(1, found) <= x
+        some = self.crowded[places].nonzero()[:, 0]
         if len(some):
-            found[some] = torch.searchsorted(self.points[some], x[some], right=True)
+            inner = points[some, :-1].contiguous()
+            found[some] = torch.searchsorted(inner, x[some], right=True)
         return found
 
 

@@ -37,6 +37,7 @@ from sklearn_metakan.training import LARGE_TABLE
 QUANTILE_ROWS = 2**13
 _WIDE = 500  # columns of numbers that have fewer functions each
 _SEARCHED = 512  # rows from which on tables for finding pieces pay off
+_TILE, _TILE_ROWS = 2**15, 2**11  # numbers, and rows, that are then scaled at a time
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
 # that are not scaled, the least and largest spreads whose knots and squared slopes can be.
 _FARTHEST = {torch.float32: 1e30, torch.float64: 1e150}
@@ -293,8 +294,46 @@ class TableInputs(FittedModule):
         pieces = zip(self.values, self.last_piece[:, 0].tolist(), strict=True)
         return [values[: last + 2].numpy() for values, last in pieces]
 
-    def forward(self, x: Tensor, search: PieceSearch | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         given = x = x.to(self.points.dtype)
+        self._check_constant(x)
+        columns, points, values, slopes = self.columns, self.points, self.values, self.slopes
+        if len(columns) < x.shape[1] or len(self.coded):
+            x = x[:, columns]
+        x = x * self.units
+        if points.shape[1] == 2:  # straight lines
+            numbers = self._held(values[:, 0] + (x - points[:, 0]) * slopes[:, 0])
+        else:
+            x = x.T.contiguous()
+            below = torch.searchsorted(points, x, right=True) - 1
+            piece = torch.minimum(below.clamp(min=0), self.last_piece)
+            numbers = self._on_pieces(x, piece, slice(None)).T
+        return torch.cat([numbers, self._coded(given)], 1) if len(self.coded) else numbers
+
+    def _on_pieces(self, x: Tensor, piece: Tensor, places: slice) -> Tensor:
+        """Some columns (b, n), in their units, each number of which lies in this piece."""
+        left, value = self.points[places].gather(1, piece), self.values[places].gather(1, piece)
+        return self._held(value + (x - left) * self.slopes[places].gather(1, piece))
+
+    def _held(self, scaled: Tensor) -> Tensor:
+        farthest = min(self.farthest, torch.finfo(scaled.dtype).max)
+        return scaled.clamp(-farthest, farthest)
+
+    def _in_tiles(self, x: Tensor, search: PieceSearch, dtype: torch.dtype) -> Tensor:
+        """``forward`` of many rows in this dtype, some columns at a time, which stay in a cache."""
+        self._check_constant(x)
+        found = torch.empty(len(x), len(self.kept_), dtype=dtype)
+        every, width = len(self.columns) == x.shape[1], max(1, _TILE // len(x))
+        for first in range(0, self.n_numbers, width):
+            places = slice(first, min(first + width, self.n_numbers))
+            some = x[:, places] if every else x[:, self.columns[places]]
+            some = some.T.to(self.units.dtype).contiguous() * self.units[places, None]
+            found[:, places] = self._on_pieces(some, search(some, places), places).T
+        if len(self.coded):
+            found[:, self.n_numbers :] = self._coded(x.to(self.units.dtype))
+        return found
+
+    def _check_constant(self, x: Tensor) -> None:
         if self.strict:
             moved = ((x[:, self.silent] - self.level).abs() > self.spread).any(0)
             if bool(moved.any()):
@@ -303,22 +342,6 @@ class TableInputs(FittedModule):
                     f"In training {column} was constant; that it has another value now, "
                     'extrapolation="error" forbids. Use another extrapolation, or leave it out.'
                 )
-        columns, points, values, slopes = self.columns, self.points, self.values, self.slopes
-        if len(columns) < x.shape[1] or len(self.coded):
-            x = x[:, columns]
-        x = x * self.units
-        if points.shape[1] == 2:  # straight lines
-            scaled = values[:, 0] + (x - points[:, 0]) * slopes[:, 0]
-        else:
-            x = x.T.contiguous()
-            below = torch.searchsorted(points, x, right=True) if search is None else search(x)
-            piece = below - 1
-            piece = torch.minimum(piece.clamp(min=0), self.last_piece)
-            left, value = points.gather(1, piece), values.gather(1, piece)
-            scaled = (value + (x - left) * slopes.gather(1, piece)).T
-        farthest = min(self.farthest, torch.finfo(scaled.dtype).max)
-        numbers = scaled.clamp(-farthest, farthest)
-        return torch.cat([numbers, self._coded(given)], 1) if len(self.coded) else numbers
 
     def _coded(self, x: Tensor) -> Tensor:
         """Codes of the columns of categories, NaN for what has none."""
@@ -439,13 +462,14 @@ class TableInputs(FittedModule):
         """
         X, index, n = rows.X, rows.index, len(rows.y)
         table = torch.empty(n, len(self.kept_), device=device, dtype=dtype)
-        step = max(1, CHUNK // X.shape[1])
-        many = n >= _SEARCHED and self.points.shape[1] > 2
-        search = PieceSearch(self.points) if many else None
+        step, search = max(1, CHUNK // X.shape[1]), None
+        if n >= _SEARCHED and self.points.shape[1] > 2:
+            search, step = PieceSearch(self.points), min(_TILE_ROWS, 8 * step)
         for start in range(0, n, step):
             chunk = slice(start, min(start + step, n))
             some = np.ascontiguousarray(X[chunk] if index is None else X[index[chunk]])
-            scaled = self(torch.from_numpy(some if some.flags.writeable else some.copy()), search)
+            given = torch.from_numpy(some if some.flags.writeable else some.copy())
+            scaled = self(given) if search is None else self._in_tiles(given, search, dtype)
             if trains and bool(scaled.isnan().any()):
                 numbers = scaled[:, : self.n_numbers]
                 unseen = numbers.isnan() & torch.from_numpy(self.gaps_ == 0)
