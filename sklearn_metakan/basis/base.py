@@ -160,7 +160,7 @@ class Basis(nn.Module, ABC):
         grid = cast(Tensor, next(iter(self._buffers.values())))  # ``dtype`` is one call more
         x = x[:, start:stop].to(grid.dtype)
         if is_traced():
-            return self.values(x, start, derivative)
+            return self.traced_values(x, start, derivative)
         return _Evaluate.apply(x, self, start, derivative)
 
     @property
@@ -231,6 +231,10 @@ class Basis(nn.Module, ABC):
 
         This and the next two raise as ``evaluate`` does.
         """
+
+    def traced_values(self, x: Tensor, start: int, derivative: int) -> Tensor:
+        """``values`` by operations that are being written down."""
+        return self.values(x, start, derivative)
 
     def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
         """``sum_c grad[..., c] * B_c^(m)(x)``, shape (n, b): the way back to x."""

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sklearn_metakan.basis.base import Basis, Extrapolation, check_inside, is_traced, silu
+from sklearn_metakan.basis.base import Basis, Extrapolation, check_inside, silu
 from sklearn_metakan.basis.few_cells import FEW, Ends, Terms, has_terms, matrix, pulled, terms_of
 from sklearn_metakan.basis.knots import (
     Array,
@@ -202,6 +202,10 @@ class BSplineBasis(Basis):
             return out.permute(2, 0, 1)
         return out.view(self.n_functions, *base.shape).permute(2, 1, 0)
 
+    def traced_values(self, x: Tensor, start: int, derivative: int) -> Tensor:
+        found = self._on_cells(x, start, derivative, derivative, traced=True)
+        return self.values(x, start, derivative, found)
+
     def contract(self, grad: Tensor, x: Tensor, start: int, derivative: int) -> Tensor:
         found = self._on_cells(x, start, derivative, derivative)
         return self.pull(grad.permute(2, 1, 0), found)
@@ -236,7 +240,7 @@ class BSplineBasis(Basis):
         breaks = self.breaks
         shared = self.uniform and len(breaks) == 1 and self.extrapolation != "base"
         few = shared and has_terms(self.grid_size, self.degree, breaks.dtype)
-        return few and x.is_cpu and not is_traced()
+        return few and x.is_cpu
 
     def _terms(self, x: Tensor, axis: int, constant: bool = True) -> tuple[Tensor, Terms]:
         """Terms of x (b, n), or (n, b) on an axis 1 between them, and what is kept of them."""
@@ -309,14 +313,19 @@ class BSplineBasis(Basis):
         return of_cells.sum(1).view_as(base).addcmul_(of_silu, base).T
 
     def _on_cells(
-        self, x: Tensor, start: int, first: int, last: int, functions_first: bool = True
+        self,
+        x: Tensor,
+        start: int,
+        first: int,
+        last: int,
+        functions_first: bool = True,
+        traced: bool = False,
     ) -> _OnCells:
         """Orders first to last, in memory by spline, input and row: every pass is contiguous."""
         k, extrapolation, x = self.degree, self.extrapolation, x.T.contiguous()
         n_inputs, n = x.shape
         own, breaks, grid = slice(start, start + n_inputs), self.breaks, self._grid
         version = 0 if breaks.is_inference() else breaks._version
-        traced = is_traced()
         if traced or grid is None or grid[0] is not breaks or grid[1] != version:
             low, high = breaks[:, k, None], breaks[:, -k - 1, None]
             grid = _Grid(breaks, version, low, high, (high - low) / self.grid_size, {})

@@ -159,15 +159,16 @@ class KANEstimator(BaseEstimator):
                 seeds = checkpoints.begin(seeds, self, known)
             rows, validation = set_aside(self, rows, given, groups, seeds[0])
             trainer.follow(rows.X.dtype, fitted._n_rows)
-            net = (fitted._made_anew if goes_on else fitted._start)(trainer, rows, seeds[1])
+            begin = fitted._made_anew if goes_on else fitted._start
+            net = begin(trainer, rows, seeds[1])
             if given is not None:
                 fitted._warn_if_beyond(given)
             data, held_out = fitted._data(net, rows, validation)
             del rows  # of a large table, a tenth of its memory
             if len(data.y) > QUANTILE_ROWS:
                 hand_back_freed_memory()
-            own, score = self.scoring is not None, fitted.target_.score
-            score = Scoring(self.scoring, fitted.target_) if own else score
+            own = self.scoring is not None
+            score = Scoring(self.scoring, fitted.target_) if own else fitted.target_.score
             found = trainer.fit(net, data, held_out, score, own, seeds[2], checkpoints)
             fitted._record(net, found)
             if validation is not None:
@@ -283,10 +284,10 @@ class KANEstimator(BaseEstimator):
         options = {"dtype": inputs.dtypes, "ensure_all_finite": False}
         with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(self, inputs.as_table(X, name, reset), reset=reset, **options)
-            is_finite = np.isfinite(X.sum())
+            needs_a_look = inputs.of_images or not np.isfinite(X.sum())
         if reset:
             inputs.names = getattr(self, "feature_names_in_", None)
-        if inputs.of_images or not is_finite:
+        if needs_a_look:
             inputs.check_table(X, name)
         if reset:
             inputs.dtype = X.dtype
@@ -316,12 +317,11 @@ class KANEstimator(BaseEstimator):
         target = self.target_.fit(rows)
         criterion = target.criterion(rows)
         some = sampled(rows) if isinstance(rows.X, StoredRows) else rows
-        dtype = trainer.execution.dtype
-        inputs = self.input_scaler_.fit(some, dtype, self._n_rows)
+        inputs = self.input_scaler_.fit(some, trainer.execution.dtype, self._n_rows)
         self._network = {
             **trainer.network,
             **inputs.network_shape(some, self, trainer.widths, target.n_network_outputs),
-            "dtype": dtype,
+            "dtype": trainer.execution.dtype,
             "working_memory": trainer.parameters.working_memory,
             **trainer.options,
         }

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
-from sklearn_metakan.nn.initialization import Init, InputLaw
-from sklearn_metakan.nn.layers import KANLayer
+from sklearn_metakan.nn.layers import Init, InputLaw, KANLayer
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients
 from sklearn_metakan.ops import edge_conv, size_after
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from sklearn_metakan.basis import BasisName, Extrapolation
 from sklearn_metakan.nn.conv import KANConv2d
-from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
-from sklearn_metakan.nn.layers import KANLayer
+from sklearn_metakan.nn.layers import Init, InputLaw, KANLayer, initialize
 from sklearn_metakan.nn.network import (
     HIDDEN_RANGE,
     KANNetwork,

@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from sklearn_metakan.basis import BasisName, Extrapolation, basis_family
-from sklearn_metakan.nn.initialization import Init, InputLaw, initialize
-from sklearn_metakan.nn.layers import KANLayer, KANLinear
+from sklearn_metakan.nn.layers import Init, InputLaw, KANLayer, KANLinear, initialize
 from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.monotone import MonotoneCoefficients, check_can_be_monotone
 from sklearn_metakan.nn.pairs import PairInputs, Pairs

@@ -6,8 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from sklearn_metakan.nn.initialization import law_points
-from sklearn_metakan.nn.layers import KANLinear
+from sklearn_metakan.nn.layers import KANLinear, law_points
 from sklearn_metakan.nn.network import KAN
 
 

@@ -257,7 +257,8 @@ def obstacle(net: Any) -> str | None:
     by_adamw = isinstance(optimizer, torch.optim.AdamW) and is_fused
     if not (by_adamw or isinstance(optimizer, LINE_SEARCHED)):
         return "of optimisers, only fused AdamW and L-BFGS can be captured. Set solver='adamw'"
-    for name in net.listeners_.watching:
+    if net.listeners_.watching:
+        name = net.listeners_.watching[0]
         return f"the callback {name!r} wants to be called for each batch. Leave it out"
     if any(getattr(m, "extrapolation", None) == "error" for m in net.module_.modules()):
         return "extrapolation='error' looks at every batch. Choose another extrapolation"

@@ -197,10 +197,8 @@ class KANNet(NeuralNet):
         width = first.n_features
         if isinstance(data, StoredData) or isinstance(validation, StoredData):
             return
-        if (
-            self.listeners_.watching
-            or rows * width * data.table.element_size() > FEATURES_MEMORY * 2**20
-        ):
+        memory = rows * width * data.table.element_size()
+        if self.listeners_.watching or memory > FEATURES_MEMORY * 2**20:
             return
         step = max(1, _IN_CACHE // first.in_features)
         terms = self.execution_.products == "full" and not isinstance(self.optimizer_, Reml)
@@ -236,7 +234,7 @@ class KANNet(NeuralNet):
         return self.validation_step(data[:_ROWS_TRIED])["loss"]
 
     def _end_early(self, reason: BaseException) -> None:
-        """After a callback's wish, or an interrupt, which a second callback may stand behind."""
+        """After StopTraining, or an interrupt, the user's or that of skorch's EarlyStopping."""
         self._drop_unfinished_epoch()
         if isinstance(reason, StopTraining) or self._stopped_by_callback():
             return

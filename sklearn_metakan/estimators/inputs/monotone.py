@@ -15,8 +15,6 @@ def check_monotone(estimator: Any) -> None:
     ValueError
         For functions that cannot be kept monotone.
     """
-    if estimator.monotonic_cst is None:
-        return
     if estimator.basis != "bspline":
         raise ValueError(
             f"monotonic_cst contradicts basis={estimator.basis!r}: of splines alone the order of "
