@@ -281,20 +281,22 @@ class Basis(nn.Module, ABC):
         features, *slopes = [f.permute(axes).contiguous() for f in orders]
         return features, None, (slopes[0], axis) if slopes else None
 
-    def known(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Terms of which the functions are sums, if they are, without 1; no gradients.
+    def matrix_of_terms(self) -> Tensor | None:
+        """(C, C), by which the functions are sums of ``terms`` and, last of them, of 1.
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, in_features)
-
-        Returns
-        -------
-        terms : Tensor of shape (n, C - 1, in_features)
-        matrix : Tensor of shape (C, C)
-            The functions are ``matrix @`` terms and, last of them, 1.
+        None where to keep terms of known inputs is no better than to keep the functions.
         """
         return None
+
+    def terms(self, x: Tensor) -> Tensor:
+        """Terms of x (n, in_features), (n, C - 1, in_features); no gradients.
+
+        Raises
+        ------
+        TypeError
+            If ``matrix_of_terms`` gives none.
+        """
+        raise TypeError(f"{type(self).__name__} has no terms to keep.")
 
     def pull(self, grad: Tensor, kept: Any) -> Tensor:
         """From the gradient of the features that of x, (n, in_features), rows last in memory.

@@ -214,43 +214,29 @@ class KANLinear(KANLayer):
             y = y + self.pairs(x)
         return y if self.bias is None else y + self.bias
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor, terms: bool = False) -> Tensor:
         """What of ``forward`` depends on x alone: functions (n, in * C), then of levels, pairs.
 
-        For rows that are known: there are no gradients of x.
+        For rows that are known: there are no gradients of x. Instead of functions, ``terms``
+        (n, in * (C - 1)) of which they are sums by ``basis.matrix_of_terms()``, if there is one.
         """
         numbers = x if self.levels is None else self.levels.numbers(x)
-        return self._with_others(self.basis.values(numbers, 0, 0).flatten(1), x)
+        own = self.basis.terms(numbers) if terms else self.basis.values(numbers, 0, 0)
+        others = [part.features(x) for part in (self.levels, self.pairs) if part is not None]
+        return torch.cat([own.flatten(1), *others], 1) if others else own.flatten(1)
 
-    def from_features(self, features: Tensor) -> Tensor:
-        """``forward`` from ``features(x)``, of one group and not settled."""
-        # Coefficients, also of linear meta-learners: edges are fewer than functions of rows.
-        weights = self.source.coefficients(*self.source.tensors()).flatten(0, 1)
-        own = features[:, : len(weights)] if features.shape[1] > len(weights) else features
-        return self._and_others(torch.mm(own, weights), features, len(weights))
-
-    def known(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What to keep of x for many steps, and a matrix for ``from_known``, or ``features``."""
-        numbers = x if self.levels is None else self.levels.numbers(x)
-        found = self.basis.known(numbers)
-        if found is None:
-            return self.features(x), None
-        terms, matrix = found
-        return self._with_others(terms.flatten(1), x), matrix
-
-    def from_known(self, known: Tensor, matrix: Tensor | None) -> Tensor:
-        """``forward`` from ``known(x)``, of one group and not settled."""
+    def from_features(self, features: Tensor, matrix: Tensor | None = None) -> Tensor:
+        """``forward`` from ``features(x, matrix is not None)``, of one group and not settled."""
         if matrix is None:
-            return self.from_features(known)
-        width = (len(matrix) - 1) * self.in_features
-        own = known[:, :width] if known.shape[1] > width else known
-        return self._and_others(known_sum(own, matrix, self.source), known, width)
-
-    def _with_others(self, features: Tensor, x: Tensor) -> Tensor:
-        parts = [part.features(x) for part in (self.levels, self.pairs) if part is not None]
-        return torch.cat([features, *parts], 1) if parts else features
-
-    def _and_others(self, y: Tensor, features: Tensor, last: int) -> Tensor:
+            # Coefficients, also of linear meta-learners: edges are fewer than functions of rows.
+            weights = self.source.coefficients(*self.source.tensors()).flatten(0, 1)
+            last = len(weights)
+            own = features[:, :last] if features.shape[1] > last else features
+            y = torch.mm(own, weights)
+        else:
+            last = (len(matrix) - 1) * self.in_features
+            own = features[:, :last] if features.shape[1] > last else features
+            y = known_sum(own, matrix, self.source)
         for part in (self.levels, self.pairs):
             if part is not None:
                 y = y + part.from_features(features[:, last : last + part.n_features])

@@ -250,11 +250,11 @@ class KAN(KANNetwork):
         return nn.Sequential(*layers, *by_member)
 
     def forward(
-        self, x: Tensor | None, known: Tensor | None = None, matrix: Tensor | None = None
+        self, x: Tensor | None, features: Tensor | None = None, matrix: Tensor | None = None
     ) -> Tensor:
-        """Of x, or of ``known(x)``, where that is given."""
+        """Of x, or of ``features(x)``, where that is given; see ``from_features``."""
         first, *later = cast(Sequence[KANLinear], self.layers)
-        y: Tensor = first(x) if known is None else first.from_known(known, matrix)
+        y: Tensor = first(x) if features is None else first.from_features(features, matrix)
         for dropout, layer in zip([*self.dropouts][1:], later, strict=True):
             y = layer(dropout(y))
         return self.by_member(y)
@@ -313,20 +313,16 @@ class KAN(KANNetwork):
         found._modules = found._modules | {"layers": nn.ModuleList([own, *later])}
         return found
 
-    def features(self, x: Tensor) -> Tensor:
-        """What of ``forward`` depends on x alone: the first layer's functions, (n, features)."""
-        return cast(KANLinear, self.layers[0]).features(x)
+    def features(self, x: Tensor, terms: bool = False) -> Tensor:
+        """What of ``forward`` depends on x alone: the first layer's functions, (n, features).
 
-    def from_features(self, features: Tensor) -> Tensor:
-        """``forward(x)`` from ``features(x)``, if it is not settled."""
-        return self.forward(None, features)
-
-    def known(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What to keep of x for many steps: ``features``, or fewer numbers and a matrix.
-
-        For ``forward(None, *known(x))``, if it is not settled.
+        Or ``terms`` of which they are sums; see ``KANLinear.features``.
         """
-        return cast(KANLinear, self.layers[0]).known(x)
+        return cast(KANLinear, self.layers[0]).features(x, terms)
+
+    def from_features(self, features: Tensor, matrix: Tensor | None = None) -> Tensor:
+        """``forward(x)`` from ``features(x, matrix is not None)``, if it is not settled."""
+        return self.forward(None, features, matrix)
 
     def by_member(self, y: Tensor) -> Tensor:
         """Outputs of the last layer as the network gives them."""

@@ -201,17 +201,15 @@ class KANNet(NeuralNet):
         if self.listeners_.watching or memory > FEATURES_MEMORY * 2**20:
             return
         step = max(1, _IN_CACHE // first.in_features)
-        terms = self.execution_.products == "full" and not isinstance(self.optimizer_, Reml)
+        sums = self.execution_.products == "full" and not isinstance(self.optimizer_, Reml)
         with torch.no_grad():
-            self._matrix = first.known(data.table[:1])[1] if terms else None
+            self._matrix = first.basis.matrix_of_terms() if sums else None
             for part in (data,) if validation is None else (data, validation):
                 if part is not data and part.table is data.table:
                     part.features = data.features[part.within]
                     continue
-                made = (
-                    first.known(x)[0] if terms else first.features(x)
-                    for x in part.table.split(step)
-                )
+                terms = self._matrix is not None
+                made = (first.features(x, terms) for x in part.table.split(step))
                 part.features = joined(made, len(part.table))
         size, left = self.batch_size, len(data.y) % self.batch_size
         if len(data.y) > size > _IN_CACHE / data.features.shape[1]:

@@ -27,10 +27,11 @@ def draw(n=40):
 def test_sums_and_gradients_are_those_of_functions(kind, extrapolation, settings):
     network, x = make(kind, extrapolation=extrapolation, **settings), draw()
     with torch.no_grad():
-        features, (known, matrix) = network.features(x), network.known(x)
+        features, matrix = network.features(x), network.layers[0].basis.matrix_of_terms()
+        known = network.features(x, matrix is not None)
     assert matrix is not None and known.shape[1] == 7 * (len(matrix) - 1)
     found = []
-    for y in (network.from_features(features), network(None, known, matrix), network(x)):
+    for y in (network.from_features(features), network.from_features(known, matrix), network(x)):
         numbers = y.square().sum()
         found.append([y, *torch.autograd.grad(numbers, [*network.parameters()])])
     for other in found[1:]:
@@ -40,10 +41,15 @@ def test_sums_and_gradients_are_those_of_functions(kind, extrapolation, settings
 
 @pytest.mark.parametrize("settings", [{"grid_size": 5}, {"extrapolation": "base"}])
 def test_else_the_functions_are_known(settings):
-    network, x = make("direct", **settings), draw()
-    known, matrix = network.known(x)
-    assert matrix is None and torch.equal(known, network.features(x))
-    assert torch.equal(network(None, known, matrix), network.from_features(known))
+    basis = make("direct", **settings).layers[0].basis
+    assert basis.matrix_of_terms() is None
+
+
+def test_functions_without_terms_say_so():
+    basis = build_network([7, 2], basis="chebyshev").layers[0].basis
+    assert basis.matrix_of_terms() is None
+    with pytest.raises(TypeError, match="no terms"):
+        basis.terms(draw())
 
 
 def test_gaps_are_beside_what_is_known():
@@ -51,9 +57,8 @@ def test_gaps_are_beside_what_is_known():
     network, x = make("linear", columns=columns), torch.cat([draw(), torch.ones(40, 1)], 1)
     x[::3, 2] = torch.nan
     with torch.no_grad():
-        known, matrix = network.known(x)
-    assert matrix is not None
-    torch.testing.assert_close(network(None, known, matrix), network(x))
+        known, matrix = network.features(x, True), network.layers[0].basis.matrix_of_terms()
+    torch.testing.assert_close(network.from_features(known, matrix), network(x))
 
 
 @pytest.mark.parametrize("kind", ["direct", "linear"])
@@ -61,7 +66,8 @@ def test_what_does_not_learn_gets_no_gradient(kind):
     network, x = make(kind), draw()
     first = network.layers[0].source
     frozen = next(iter(first.parameters())).requires_grad_(False)
-    network(None, *network.known(x)).sum().backward()
+    matrix = network.layers[0].basis.matrix_of_terms()
+    network.from_features(network.features(x, True), matrix).sum().backward()
     assert frozen.grad is None
     rest = [p for p in network.parameters() if p is not frozen]
     assert all(parameter.grad is not None for parameter in rest)
