@@ -15,19 +15,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.common.ledger import Ledger
 from benchmarks.common.measure import add_options, seconds
 from benchmarks.common.report import Goal, goals, publish, table
-from benchmarks.pde.cases import CASES, LEFT_OUT, Case, statement_lines
+from benchmarks.pde.cases import CASES, LEFT_OUT, error_of, statement_lines
 from benchmarks.pde.cases.peers import PEERS
 from sklearn_metakan.pde import KANPDESolver, MetaKANPDESolver
 
-POINTS, POINTS_SEED = 10_000, 1
 COMMON: dict[str, Any] = {
     "hidden_layer_sizes": (12, 12),
     "basis": "chebyshev",
@@ -75,17 +72,6 @@ def measure(trial: Trial) -> dict[str, Any]:
         "seconds_taken": spent,
         "said_so": said,
     }
-
-
-def error_of(solver: Any, case: Case) -> float:
-    """Relative L2, or the largest relative error of a constant."""
-    if case.constants:
-        found = solver.pde_params_
-        return max(abs(found[name] / value - 1) for name, value in case.constants.items())
-    generator = torch.Generator().manual_seed(POINTS_SEED)
-    x = case.settings["domain"].sample(POINTS, generator, dtype=torch.float64).numpy()
-    exact, found = (case.compared(each(x)) for each in (case.reference, solver.predict))
-    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
 
 
 COLUMNS = {

@@ -248,8 +248,10 @@ class Basis(nn.Module, ABC):
         values, slopes = self._orders(x, start, derivative, derivative + 1)
         return values, slopes.mul_(grad).permute(2, 1, 0).sum(0).T
 
-    def linearize(self, x: Tensor, functions_first: bool, wants_pull: bool) -> tuple[Tensor, Any]:
-        """Features of all inputs, and what of them is kept for the way back.
+    def linearize(
+        self, x: Tensor, functions_first: bool, wants_pull: bool
+    ) -> tuple[Tensor, Tensor | None, Any]:
+        """Functions of all inputs or what they are sums of, and what is kept for the way back.
 
         Parameters
         ----------
@@ -264,6 +266,8 @@ class Basis(nn.Module, ABC):
         -------
         features : Tensor of shape (C, in_features, n), or (in_features, C, n)
             Contiguous; with functions first, or without.
+        matrix : Tensor of shape (C, C) or None
+            The functions are ``matrix @ features``; None if they are the features themselves.
         kept : Any
             For ``pull``; None if that will not be called.
 
@@ -275,12 +279,27 @@ class Basis(nn.Module, ABC):
         orders = self._orders(x, 0, 0, int(wants_pull))
         axes, axis = ((2, 1, 0), 0) if functions_first else ((1, 2, 0), 1)
         features, *slopes = [f.permute(axes).contiguous() for f in orders]
-        return features, (slopes[0], axis) if slopes else None
+        return features, None, (slopes[0], axis) if slopes else None
+
+    def known(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Terms of which the functions are sums, if they are, without 1; no gradients.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, in_features)
+
+        Returns
+        -------
+        terms : Tensor of shape (n, C - 1, in_features)
+        matrix : Tensor of shape (C, C)
+            The functions are ``matrix @`` terms and, last of them, 1.
+        """
+        return None
 
     def pull(self, grad: Tensor, kept: Any) -> Tensor:
-        """``sum_c grad_c B_c'(x)``, shape (n, in_features), rows last in memory: x's gradient.
+        """From the gradient of the features that of x, (n, in_features), rows last in memory.
 
-        grad is that of the features, laid out as they are; kept is left as it is.
+        grad is laid out as they are; kept is left as it is.
         """
         slopes, axis = kept
         return (grad * slopes).sum(axis).T

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sklearn_metakan.basis.base import Basis, Extrapolation, check_inside, silu
-from sklearn_metakan.basis.few_cells import MOST_CELLS, Terms, linearized, matrix, pulled
+from sklearn_metakan.basis.base import Basis, Extrapolation, check_inside, is_traced, silu
+from sklearn_metakan.basis.few_cells import FEW, Ends, Terms, has_terms, matrix, pulled, terms_of
 from sklearn_metakan.basis.knots import (
     Array,
     cell_polynomials,
@@ -98,6 +98,7 @@ class BSplineBasis(Basis):
     polynomials: Tensor
     has_silu = True
     _grid: _Grid | None = None
+    _ends: tuple[Tensor, int, Ends] | None = None  # likewise, where splines are sums of powers
 
     settings = ("in_features", "grid_size", "degree", "extrapolation")
 
@@ -183,13 +184,11 @@ class BSplineBasis(Basis):
 
         On few cells they lie as they are called.
         """
-        if (
-            found is None
-            and derivative == 0
-            and self.grid_size <= MOST_CELLS
-            and self._has_few_cells(x)
-        ):
-            return self._few_cells(x, 2)[0]
+        if found is None and derivative == 0 and self.grid_size <= FEW and self.has_terms(x):
+            terms = self._terms(x, 0)[0]  # (C, n, b)
+            room = x.new_empty(terms[0].numel(), len(terms))  # autocast would round ``@``
+            turn = matrix(self.grid_size, self.degree, room.dtype)
+            return torch.mm(terms.flatten(1).T, turn.T, out=room).view(*x.shape, -1)
         found = found or self._on_cells(x, start, derivative, derivative)
         (base, splines), shape = found.functions[0], found.places.shape
         out = base.new_zeros(found.sizes)
@@ -220,28 +219,41 @@ class BSplineBasis(Basis):
 
     def linearize(
         self, x: Tensor, functions_first: bool, wants_pull: bool
-    ) -> tuple[Tensor, _OnCells | Terms | None]:
-        if self.grid_size <= MOST_CELLS and self._has_few_cells(x):
-            return self._few_cells(x, 0 if functions_first else 1)
+    ) -> tuple[Tensor, Tensor | None, _OnCells | Terms | None]:
+        if self.has_terms(x):
+            terms, kept = self._terms(x.T.contiguous(), 0 if functions_first else 1)
+            return terms, matrix(self.grid_size, self.degree, terms.dtype), kept
         found = self._on_cells(x, 0, 0, int(wants_pull), functions_first)
         features = self.values(x, 0, 0, found)
         features = features.permute((2, 1, 0) if functions_first else (1, 2, 0)).contiguous()
         del found.functions[0]
-        return features, found if wants_pull else None
+        return features, None, found if wants_pull else None
 
-    def _has_few_cells(self, x: Tensor) -> bool:
+    def known(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.grid_size > FEW or not self.has_terms(x):
+            return None
+        terms, _ = self._terms(x, 1, constant=False)
+        return terms, matrix(self.grid_size, self.degree, terms.dtype)
+
+    def has_terms(self, x: Tensor) -> bool:
         """Whether splines are sums of powers: the same few cells for all inputs, without tails."""
-        shared = self.uniform and len(self.breaks) == 1 and self.extrapolation != "base"
-        return shared and x.is_cpu
+        breaks = self.breaks
+        shared = self.uniform and len(breaks) == 1 and self.extrapolation != "base"
+        few = shared and has_terms(self.grid_size, self.degree, breaks.dtype)
+        return few and x.is_cpu and not is_traced()
 
-    def _few_cells(self, x: Tensor, axis: int) -> tuple[Tensor, Terms]:
-        """Features of x (n, b), (C, b, n), (b, C, n) or (n, b, C), and what is kept of them."""
-        k, breaks, x = self.degree, self.breaks, x if axis == 2 else x.T.contiguous()
-        low, high = breaks[:, k, None], breaks[:, -k - 1, None]
+    def _terms(self, x: Tensor, axis: int, constant: bool = True) -> tuple[Tensor, Terms]:
+        """Terms of x (b, n), or (n, b) on an axis 1 between them, and what is kept of them."""
+        breaks, held, k = self.breaks, self._ends, self.degree
+        version = 0 if breaks.is_inference() else breaks._version
+        if held is None or held[0] is not breaks or held[1] != version:
+            low, high = breaks[0, k].item(), breaks[0, -k - 1].item()
+            ends = Ends(low, high, (low + high) / 2, (high - low) / self.grid_size)
+            held = self._ends = breaks, version, ends
         if self.extrapolation == "error":
-            check_inside(x, low, high)
-        of_terms = matrix(self.grid_size, k, breaks.dtype)
-        return linearized(x, low, high, of_terms, k, axis, self.extrapolation == "linear")
+            check_inside(x, breaks[:, k, None], breaks[:, -k - 1, None])
+        goes_on = self.extrapolation == "linear"
+        return terms_of(x, held[2], (self.grid_size, k), axis, goes_on, constant)
 
     def in_cells(self, weights: Tensor) -> Tensor:
         """What edges are inside each cell, for ``at_cells``: (in_features, grid_size, m, out).
@@ -380,8 +392,12 @@ class BSplineBasis(Basis):
                 splines.masked_fill_(outside != 0, 0.0)
             functions.append((base, splines))
         if outside is not None and continued:
-            for function, slope in zip(*functions[:2], strict=True):
-                function.addcmul_(outside, slope)
+            (base, splines), (of_silu, of_splines) = functions[:2]
+            if traced:  # silu's slope keeps silu for a gradient
+                functions[0] = base.addcmul(outside, of_silu), splines.addcmul(outside, of_splines)
+            else:
+                base.addcmul_(outside, of_silu)
+                splines.addcmul_(outside, of_splines)
         before = tails or 1
         lines, step = (1, n_inputs * n) if functions_first else (n_inputs, n)
         sizes = lines, before + self.n_functions - 1 + tails, step

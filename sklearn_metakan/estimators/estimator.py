@@ -120,7 +120,7 @@ class KANEstimator(BaseEstimator):
             Numbers, scaled inside, and categories, NaN or None where something is missing.
         y : array-like of shape (n_samples,), or (n_samples, n_outputs or, as 0 and 1, n_labels)
         sample_weight : array-like of shape (n_samples,), optional
-            Non-negative; scaled to mean one. Rows of weight zero are left out.
+            Non-negative; scaled to mean one. Rows below a millionth of the mean are left out.
         X_val, y_val, sample_weight_val : optional
             Validation rows for early stopping, in place of a split of X. A pipeline hands X_val
             on as it is, unless it is told ``Pipeline(..., transform_input=["X_val"])``.
@@ -192,7 +192,7 @@ class KANEstimator(BaseEstimator):
         y : array-like of shape (n_samples,) or, for regressors, (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), optional
             Non-negative. Those of all calls are compared with one another: the unit is the
-            mean of the first call's. Rows of weight zero are left out.
+            mean of the first call's. Rows below a millionth of a call's mean are left out.
 
         Returns
         -------

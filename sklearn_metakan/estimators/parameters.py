@@ -29,7 +29,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "extrapolation": [StrOptions({"linear", "base", "constant", "error"})],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "solver": [StrOptions({"adamw", "lbfgs", "reml"})],
-    "batch_size": [COUNT],
+    "batch_size": [StrOptions({"auto"}), COUNT],
     "tol": [NOT_NEGATIVE],
     "early_stopping": ["boolean", StrOptions({"auto"})],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -61,6 +61,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
 OF_IMAGES_ALONE = {
     "scale_inputs": [StrOptions({"auto", "minmax", "standard"}), None],
     **{name: SHARED_CONSTRAINTS[name] for name in ("grid_size", "degree")},
+    "batch_size": [COUNT],
 }
 
 HIDDEN_LAYERS = """\
@@ -185,8 +186,8 @@ TRAINING = """\
         for any number of them.
     learning_rate_schedule : {"constant", "cosine", "exponential", "onecycle"}
         Course of the learning rate in "adamw"; default="onecycle".
-    batch_size : int, default=256
-        Rows in a step of "adamw".
+    batch_size : int<or_auto>, default=<batch_size>
+        Rows in a step of "adamw".<auto_batch>
     tol : float, default=1e-4
         An iteration counts as an improvement if the watched loss fell by more than tol
         times the best so far.
@@ -293,8 +294,9 @@ _AUTO = {
         2 where grid_size="auto" is 2.""",
     "grid_size": '"auto"',
     "degree": '"auto"',
+    "batch_size": '"auto"',
 }
-_AUTO_IMAGES = {"or_auto": "", "auto_grid": "", "auto_degree": ""}
+_AUTO_IMAGES = {"or_auto": "", "auto_grid": "", "auto_degree": "", "auto_batch": ""}
 
 _TEXTS = {
     "TUNE_FIRST": HIDDEN_LAYERS + TUNE_FIRST,

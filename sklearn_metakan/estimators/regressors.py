@@ -170,6 +170,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         weight_decay=0.03,
         betas=(0.9, 0.95),
         steps=6000,
+        batch=(32, 256),
         large=Defaults(
             (64, 64, 64), 0.01, None, 0.01, betas=(0.9, 0.95), steps=4000, passes=(40, 200)
         ),
@@ -201,7 +202,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         scale_target: bool = True,
         solver: str = "adamw",
         learning_rate_schedule: str = "onecycle",
-        batch_size: int = 256,
+        batch_size: int | str = "auto",
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
@@ -280,6 +281,7 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         weight_decay=0.03,
         betas=(0.9, 0.95),
         steps=6000,
+        batch=(32, 256),
         large=Defaults(
             (64, 64, 64), 0.01, 0.1, 0.001, betas=(0.9, 0.95), steps=4000, passes=(40, 200)
         ),
@@ -318,7 +320,7 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         meta_learning_rate: float | None = None,
         solver: str = "adamw",
         learning_rate_schedule: str = "onecycle",
-        batch_size: int = 256,
+        batch_size: int | str = "auto",
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,

@@ -16,7 +16,7 @@ from sklearn_metakan.basis import Basis, BSplineBasis
 from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.pairs import Pairs
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
-from sklearn_metakan.ops import edge_sum
+from sklearn_metakan.ops import edge_sum, known_sum
 
 Init = Literal["variance", "paper"]
 InputLaw = Literal["uniform", "normal"]
@@ -220,19 +220,37 @@ class KANLinear(KANLayer):
         For rows that are known: there are no gradients of x.
         """
         numbers = x if self.levels is None else self.levels.numbers(x)
-        parts = [self.basis.values(numbers, 0, 0).flatten(1)]
-        if self.levels is not None:
-            parts.append(self.levels.features(x))
-        if self.pairs is not None:
-            parts.append(self.pairs.features(x))
-        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        return self._with_others(self.basis.values(numbers, 0, 0).flatten(1), x)
 
     def from_features(self, features: Tensor) -> Tensor:
         """``forward`` from ``features(x)``, of one group and not settled."""
         # Coefficients, also of linear meta-learners: edges are fewer than functions of rows.
         weights = self.source.coefficients(*self.source.tensors()).flatten(0, 1)
-        last = len(weights)
-        y = torch.mm(features if features.shape[1] == last else features[:, :last], weights)
+        own = features[:, : len(weights)] if features.shape[1] > len(weights) else features
+        return self._and_others(torch.mm(own, weights), features, len(weights))
+
+    def known(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What to keep of x for many steps, and a matrix for ``from_known``, or ``features``."""
+        numbers = x if self.levels is None else self.levels.numbers(x)
+        found = self.basis.known(numbers)
+        if found is None:
+            return self.features(x), None
+        terms, matrix = found
+        return self._with_others(terms.flatten(1), x), matrix
+
+    def from_known(self, known: Tensor, matrix: Tensor | None) -> Tensor:
+        """``forward`` from ``known(x)``, of one group and not settled."""
+        if matrix is None:
+            return self.from_features(known)
+        width = (len(matrix) - 1) * self.in_features
+        own = known[:, :width] if known.shape[1] > width else known
+        return self._and_others(known_sum(own, matrix, self.source), known, width)
+
+    def _with_others(self, features: Tensor, x: Tensor) -> Tensor:
+        parts = [part.features(x) for part in (self.levels, self.pairs) if part is not None]
+        return torch.cat([features, *parts], 1) if parts else features
+
+    def _and_others(self, y: Tensor, features: Tensor, last: int) -> Tensor:
         for part in (self.levels, self.pairs):
             if part is not None:
                 y = y + part.from_features(features[:, last : last + part.n_features])

@@ -249,10 +249,12 @@ class KAN(KANNetwork):
         by_member = [nn.Unflatten(1, (self.n_members, -1))] if self.n_members > 1 else []
         return nn.Sequential(*layers, *by_member)
 
-    def forward(self, x: Tensor | None, features: Tensor | None = None) -> Tensor:
-        """Of x, or of ``features(x)``, where that is given."""
+    def forward(
+        self, x: Tensor | None, known: Tensor | None = None, matrix: Tensor | None = None
+    ) -> Tensor:
+        """Of x, or of ``known(x)``, where that is given."""
         first, *later = cast(Sequence[KANLinear], self.layers)
-        y: Tensor = first(x) if features is None else first.from_features(features)
+        y: Tensor = first(x) if known is None else first.from_known(known, matrix)
         for dropout, layer in zip([*self.dropouts][1:], later, strict=True):
             y = layer(dropout(y))
         return self.by_member(y)
@@ -318,6 +320,13 @@ class KAN(KANNetwork):
     def from_features(self, features: Tensor) -> Tensor:
         """``forward(x)`` from ``features(x)``, if it is not settled."""
         return self.forward(None, features)
+
+    def known(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What to keep of x for many steps: ``features``, or fewer numbers and a matrix.
+
+        For ``forward(None, *known(x))``, if it is not settled.
+        """
+        return cast(KANLinear, self.layers[0]).known(x)
 
     def by_member(self, y: Tensor) -> Tensor:
         """Outputs of the last layer as the network gives them."""

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from sklearn_metakan.basis import BSplineBasis, is_traced
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
 
-CELLS, DEGREE = 10, 1  # of the splines that are multiplied
+CELLS, DEGREE = 16, 1  # of the splines that are multiplied
 MOST_LEVELS = 12  # functions of a column of levels; the rarer ones share the last
-MOST_FUNCTIONS = 40  # of a pair
+FUNCTIONS, IN_ALL = (40, 100), 2400  # of a pair, fewest and most, and of all pairs
 STRENGTH = 0.1  # deviation of a pair's functions, all together, with coefficients of one (measured)
 SMOOTHNESS = 1.0  # of squared differences, beside squared coefficients
 _RELATIVE = 1e-9  # of the largest: constraints, and functions, that are smaller are none
@@ -345,18 +345,20 @@ def pair_functions(inputs: PairInputs, chunks: Iterable[tuple[Tensor, Array]]) -
         for of_pair, (a, b) in zip(moments, places, strict=True):
             of_pair += (squares[a] * weight[:, None]).T @ squares[b]
         total += weight.sum()
-    found = np.zeros((len(places), width, width, MOST_FUNCTIONS))
+    fewest, at_most = FUNCTIONS
+    at_most = min(at_most, max(fewest, IN_ALL // len(places)))
+    found = np.zeros((len(places), width, width, at_most))
     most = 1
     for k, pair in enumerate(places.tolist()):
         m, n = (margins.sizes[column] for column in pair)
         gram = (moments[k] / total).reshape([width] * 4)[:m, :m, :n, :n].transpose(0, 2, 1, 3)
-        own = _principal(gram, *map(margins.deviation, pair))
+        own = _principal(gram, at_most, *map(margins.deviation, pair))
         found[k, :m, :n, : own.shape[1]] = own.reshape(m, n, -1)
         most = max(most, own.shape[1])
     return found[..., :most].reshape(len(places), width**2, most)
 
 
-def _principal(gram: Array, *deviations: Array) -> Array:
+def _principal(gram: Array, at_most: int, *deviations: Array) -> Array:
     """Of a pair: (m * n, functions), from second moments (m, n, m, n) of its products."""
     size = gram.shape[0] * gram.shape[1]
     factor = np.kron(*deviations)
@@ -368,6 +370,6 @@ def _principal(gram: Array, *deviations: Array) -> Array:
     power, ways = np.linalg.eigh(free.T @ gram.reshape(size, size) @ free)
     power, functions = power[::-1], (free @ ways)[:, ::-1]
     largest = max(power.max(initial=0.0), np.finfo(float).tiny)
-    n = min(np.count_nonzero(power > _RELATIVE * largest), MOST_FUNCTIONS)
+    n = min(np.count_nonzero(power > _RELATIVE * largest), at_most)
     functions = functions[:, :n] * (STRENGTH / np.sqrt(max(power[power > 0].sum(), largest)))
     return functions * np.where(functions.sum(0) < 0, -1.0, 1.0)  # eigenvectors have no sign

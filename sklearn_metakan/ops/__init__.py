@@ -2,6 +2,7 @@
 
 from sklearn_metakan.ops.convolution import Convolution, aligned_channels, size_after
 from sklearn_metakan.ops.edge_sum import BACKENDS, edge_conv, edge_sum
+from sklearn_metakan.ops.known import known_sum
 from sklearn_metakan.ops.memory import hand_back_freed_memory
 from sklearn_metakan.ops.plain.features import combine_features
 from sklearn_metakan.ops.plain.weights import ACTIVATIONS
@@ -18,6 +19,7 @@ __all__ = [
     "edge_conv",
     "edge_sum",
     "hand_back_freed_memory",
+    "known_sum",
     "size_after",
     "slices",
 ]

@@ -47,13 +47,18 @@ class _Kept:
 
     def compute(self, x: Tensor, weights: Tensor, *dictionary: Tensor) -> Tensor:
         # With a dictionary, functions first: then it is one product for all inputs.
-        features, self.slopes = self.basis.linearize(x, bool(dictionary), self.of_x)
+        features, matrix, self.slopes = self.basis.linearize(x, bool(dictionary), self.of_x)
+        self.matrix = matrix
+        if matrix is not None:  # numbers of an edge are fewer than those of rows
+            dictionary = tuple(matrix.T @ each for each in dictionary)
+            weights = weights if dictionary else _transformed(matrix.T, weights)
         groups, n = self.groups, len(x)
         inputs, functions, outputs = weights.shape
         inputs //= groups
         if dictionary:
+            (self.dictionary,) = dictionary
             self.basic = features.flatten(1)  # (C, in * n)
-            mixed = (dictionary[0].T @ self.basic).view(functions, groups, inputs, n)
+            mixed = (self.dictionary.T @ self.basic).view(functions, groups, inputs, n)
             features = mixed.transpose(0, 1)
             weights = weights.view(groups, inputs, functions, outputs).transpose(1, 2)
         self.features = features.reshape(groups, inputs * functions, n)
@@ -74,16 +79,20 @@ class _Kept:
             if dictionary:
                 opened = of_weights.view(groups, functions, inputs, outputs)
                 of_weights = opened.transpose(1, 2).reshape(weights.shape)
-            found[1] = of_weights.view(weights.shape)
+            of_weights = of_weights.view(weights.shape)
+            if not dictionary and self.matrix is not None:
+                of_weights = _transformed(self.matrix, of_weights)
+            found[1] = of_weights
         if needed[0] or (dictionary and needed[2]):
             of_features = torch.bmm(self.weights, grad)
             if dictionary:
                 mixed = of_features.view(groups, functions, inputs, n).transpose(0, 1)
                 of_features = mixed.reshape(functions, groups * inputs * n)
                 if needed[2]:
-                    found[2] = self.basic @ of_features.T
+                    of_mixing = self.basic @ of_features.T
+                    found[2] = of_mixing if self.matrix is None else self.matrix @ of_mixing
                 if needed[0]:
-                    of_features = dictionary[0] @ of_features
+                    of_features = self.dictionary @ of_features
             if needed[0]:
                 sides = [groups * inputs, self.basis.n_functions]
                 of_features = of_features.view(*(sides[::-1] if dictionary else sides), n)
@@ -96,3 +105,9 @@ class _Kept:
             return sum_of_products(x, self.basis, 0, *factors, Product())
         product = grouped(x.shape[1], self.groups)
         return sum_of_products(x[..., None], self.basis, 0, *factors, product)[..., 0]
+
+
+def _transformed(matrix: Tensor, tensors: Tensor) -> Tensor:
+    """``matrix @`` each of these (b, C, n), into memory of its own, or autocast would round it."""
+    room = tensors.new_empty(len(tensors), len(matrix), tensors.shape[2])
+    return torch.bmm(matrix.expand(len(tensors), -1, -1), tensors, out=room)

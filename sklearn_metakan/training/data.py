@@ -1,13 +1,15 @@
 """Rows as tensors, in batches, and what their losses come to."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import repeat
+from itertools import compress, repeat
+from typing import Any
 
 import torch
 from skorch.dataset import Dataset
 from torch import Tensor
 
 from sklearn_metakan.training.memory import Batch
+from sklearn_metakan.training.parallel import Ranks, Share
 
 
 class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
@@ -136,7 +138,8 @@ class StoredData(TensorData):
     """Rows whose inputs are read when a batch wants them.
 
     They are shuffled in two steps: blocks of rows come in an order that is drawn, and the rows of
-    as many blocks as may be held come in one of their own.
+    as many blocks as may be held come in one of their own. Processes that train together take
+    turns with the blocks; the inputs of a batch are then a ``Share``.
 
     Parameters
     ----------
@@ -148,6 +151,8 @@ class StoredData(TensorData):
         Bytes of inputs that may be held at a time; one block in any case.
     y, weight, counts : Tensor
         See ``TensorData``.
+    ranks : Ranks, optional
+        The processes that train together.
     """
 
     def __init__(
@@ -158,9 +163,11 @@ class StoredData(TensorData):
         y: Tensor,
         weight: Tensor | None = None,
         counts: Tensor | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.read, self.blocks = read, blocks
-        first = read(slice(0, 1))
+        self.read, self.blocks, self.ranks = read, blocks, ranks
+        start = 0 if ranks is None else blocks[ranks.rank % len(blocks)].start
+        first = read(slice(start, start + 1))
         super().__init__(first[:0], y, weight, counts)
         self._most = max(1, held // max(1, first.nbytes))
 
@@ -182,36 +189,71 @@ class StoredData(TensorData):
     ) -> Iterator[Batch]:
         """All rows once, with a generator in an order that is drawn in two steps."""
         if batch_size >= len(self.y) or generator is None:
-            yield from super().batches(batch_size)
+            yield from self._in_order(batch_size)
             return
         by_length = {len(room[0]): room for room in rooms}
         order = torch.randperm(len(self.blocks), generator=generator).tolist()
-        rest, rows = self.table, torch.empty(0, dtype=torch.int64, device=self.y.device)
+        held, rows = self.table, torch.empty(0, dtype=torch.int64, device=self.y.device)
+        at, turn = rows, 0  # where in ``held`` a row is; -1: another process has it
         while order:
             chosen = [self.blocks[order.pop()]]
-            n = len(rest) + _length(chosen[0])
+            n = len(rows) + _length(chosen[0])
             while order and (n < batch_size or n + _length(self.blocks[order[-1]]) <= self._most):
                 chosen.append(self.blocks[order.pop()])
                 n += _length(chosen[-1])
-            held = rows_like(self.table, n)
-            held[: len(rest)], done = rest, len(rest)
-            for block in chosen:
-                held[done : done + _length(block)] = self.read(block)
-                done += _length(block)
+            held, at = self._held(held, at, chosen, turn)
+            turn += len(chosen)
             spans = [torch.arange(b.start, b.stop, device=rows.device) for b in chosen]
             rows = torch.cat([rows, *spans])
             mixed = torch.randperm(n, generator=generator).to(rows.device)
             whole = n - n % batch_size if order else n
             for places in mixed[:whole].split(batch_size):
-                yield self._batch(held[places], rows[places], by_length.get(len(places)))
-            rest, rows = held[mixed[whole:]], rows[mixed[whole:]]
+                room = by_length.get(len(places))
+                yield self._batch(held, at[places], rows[places], room)
+            rows, at = rows[mixed[whole:]], at[mixed[whole:]]
+            held, at = held[at[at >= 0]], torch.where(at >= 0, (at >= 0).cumsum(0) - 1, -1)
 
-    def _batch(self, inputs: Tensor, rows: Tensor, room: Batch | None) -> Batch:
-        if room is None:
-            return inputs, (self.y[rows], self._weight_of(rows))
-        self._copy_targets(rows, room)
-        room[0].copy_(inputs)
-        return room
+    def _in_order(self, batch_size: int) -> Iterator[Batch]:
+        for start in range(0, len(self), batch_size):
+            rows = slice(start, min(start + batch_size, len(self)))
+            if self.ranks is None or _length(rows) < self.ranks.size:
+                yield self[rows]
+                continue
+            own = self.ranks.span(_length(rows))
+            read = self.read(slice(start + own.start, start + own.stop))
+            inputs: Any = Share(read, own, _length(rows))
+            yield inputs, (self.y[rows], self._weight_of(rows))
+
+    def _held(
+        self, rest: Tensor, at: Tensor, chosen: list[slice], turn: int
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs that this process holds, with those of its blocks; where in them each row is."""
+        ranks, sizes = self.ranks, [*map(_length, chosen)]
+        own = [ranks is None or (turn + k) % ranks.size == ranks.rank for k in range(len(chosen))]
+        done, places = len(rest), [at]
+        held = rows_like(self.table, done + sum(compress(sizes, own)))
+        held[:done] = rest
+        for block, size, is_own in zip(chosen, sizes, own, strict=True):
+            if is_own:
+                held[done : done + size] = self.read(block)
+                places.append(torch.arange(done, done + size, device=at.device))
+                done += size
+            else:
+                places.append(at.new_full((size,), -1))
+        return held, torch.cat(places)
+
+    def _batch(self, held: Tensor, at: Tensor, rows: Tensor, room: Batch | None) -> Batch:
+        if room is not None:
+            self._copy_targets(rows, room)
+            torch.index_select(held, 0, at, out=room[0])
+            return room
+        inputs: Any
+        if self.ranks is None:
+            inputs = held[at]
+        else:
+            own = torch.nonzero(at >= 0)[:, 0]
+            inputs = Share(held[at[own]], own, len(rows))
+        return inputs, (self.y[rows], self._weight_of(rows))
 
 
 def _length(rows: slice) -> int:

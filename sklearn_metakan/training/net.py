@@ -101,6 +101,7 @@ class KANNet(NeuralNet):
         self.validation_: TensorData | None = None
         self.listeners_: Any = None  # Listeners among the callbacks, while it trains
         self._rooms: list[Batch] = []  # memory of batches, while it trains
+        self._matrix: Tensor | None = None  # of what is known of the table, while it trains
         self._n_members = 1  # of the network
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
 
@@ -148,7 +149,7 @@ class KANNet(NeuralNet):
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
-            self.captured_ = self._edge_sizes = self.ranks_ = None
+            self.captured_ = self._edge_sizes = self.ranks_ = self._matrix = None
             self._rooms = []
 
     def _begin(self, data: TensorData, validation: TensorData | None) -> None:
@@ -200,14 +201,18 @@ class KANNet(NeuralNet):
         if self.listeners_.watching or memory > FEATURES_MEMORY * 2**20:
             return
         step = max(1, _IN_CACHE // first.in_features)
+        terms = self.execution_.products == "full" and not isinstance(self.optimizer_, Reml)
         with torch.no_grad():
             for part in (data,) if validation is None else (data, validation):
                 if part is not data and part.table is data.table:
                     part.features = data.features[part.within]
                     continue
-                part.features = part.table.new_empty(len(part.table), width)
-                for made, x in zip(part.features.split(step), part.table.split(step), strict=True):
-                    made.copy_(first.features(x))
+                done = 0
+                for x in part.table.split(step):
+                    made, self._matrix = first.known(x) if terms else (first.features(x), None)
+                    if not done:
+                        part.features = made.new_empty(len(part.table), made.shape[1])
+                    part.features[done : done + len(made)], done = made, done + len(made)
         size, left = self.batch_size, len(data.y) % self.batch_size
         if len(data.y) > size > _IN_CACHE / data.features.shape[1]:
             room = data.room_for(size)  # new memory would cost more than the copy
@@ -351,14 +356,19 @@ class KANNet(NeuralNet):
         return self.target_.classes_
 
     def forward_iter(
-        self, X: Any, training: bool = False, device: str | torch.device = "cpu"
+        self,
+        X: Any,
+        training: bool = False,
+        device: str | torch.device = "cpu",
+        within: slice = slice(None),
     ) -> Iterator[Tensor]:
-        """Raw outputs for batches of scaled inputs, a tensor or ``TensorData``."""
+        """Raw outputs for batches of scaled inputs, a tensor or ``TensorData``, or of some rows."""
         step = self.batch_size
         if self.frugal_ is not None and self.frugal_.rows is not None:
             step = min(step, self.frugal_.rows)
-        for start in range(0, len(X), step):
-            rows = slice(start, start + step)
+        first, last, _ = within.indices(len(X))
+        for start in range(first, last, step):
+            rows = slice(start, min(start + step, last))
             part = X.inputs_of(rows) if isinstance(X, TensorData) else X[rows]
             with torch.set_grad_enabled(training):
                 self._set_training(training)
@@ -377,9 +387,14 @@ class KANNet(NeuralNet):
         return made
 
     def outputs(self, X: Any) -> Tensor:
-        """Raw outputs for scaled inputs, on the CPU."""
+        """Raw outputs for scaled inputs, on the CPU; what processes read by parts, by parts."""
+        ranks = X.ranks if isinstance(X, StoredData) else None
         with self.execution_.active():
-            return joined(self.forward_iter(X), len(X)).detach()
+            if ranks is None or len(X) < ranks.size:
+                return joined(self.forward_iter(X), len(X)).detach()
+            own = ranks.span(len(X))
+            found = joined(self.forward_iter(X, within=own), own.stop - own.start).detach()
+            return ranks.joined(found, len(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predictions in the user's units, from scaled inputs; for callbacks that score."""
@@ -487,7 +502,7 @@ class KANNet(NeuralNet):
     def _outputs(self, inputs: Tensor) -> Tensor:
         """Of the training data's rows, in their batches."""
         if self.training_ is not None and self.training_.features is not None:
-            return self.module_(None, inputs)
+            return self.module_(None, inputs, self._matrix)
         return self.module_(inputs)
 
     def gradients(self, batch: Batch, share: float = 1.0) -> dict[str, Any]:

@@ -14,6 +14,23 @@ from sklearn_metakan.training.memory import Batch
 _FAR = 2**32  # between the seeds of one process and the next
 
 
+class Share:
+    """Inputs of a batch of ``n`` rows of which this process has read its own.
+
+    Attributes
+    ----------
+    inputs : Tensor of shape (n_own, d)
+    rows : slice or integer Tensor of shape (n_own,)
+        Where in the batch they are.
+    """
+
+    def __init__(self, inputs: Tensor, rows: slice | Tensor, n: int) -> None:
+        self.inputs, self.rows, self.n = inputs, rows, n
+
+    def __len__(self) -> int:
+        return self.n
+
+
 class Ranks:
     """The processes that train together, and which of them this one is.
 
@@ -30,15 +47,23 @@ class Ranks:
 
     def own(self, batch: Batch) -> tuple[Batch, float]:
         """The rows of a batch that are this process's, and their share; of very few rows all."""
-        n = len(batch[0])
-        if n < self.size:
+        X: Any = batch[0]
+        y, weight = batch[1]
+        n = len(X)
+        rows: Any = self.span(n)
+        if isinstance(X, Share):
+            inputs, rows = X.inputs, X.rows
+        elif n < self.size:
             return batch, 1 / self.size
-        X, (y, weight) = batch
-        rows = self._span(n)
-        of_weight = None if weight is None else weight[rows]
-        return (X[rows], (y[rows], of_weight)), (rows.stop - rows.start) / n
+        else:
+            inputs = X[rows]
+        part = len(inputs) / n
+        if not part:  # any row, which counts for nothing
+            inputs, rows = inputs.new_zeros(1, *inputs.shape[1:]), slice(0, 1)
+        return (inputs, (y[rows], None if weight is None else weight[rows])), part
 
-    def _span(self, n: int) -> slice:
+    def span(self, n: int) -> slice:
+        """Which of n things in a row are this process's."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
     def joined(self, own: Tensor, n: int) -> Tensor:
@@ -46,7 +71,7 @@ class Ranks:
         if n < self.size:
             return own
         found = own.new_zeros(n, *own.shape[1:])
-        found[self._span(n)] = own
+        found[self.span(n)] = own
         distributed.all_reduce(found)
         return found
 
@@ -80,6 +105,12 @@ class Ranks:
         held = [value]
         distributed.broadcast_object_list(held, src=0)
         return held[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """What each process has, in their order."""
+        held = [None] * self.size
+        distributed.all_gather_object(held, value)
+        return held
 
     def begin(self, module: nn.Module, data: Any) -> None:
         """Have all start from the weights of the first.

@@ -251,6 +251,11 @@ def fill_docstring(cls: Any, texts: Mapping[str, str], **values: Any) -> None:
         small, large = (f"{of(each)}" for each in (measured, measured.large or measured))
         return small if small == large else f"{small} (beyond {LARGE_TABLE:,} rows, {large})"
 
+    fewest, most = measured.batch
+    of_batch = f' "auto" is {most}'
+    if fewest < most:
+        of_batch += f""", but on small tables the
+        power of two from {fewest} on that makes 16 steps a pass at most; ``partial_fit``: {most}"""
     of_prompts = f',\n        but {rate} for prompts of a linear meta-learner where that is "auto"'
     values = {
         **arguments,
@@ -258,6 +263,7 @@ def fill_docstring(cls: Any, texts: Mapping[str, str], **values: Any) -> None:
         "adamw_learning_rate": value(lambda each: each.learning_rate),
         "adamw_weight_decay": value(lambda each: each.weight_decay),
         "passes": value("{0.steps:,} steps, from {0.passes[0]} to {0.passes[1]} passes".format),
+        "auto_batch": f"{of_batch}.",
         "meta_decay": META_DECAY if "prompt_dim" in arguments else "",
         "prompt_rate": "" if rate is None else of_prompts,
         **values,

@@ -54,6 +54,8 @@ _TRAINING = {"solver", "learning_rate", "prompt_learning_rate", "meta_learning_r
 _TRAINING |= {"weight_decay", "sparsity", "dropout", "augment", "grid_size", "quantile", "device"}
 _TRAINING |= {"precision", "working_memory", "net_params"}
 
+STEPS_A_PASS = 16  # at most, of small tables
+
 # What "reml" leaves as it is.
 _FREE = {"weight_decay": "auto", "sparsity": 0.0, "early_stopping": False}
 
@@ -67,6 +69,7 @@ class Defaults(NamedTuple):
 
     ``prompt_learning_rate`` is that of linear meta-learners (None: that of all else);
     ``max_iter="auto"`` is as many passes as make so many ``steps``, within bounds on ``passes``;
+    ``batch_size="auto"`` a power of two of rows that makes 16 steps a pass at most, within bounds;
     ``large`` is what holds beyond ``LARGE_TABLE`` rows (None: the same). ``widths`` are of the
     hidden layers.
     """
@@ -78,6 +81,7 @@ class Defaults(NamedTuple):
     betas: tuple[float, float] = (0.9, 0.999)
     steps: int = 3000
     passes: tuple[int, int] = (20, 200)
+    batch: tuple[int, int] = (256, 256)
     large: "Defaults | None" = None
 
     def of(self, n_rows: int) -> "Defaults":
@@ -383,7 +387,7 @@ class Trainer:
         """
         given, watches, n = self.parameters, validation is not None, len(data.y)
         expects = given.solver != "adamw" or given.learning_rate_schedule == "constant"
-        batch_size = n if given.solver != "adamw" else min(given.batch_size, n)
+        batch_size = n if given.solver != "adamw" else min(self._batch_size(n), n)
         batches = -(-n // batch_size)
         epochs, patience = self._length(batches)
         monitor = Monitor(
@@ -407,10 +411,17 @@ class Trainer:
     def pass_over(self, net: KANNet, data: TensorData, seed: int) -> Found:
         """One epoch at a constant rate, whole or not at all."""
         monitor = Monitor(None, self.parameters.tol, restore_best=False, expects_convergence=False)
-        net.batch_size = min(int(self.parameters.batch_size), len(data))
+        net.batch_size = min(self._batch_size(LARGE_TABLE), len(data))
         net.shuffle_seed, net.score, net.by_score = seed + len(net.history), None, False
         callbacks: list[Any] = [Progress()] if self.parameters.verbose else []
         return self.run(net, data, None, [*callbacks, monitor], 1, whole=True)
+
+    def _batch_size(self, n: int) -> int:
+        """Rows in a step of AdamW, of a table of n rows."""
+        given, (fewest, most) = self.parameters.batch_size, self.defaults.batch
+        if given != "auto":
+            return int(given)
+        return min(most, max(fewest, 1 << ((n - 1) // STEPS_A_PASS).bit_length()))
 
     def _length(self, batches: int) -> tuple[int, int | None]:
         """Passes over the data, of so many batches, and how many without improvement end it.

@@ -412,7 +412,7 @@ def test_linearize_and_pull_in_float32_equal_float64(knots, extrapolation, funct
     x = draw(single, n=400, beyond=0.7)
     found = []
     for basis in (single, double):
-        features, kept = basis.linearize(x.to(basis.domain.dtype), functions_first, True)
+        features, _matrix, kept = basis.linearize(x.to(basis.domain.dtype), functions_first, True)
         found.append((features, basis.pull(torch.ones_like(features), kept)))
     for got, expected in zip(*found, strict=True):
         assert got.dtype == torch.float32
@@ -471,14 +471,20 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("functions_first", [True, False])
-@pytest.mark.parametrize(("beyond", "dispatched", "computing"), [(0.0, 57, 30), (0.5, 60, 33)])
-def test_operations_of_a_layer_there_and_back(functions_first, beyond, dispatched, computing):
+@pytest.mark.parametrize(
+    ("cells", "beyond", "dispatched", "computing"),
+    [(5, 0.0, 45, 31), (5, 0.5, 45, 31), (6, 0.0, 57, 30), (6, 0.5, 60, 33)],
+)
+def test_operations_of_a_layer_there_and_back(
+    functions_first, cells, beyond, dispatched, computing
+):
     """They are what small networks pay for on a CPU; inside the grid, and beyond it."""
-    basis = make()
+    basis = BSplineBasis(IN, cells, 3, dtype=torch.float64)
     x = draw(basis, beyond=beyond).T.contiguous().T
     for _ in range(2):  # the first call finds out what is held of the knots
         with Operations() as counted:
-            features, kept = basis.linearize(x, functions_first, wants_pull=True)
+            features, matrix, kept = basis.linearize(x, functions_first, wants_pull=True)
             basis.pull(features, kept)
-    # As (C, b, n), features are one more view.
-    assert (counted.all - functions_first, counted.computing) == (dispatched, computing)
+    # Of functions, as (C, b, n), features are one more view.
+    views = functions_first and matrix is None
+    assert (counted.all - views, counted.computing) == (dispatched, computing)

@@ -32,6 +32,21 @@ def test_what_is_fitted(name, task, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", ["kan-averaged", "metakan-averaged"])
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_averages(name, task):
+    y = X["a"].to_numpy() if task == "regression" else np.arange(60) % 2
+    model = make(name, task, seed=0, settings={"n_estimators": 1, "max_iter": 1}).fit(X, y)
+    network, beside = model.models_
+    assert type(network).__name__.startswith("Meta") == name.startswith("meta")
+    assert beside.model_.solver == "reml" and beside.model_.interactions_ == [(0, 1)]
+    method = "predict" if task == "regression" else "predict_proba"
+    parts = [getattr(each, method)(X) for each in (network, beside)]
+    np.testing.assert_allclose(getattr(model, method)(X), (parts[0] + parts[1]) / 2)
+    assert model.n_parameters_ == network.n_parameters_ + beside.n_parameters_
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_many_classes_do_not_take_turns(monkeypatch):
     monkeypatch.setattr(additive, "MOST_CLASSES", 2)
     monkeypatch.setattr(additive, "MANY_CLASSES", additive.MANY_CLASSES | {"max_iter": 3})

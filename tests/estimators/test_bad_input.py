@@ -454,7 +454,7 @@ BAD_PARAMETERS = {
     "scale_inputs": ["robust", True],
     "solver": ["sgd", None],
     "learning_rate_schedule": ["step", None],
-    "batch_size": [0, 2.5],
+    "batch_size": [0, 2.5, "all"],
     "tol": [-1.0, None],
     "early_stopping": ["yes", None],
     "validation_fraction": [0.0, 1.0, -1],

@@ -295,7 +295,7 @@ PARAMETERS = {
     "learning_rate": RATES,
     "learning_rate_schedule": ["constant", "cosine", "exponential", "onecycle", "x"],
     "max_iter": [1, 2, 0, -1, 1.5, None],
-    "batch_size": [1, 5, 10**9, *COUNTS],
+    "batch_size": [1, 5, 10**9, "auto", *COUNTS],
     "weight_decay": [0, 1e-300, 0.1, 100.0, -1.0, np.nan, np.inf, "auto", None],
     "sparsity": [0, 1e-300, 1e-3, 1e4, -1.0, np.nan, np.inf, "auto", None],
     "interactions": [

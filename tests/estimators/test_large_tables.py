@@ -63,6 +63,25 @@ def test_passes_follow_the_rows(kind):
         assert trainer._length(batches)[0] == expected
 
 
+@REGRESSORS
+def test_small_tables_have_small_batches(kind):
+    trainer, most = kind()._trainer(), 16
+    for n in (1, 500, 512, 513, 1000, 1025, 2049, 10**6):
+        rows_of_step = trainer._batch_size(n)
+        assert 32 <= rows_of_step <= 256 and rows_of_step.bit_count() == 1
+        assert rows_of_step == 256 or n <= most * rows_of_step
+        assert rows_of_step == 32 or n > most * rows_of_step / 2
+    X, y = rows(100)
+    once = ONE_PASS | {"batch_size": "auto", "early_stopping": False}
+    assert len(kind(**once).fit(X, y).net_.history[0, "batches"]) == 4
+    assert len(kind(**once | {"batch_size": 50}).fit(X, y).net_.history[0, "batches"]) == 2
+    assert len(kind(**once).partial_fit(X, y).net_.history[0, "batches"]) == 1
+
+
+def test_batches_of_classifiers_are_alike_for_all_tables():
+    assert KANClassifier()._trainer()._batch_size(40) == 256
+
+
 def test_defaults_of_a_table():
     small = Defaults(large=Defaults((8,)))
     assert small.of(0) is small.of(LARGE - 1) is small

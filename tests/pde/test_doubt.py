@@ -96,14 +96,34 @@ def test_what_is_solved_is_not_doubted(name):
     assert estimated(solver) < 0.1
 
 
+def test_in_space_alone_it_is_the_error_too():
+    """A solution of u'' = -900 sin 30x, asked whether it is one of u'' = -900 sin 30x - 2."""
+
+    def residual(x, u):
+        return u.d(0, 0) + 900 * (30 * x[:, 0]).sin()
+
+    settings = QUICK | {"hidden_layer_sizes": (16,), "hard": True, "lm_iter": 40}
+    solver = KANPDESolver(
+        residual, domain=Interval(0, 1), conditions=[Dirichlet(0.0)], **settings
+    ).fit()
+    x = np.linspace(0, 1, 501)
+    spread = np.std(solver.predict(x[:, None]))
+    assert estimated(solver) < 0.05
+    solver._physics.residual = lambda x, u: residual(x, u) + 2
+    away = np.sqrt(np.mean((x * (1 - x)) ** 2)) / spread
+    assert estimated(solver) == pytest.approx(away, rel=0.1)
+
+
 def test_where_there_is_no_estimate():
-    """In space alone, in many dimensions, and where functions are not differentiated by us."""
+    """In many dimensions, for unknown constants, and where others differentiate functions."""
     solver = KANPDESolver(
         lambda x, u: u.laplacian() + 1, domain=Interval(0, 1), conditions=[Dirichlet(0.0)],
         lm_iter=1, **QUICK,
     ).fit()  # fmt: skip
+    assert can_doubt(solver._physics, 1) and not can_doubt(solver._physics, 4)
+    solver._physics.observe(np.zeros((1, 1)), None)
     assert not can_doubt(solver._physics, 1)
     solver.module_.time = True
-    assert can_doubt(solver._physics, 1) and not can_doubt(solver._physics, 4)
+    assert can_doubt(solver._physics, 1)
     solver.module_.ansatz = torch.mul
     assert not can_doubt(solver._physics, 1)

@@ -1,6 +1,7 @@
 """Units, smooth starts, weights of losses, and fits that say that they failed."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from sklearn_metakan.pde import (
     TrialFunction,
     problems,
 )
+from sklearn_metakan.pde.physics.physics import EQUATION
+from sklearn_metakan.pde.solve.sizes import unsolved
 
 SMALL = {"hidden_layer_sizes": (6,), "n_interior": 100, "n_boundary": 4, "random_state": 0}
 SMALL |= {"device": "cpu", "max_iter": 0, "lm_iter": 15}
@@ -150,6 +153,16 @@ def test_a_fit_that_solved_is_silent(unit):
         warnings.simplefilter("error")
         solved(lambda x, u: u.d(0, 0) + unit)
         solved(lambda x, u: u.d(0, 0), conditions=[Dirichlet(3.0)])  # the solution is a constant
+
+
+def test_what_an_ansatz_solves_alone_makes_no_failure_of_what_is_as_good():
+    """A network at zero left next to nothing; what is left now is more, and next to nothing too."""
+    solver = solved()
+    batch, u = solver._collocation({"interior": 50, "boundary": 2}, 1).draw(), torch.rand(50, 1)
+    left = float(solver._physics.residuals(batch[EQUATION][0][0])[EQUATION].square().mean())
+    assert 0 < left < 1e-6 * solver._sizes.smooth[EQUATION]
+    sizes = replace(solver._sizes, nothing={**solver._sizes.nothing, EQUATION: 0.1 * left})
+    assert not unsolved(solver._physics, batch, sizes, u.double())
 
 
 def test_values_about_a_large_constant():

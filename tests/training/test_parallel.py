@@ -10,6 +10,7 @@ import ranks_fit
 
 SCRIPT = Path(__file__).parent / "ranks_fit.py"
 SAME = ["regressor", "own loss", "meta", "classifier", "lbfgs", "images", "few rows", "stored"]
+COUNTED = ["counted", "counted members", "counted classes", "counted at once"]
 RUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 
@@ -38,10 +39,10 @@ def assert_equal(one, other):
         np.testing.assert_array_equal(one[key], other[key], err_msg=key)
 
 
-def assert_near(one, other):
+def assert_near(one, other, rtol=1e-5, atol=1e-6):
     assert one.keys() == other.keys()
     for key in one:
-        np.testing.assert_allclose(one[key], other[key], rtol=1e-5, atol=1e-6, err_msg=key)
+        np.testing.assert_allclose(one[key], other[key], rtol=rtol, atol=atol, err_msg=key)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -59,6 +60,37 @@ def test_two_processes_are_one(tmp_path):
 def test_several_processes_are_one(size, tmp_path):
     single = alone(tmp_path / "alone", SAME)
     for name, found in together(tmp_path, SAME, size).items():
+        for each in found[1:]:
+            assert_equal(found[0], each)
+        assert_near(found[0], single[name])
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_two_cards_are_one(tmp_path):
+    """Over NCCL, or where there is a single card, which two processes then share, over gloo."""
+    names = ["regressor", "meta", "classifier", "images", "lbfgs", "counted", "on cards"]
+    single = alone(tmp_path / "alone", names)
+    for name, found in together(tmp_path, names).items():
+        for each in (*found, single[name]):
+            each.pop("n_read", None)
+        assert_equal(*found)
+        near = (1e-3, 1e-4) if name == "on cards" else (1e-5, 1e-6)  # float32, float64
+        assert_near(found[0], single[name], *near)
+    assert_equal(*together(tmp_path, ["pde"])["pde"])
+
+
+@pytest.mark.parametrize(
+    ("size", "names"), [(2, COUNTED[:2]), pytest.param(3, COUNTED, marks=pytest.mark.slow)]
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_of_a_stored_table_each_process_reads_its_part(size, names, tmp_path):
+    single = alone(tmp_path / "alone", names)
+    for name, found in together(tmp_path, names, size).items():
+        read = [float(each.pop("n_read")) for each in found]
+        alone_read = float(single[name].pop("n_read"))
+        assert alone_read > 5  # the survey, and every pass
+        assert max(read) < alone_read / size * 1.25
         for each in found[1:]:
             assert_equal(found[0], each)
         assert_near(found[0], single[name])

@@ -218,3 +218,20 @@ def test_many_levels_are_refused():
     many = pd.DataFrame({"x": X[:, 0], "name": [f"n{k % 90}" for k in range(N)]})
     with pytest.raises(ValueError, match="min_frequency"):
         KANRegressor(**HOW).fit(many, SCORE)
+
+
+def test_labels_of_few_rows_choose_how_far_all_strengths_are_off(monkeypatch):
+    rng = np.random.default_rng(3)
+    few = rng.normal(size=(200, 12))
+    labels = (few[:, 0] + rng.logistic(size=200) > 0).astype(int)
+    new = rng.normal(size=(4000, 12))
+    truth = 1 / (1 + np.exp(-new[:, 0]))
+
+    def loss():
+        model = KANClassifier(**HOW, interactions=20).fit(few, labels)
+        p = model.predict_proba(new).clip(1e-9, 1)
+        return float(-(truth * np.log(p[:, 1]) + (1 - truth) * np.log(p[:, 0])).mean())
+
+    chosen = loss()
+    monkeypatch.setattr(reml, "FACTORS", (1.0,))
+    assert chosen < loss()

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.pde.cases.case import Case, statement_lines
+from benchmarks.pde.cases.case import Case, error_of, statement_lines
 from benchmarks.pde.cases.evolution import EVOLUTION
 from benchmarks.pde.cases.fractional import FRACTIONAL
 from benchmarks.pde.cases.inverse import INVERSE
@@ -43,4 +43,4 @@ LEFT_OUT = {
     "PINNacle: Wave2d-MS": "what its code compares with does not solve the equation it states",
 }
 
-__all__ = ["CASES", "LEFT_OUT", "Case", "statement_lines"]
+__all__ = ["CASES", "LEFT_OUT", "Case", "error_of", "statement_lines"]

@@ -19,6 +19,7 @@ from sklearn_metakan.pde import Condition, problems
 Array = NDArray[Any]
 Reference = Callable[[Array], Array]  # points (n, d) -> values
 
+POINTS, POINTS_SEED = 10_000, 1  # where errors are taken
 RAISSI = "Raissi, Perdikaris, Karniadakis 2019"
 # Fronts, waves: what the common setting has, and more of it.
 LEAST_SQUARES: dict[str, Any] = {"hidden_layer_sizes": (16, 16), "degree": 4}
@@ -44,6 +45,17 @@ class Case(NamedTuple):
     seen: Callable[[], tuple[Array, Array]] | None = None
     constants: Mapping[str, float] = {}
     tuned: Mapping[str, Any] = {}
+
+
+def error_of(solver: Any, case: Case) -> float:
+    """Relative L2, or the largest relative error of a constant."""
+    if case.constants:
+        found = solver.pde_params_
+        return max(abs(found[name] / value - 1) for name, value in case.constants.items())
+    generator = torch.Generator().manual_seed(POINTS_SEED)
+    x = case.settings["domain"].sample(POINTS, generator, dtype=torch.float64).numpy()
+    exact, found = (case.compared(each(x)) for each in (case.reference, solver.predict))
+    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
 
 
 def of_torch(exact: Callable[[torch.Tensor], torch.Tensor]) -> Reference:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, check_cv, train_test_split
 
 AUTO_EARLY_STOPPING_ROWS = 200
+LIGHTEST = 1e-6  # of the mean weight: what single precision just adds to it
 
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 
@@ -68,7 +69,11 @@ class Rows(NamedTuple):
 def rows_that_count(
     X: NDArray[Any], y: NDArray[Any], weight: NDArray[Any] | None, unit: float | None = None
 ) -> Rows:
-    """Rows of positive weight; weights in this unit, by default their mean.
+    """Rows whose weight is not next to nothing; weights in this unit, by default their mean.
+
+    AdamW divides by the size of gradients, so that once the others are learned, it learns rows
+    of any weight. Those below a millionth of the mean, together a millionth of all at most, are
+    therefore taken for zero.
 
     Raises
     ------
@@ -85,10 +90,12 @@ def rows_that_count(
             "sample_weight, times class_weight where there is one, is zero for every row; "
             "at least one must count."
         )
+    largest = weight.max()
+    mean = largest * (weight[index] / largest).mean()  # a sum might overflow
+    index = index[weight[index] >= LIGHTEST * mean]
     weight = weight[index]
     if unit is None:
-        largest = weight.max()
-        unit = float(largest * (weight / largest).mean())  # a sum might overflow
+        unit = float(largest * (weight / largest).mean())
     with np.errstate(over="ignore"):
         weight = weight / unit
     if not np.isfinite(weight).all():

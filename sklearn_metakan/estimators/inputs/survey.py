@@ -12,7 +12,7 @@ from sklearn_metakan.estimators.inputs.checks import check_sample_weight, check_
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
 from sklearn_metakan.estimators.inputs.stored import StoredTable, joined, take
-from sklearn_metakan.training import StoredData
+from sklearn_metakan.training import PRESENT, StoredData
 
 MOST_SAMPLED = 2**16  # rows
 
@@ -60,7 +60,9 @@ class StoredRows:
         ]
         return np.concatenate(found) if found else np.empty((0, self.shape[1]), self.dtype)
 
-    def data(self, rows: Rows, tensor: Any, target: Tensor, *more: Any) -> StoredData:
+    def data(
+        self, rows: Rows, tensor: Any, y: Tensor, weight: Tensor | None, counts: Tensor | None
+    ) -> StoredData:
         """Of these rows, for training: ``tensor(rows)`` are the network's inputs."""
 
         def read(part: slice) -> Tensor:
@@ -71,7 +73,8 @@ class StoredRows:
         if rows.index is not None:
             starts = np.searchsorted(rows.index, starts)
         blocks = [slice(a, b) for a, b in pairwise(starts) if a < b]
-        return StoredData(read, blocks, int(self.table.memory * 2**20 / 2), target, *more)
+        held = int(self.table.memory * 2**20 / 2)
+        return StoredData(read, blocks, held, y, weight, counts, PRESENT.get())
 
 
 def read_stored(
@@ -125,7 +128,8 @@ def _survey(
 ) -> tuple[NDArray[np.intp], Any, Any]:
     """Rows that show a table: some at random, and those with extremes, gaps and levels.
 
-    One pass. Returned are their positions, of how many rows each speaks, and they themselves.
+    One pass, in which each of the processes that train together reads some of the blocks.
+    Returned are their positions, of how many rows each speaks, and they themselves.
     """
     n, d = table.shape
     most = min(MOST_SAMPLED, max(256, int(table.memory * 2**20 / 4 / (8 * d))))
@@ -135,16 +139,21 @@ def _survey(
     reader = ColumnReader(categorical_features)
     bounds = _Bounds(d)
     kept: list[tuple[NDArray[np.intp], Any]] = []
-    starts = table.starts
-    for i, (start, stop) in enumerate(pairwise(starts)):
-        if start == stop:
-            continue
+    ranks, starts = PRESENT.get(), table.starts
+    blocks = np.flatnonzero(np.diff(starts))
+    for i in blocks if ranks is None else blocks[ranks.span(len(blocks))]:
+        start, stop = starts[i : i + 2]
         raw = table.block(i)
         X = np.asarray(reader.read(raw, name, reset=not kept), dtype=np.float64)
         told = bounds.look(X, start, raw, reader)
         own = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, stop)]
         chosen = np.union1d(own, told).astype(np.intp)
         kept.append((chosen, take(raw, chosen - start)))
+    if ranks is not None:
+        (kept, bounds), *others = ranks.gathered((kept, bounds))
+        for more, theirs in others:
+            kept.extend(more)
+            bounds.join(theirs)
     speaking = np.union1d(drawn, bounds.rows())
     found = [(p[m], take(raw, m)) for p, raw in kept if (m := np.isin(p, speaking)).any()]
     positions = np.concatenate([p for p, _ in found])
@@ -190,6 +199,15 @@ class _Bounds:
                     known[levels[codes[row]]] = start + row
                     told.append(start + row)
         return np.array(told, dtype=np.intp)
+
+    def join(self, later: "_Bounds") -> None:
+        """Know what rows further down in the table taught, too."""
+        better = np.stack([later.least < self.least, later.most > self.most, self.where[2] < 0])
+        self.where = np.where(better, later.where, self.where)
+        np.minimum(self.least, later.least, out=self.least)
+        np.maximum(self.most, later.most, out=self.most)
+        for j, levels in later.levels.items():
+            self.levels[j] = levels | self.levels.get(j, {})
 
     def rows(self) -> NDArray[np.intp]:
         """All of them."""

@@ -1,6 +1,7 @@
 """Where equation and conditions are asked: points of each term, drawn anew as training goes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import ceil, inf
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from sklearn_metakan.pde.physics.physics import DATA, EQUATION, Batch
 from sklearn_metakan.pde.solve.problem import Problem
 
 POOL = 10  # proposals for each point that is chosen by residual
+PATIENCE, FALLS = 30, 0.9  # steps in which the least loss at new points must fall to this share
 
 
 class Collocation:
@@ -43,16 +45,22 @@ class Collocation:
         self.method = "uniform" if self.by_residual else sampling
         self._checked = False
 
-    def draw(self, residual_size: Callable[[Tensor], Tensor] | None = None) -> Batch:
-        """New points of every term; ``residual_size`` is |residual| at points, for "rad"."""
-        batch: Batch = {EQUATION: [(self._interior(residual_size), None)]}
+    def draw(
+        self, residual_size: Callable[[Tensor], Tensor] | None = None, share: float = 1.0
+    ) -> Batch:
+        """New points of every term; ``residual_size`` is |residual| at points, for "rad".
+
+        ``share`` is what of the counts is drawn, but for conditions on a mean.
+        """
+        few = {place: ceil(share * n) for place, n in self.counts.items()}
+        batch: Batch = {EQUATION: [(self._interior(few["interior"], residual_size), None)]}
         draws: dict[str, DrawPoints] = {
             "interior": lambda n: (self._inside(self.problem.domain, n), None),
             "boundary": self._on_boundary,
             "initial": self._at_start,
         }
         for name, condition in self.conditions.items():
-            n = self.counts[condition.place]
+            n = (self.counts if condition.is_mean else few)[condition.place]
             batch[name] = condition.points(n, draws, self.problem.domain)
         if not self._checked:
             self._check(batch)
@@ -77,8 +85,8 @@ class Collocation:
     def _inside(self, domain: Domain, n: int) -> Tensor:
         return domain.sample(n, self.generator, method=self.method, dtype=torch.float64)
 
-    def _interior(self, residual_size: Callable[[Tensor], Tensor] | None) -> Tensor:
-        n, domain = self.counts["interior"], self.problem.interior
+    def _interior(self, n: int, residual_size: Callable[[Tensor], Tensor] | None) -> Tensor:
+        domain = self.problem.interior
         if not self.by_residual or residual_size is None:
             return self._inside(domain, n)
         pool = self._inside(domain, POOL * n)
@@ -118,7 +126,9 @@ class Steps:
     """Batches for training steps: points, and a seed for random directions.
 
     ``counts`` are the steps of each pass that is asked for, one after the other; new points come
-    every so many of them, and when those that there are have ``worn`` out, or never.
+    every so many of them, and when those that there are have ``worn`` out, or never. Of the points
+    there are at first a ``share``, and twice as many when the loss that steps find at new ones
+    falls no more.
     """
 
     def __init__(
@@ -127,22 +137,26 @@ class Steps:
         residual_size: Callable[[Tensor], Tensor] | None,
         counts: Sequence[int],
         every: int | None,
+        share: float = 1.0,
     ) -> None:
         self.collocation, self.residual_size = collocation, residual_size
         self.left, self.every, self.done = list(counts), every, 0
-        self.worn = False
+        self.worn, self.fresh = False, True
+        self.share, self.least, self.waited = share, inf, 0
         self.points: Batch | None = None
 
     def extra_state(self) -> dict[str, Any]:
         """What the points to come depend on, for checkpoints."""
         drawn = self.collocation.generator.get_state()
-        return {"left": self.left, "done": self.done, "points": self.points, "drawn": drawn}
+        kept = ("left", "done", "points", "share", "least", "waited")
+        return {name: getattr(self, name) for name in kept} | {"drawn": drawn}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The inverse."""
         generator, points = self.collocation.generator, state["points"]
         generator.set_state(state["drawn"])
         self.left, self.done, self.points = state["left"], state["done"], None
+        self.share, self.least, self.waited = (state[name] for name in ("share", "least", "waited"))
         device = generator.device
         if points is not None:
             self.points = {
@@ -156,7 +170,19 @@ class Steps:
     def __iter__(self) -> Iterator[tuple[Batch, int]]:
         for _ in range(self.left.pop(0)):
             due = self.worn or (self.every and self.done % self.every == 0)
-            if self.points is None or (self.every and due):
-                self.points, self.worn = self.collocation.draw(self.residual_size), False
+            self.fresh = self.points is None or bool(self.every and due)
+            if self.points is None or self.fresh:
+                self.points = self.collocation.draw(self.residual_size, self.share)
+                self.worn = False
             self.done += 1
             yield self.points, self.done
+
+    def told(self, loss: float) -> None:
+        """What the loss was before the step on the last batch."""
+        self.waited += 1
+        if not self.fresh:
+            return
+        if loss < FALLS * self.least:
+            self.least, self.waited = loss, 0
+        elif self.waited >= PATIENCE:
+            self.share, self.least, self.waited = min(1.0, 2 * self.share), inf, 0

@@ -1,4 +1,4 @@
-"""Errors that a small residual does not tell of: those that grow in time."""
+"""Errors that a small residual does not tell of: those that grow in time, and long waves."""
 
 from collections.abc import Mapping
 
@@ -7,21 +7,27 @@ import torch
 from sklearn_metakan.pde.derivatives.push import modules_in_order
 from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
 from sklearn_metakan.pde.solve.ritz import Features
+from sklearn_metakan.pde.solve.sizes import LEVEL
 
 # By the number of inputs: features, and their largest frequency.
 FINE: dict[int, tuple[int, float]] = {1: (240, 90.0), 2: (300, 12.0), 3: (400, 8.0)}
 POINTS = 3  # for each feature
 _RIDGE = 1e-6  # of the rows' size
 _SMALL = 1e-3  # of the spread: a part of a step that is small enough to be linear
+_EXPLAINS = 0.2  # of the loss at fresh points: what a whole step would take off
 
 
 def can_doubt(physics: Physics, inputs: int) -> bool:
-    """Whether there are features for the problem: in time, and of at most two other inputs."""
+    """Whether there are features for the problem: of at most three inputs, one of them time.
+
+    Without time, unless there is something to be found from observations.
+    """
     trial = physics.trial
     known = modules_in_order(trial.network) is not None and not physics.calls_u
     straight = trial.derivatives == "exact" and (trial.ansatz is None or trial.affine)
     wide = trial.output_scale.dtype == torch.float64
-    return trial.time and inputs in FINE and known and straight and wide and physics.causal is None
+    forward = trial.time or (physics.target is None and not physics.pde_params)
+    return forward and inputs in FINE and known and straight and wide and physics.causal is None
 
 
 def error_of_first_order(
@@ -30,8 +36,9 @@ def error_of_first_order(
     """An estimate of the solution's error, relative to its spread, to first order; 0 if none.
 
     A step of Gauss and Newton, ``min |r + J c|``, over random features beside the network: errors
-    that grow in time are such a c, however small the residual r is. It counts if a small part of
-    it lowers the loss at fresh points, at least half as quickly as it should.
+    that grow in time, and long waves beside a source of short ones, are such a c, however small
+    the residual r is. It counts if a small part of it lowers the loss at fresh points, as quickly
+    as if the whole took off a fifth.
     """
     features = Features(physics, FINE[physics.trial.input_shift.numel()], beside=True)
     rows, misfit = features.weighted(batch, factors)
@@ -46,7 +53,7 @@ def error_of_first_order(
     with torch.no_grad():
         before, found = trial.columns(x), _loss(features, fresh, factors)
         features.set(step)
-        spread = before.std(0, correction=0)
+        spread = before.std(0, correction=0) + LEVEL * before.abs().amax(0)
         away = (trial.columns(x) - before).square().mean(0).sqrt()
         varies = spread > 0
         if not bool(varies.any()):
@@ -54,7 +61,7 @@ def error_of_first_order(
         moved = float((away[varies] / spread[varies]).max())
         share = min(1.0, _SMALL / max(moved, _SMALL))
         features.set(share * step)
-        lower = _loss(features, fresh, factors) ** 0.5 <= (1 - share / 2) * found**0.5
+        lower = _loss(features, fresh, factors) <= (1 - 2 * _EXPLAINS * share) * found
     return moved if lower else 0.0
 
 

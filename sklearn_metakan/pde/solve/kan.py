@@ -85,9 +85,11 @@ NETWORK = """\
         Largest step size of AdamW. "auto" is <adamw_learning_rate>, and 1.0 for L-BFGS.
     solver : {"auto"} or None, default="auto"
         "auto" trains by itself if ``max_iter`` is "auto" and no other iterations are asked for:
-        1,000 steps of AdamW; then Levenberg-Marquardt, where there are more points than parameters
-        and at most 4,000 of these, or self-scaled Broyden for up to 8,000, or L-BFGS; until
-        ``tol``, until the loss falls no more, or ``time_limit``. None: as the next parameters say.
+        Levenberg-Marquardt, where there are more points than parameters and at most 4,000 of these,
+        on few points until the loss at new ones falls no more; or 1,000 steps of AdamW, and then
+        self-scaled Broyden for up to 8,000 parameters, or L-BFGS. A MetaKAN has these steps in
+        each case. Until ``tol``, until the loss falls no more, or ``time_limit``. None: as the next
+        parameters say.
     max_iter : int or "auto", default="auto"
         Steps of AdamW. "auto" is 5,000, or what ``solver`` says.
     lbfgs_iter : int, default=<lbfgs_iter>

@@ -120,6 +120,7 @@ class PDENet(KANNet):
         self, iterator: Steps, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
         total, steps = torch.zeros((), device=self.device), 0
+        self.history.record("share", iterator.share)
         try:
             for batch in iterator:
                 if self._stuck is not None and _same_points(self._stuck, batch[0]):
@@ -133,6 +134,8 @@ class PDENet(KANNet):
                 step = step_fn(batch, **fit_params)
                 total, steps = total + step["y_pred"], steps + 1
                 iterator.worn |= self._stuck is not None
+                if self._of_squares and iterator.share < 1:
+                    iterator.told(float(step["loss"]))
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         except KeyboardInterrupt:
             if steps:

@@ -25,11 +25,12 @@ _JUDGED, _MOST_JUDGED = 40_000, 10_000
 # Of a residual's size before training: what is left of it in the mean, and at a single point.
 _LEFT, _PEAK = 0.1, 10.0
 _MISSED = 0.2  # of the spread of the solution: a condition's misfit; observations may be noisy
+_SOLVED = 1e-3  # of a loss' size: u = 0, or an ansatz alone, that leaves less is a solution
 _VARIES = 0.5  # of values' size: so much of it, apart from a constant, is no small change
 _DOUBTFUL = 0.2  # of the spread of the solution: errors estimated to first order
 _ROUNDS = 2  # a term that is not linear responds otherwise at another size
 _TINY = 1e-12
-_LEVEL = 1e-3  # of values, where a solution hardly varies
+LEVEL = 1e-3  # of values, where a solution hardly varies
 
 Rows = dict[str, Tensor]  # by the name of a loss: misfits (n, m)
 
@@ -244,7 +245,7 @@ def unsolved(physics: Physics, batch: Batch, sizes: Sizes, u: Tensor) -> list[st
     random: a front was missed.
     """
     reasons = []
-    spread = u.std(0, correction=0) + _LEVEL * u.abs().amax(0)
+    spread = u.std(0, correction=0) + LEVEL * u.abs().amax(0)
     with physics.exact():
         found = _misfits(physics, batch, judged(physics))
     for name, misfit in found.items():
@@ -259,7 +260,10 @@ def unsolved(physics: Physics, batch: Batch, sizes: Sizes, u: Tensor) -> list[st
                 )
                 continue
         known = {"that of u = 0": sizes.nothing[name], "that before training": sizes.smooth[name]}
-        reached = [text for text, square in known.items() if 0 < square <= size**2]
+        reached = [
+            text for text, square in known.items()
+            if _SOLVED**2 * sizes.smooth[name] < square <= size**2
+        ]  # fmt: skip
         if name in batch and name != EQUATION:
             needed = size / u.new_tensor(sizes.slopes[name])  # a change of u that would mend it
             answers = needed.isfinite()
@@ -281,7 +285,8 @@ def doubtful(error: float) -> list[str]:
         return []
     return [
         f"small as the residual is, the error that it leaves is about {min(error, 10):.0%} of the "
-        "solution's spread or more, as where errors grow over long times; windows= is for that"
+        "solution's spread or more, as where errors grow over long times, for which there is "
+        "windows=, or a source has short waves"
     ]
 
 

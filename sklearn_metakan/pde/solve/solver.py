@@ -355,7 +355,7 @@ class PDESolver(BaseEstimator):
         smooth = self._sizes.smooth
         equations = {name: size for name, size in smooth.items() if name not in begun.batch}
         equations |= {EQUATION: smooth[EQUATION]} if EQUATION in smooth else {}
-        for phase, (optimizer, count, every, report, share) in enumerate(plan):
+        for phase, (optimizer, count, every, report, share, first) in enumerate(plan):
             if checkpoints is not None and not checkpoints.reaches(phase):
                 continue
             limit = trainer.time_limit
@@ -375,7 +375,7 @@ class PDESolver(BaseEstimator):
                 self.net_.weights_ = before.weights_
             monitor = Monitor(None, 0.0, False, expects_convergence=False, time_limit=limit)
             counts = [report] * (count // report) + [count % report] * (count % report > 0)
-            data = Steps(collocation, self._residual_size, counts, every)
+            data = Steps(collocation, self._residual_size, counts, every, first)
             self.net_.planned_steps_, self.net_.truth = count, truth
             found = trainer.run(
                 self.net_,

@@ -5,7 +5,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any, NamedTuple
 
-from sklearn_metakan.pde.physics.physics import Batch, Physics
+from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
 from sklearn_metakan.pde.solve.net import REPORT
 from sklearn_metakan.training import LBFGS, AfterEpoch, SelfScaled, StopTraining
@@ -16,10 +16,12 @@ LM_REPORT = 10  # steps of Levenberg-Marquardt between two readings of the losse
 RAD_STAY = (50, 10)  # in place of 1, of AdamW and of least squares: proposals take time
 STAY = 200  # iterations of a quasi-Newton method on the same points, at least
 
-# By itself: so many steps of AdamW, at most this share of the time; then the most exact method
-# that is quick enough for so many parameters.
+# By itself: the most exact method that is quick enough for so many parameters. So many steps of
+# AdamW go before it, at most this share of the time, but not before least squares for coefficients
+# themselves: where fields are unknown, it leaves them where nothing brings them back.
 AUTO_STEPS, AUTO_SHARE = 1000, 0.25
 MOST_LEAST_SQUARES, MOST_DENSE = 4000, 8000
+FEW = 1.5  # residuals for each parameter, in the first steps of least squares
 AUTO_ITERATIONS = {"lm_iter": 1000, "ssbroyden_iter": 20_000, "lbfgs_iter": 20_000}
 TINY = 1e-300
 HOLDS = 0.05  # of the size of an equation before training
@@ -30,7 +32,7 @@ class Stage(NamedTuple):
     """So many steps of an optimiser (None: AdamW).
 
     New points come every so many steps, or never; losses are read every ``report``; ``share`` is
-    what of the time limit is for it and those before.
+    what of the time limit is for it and those before; ``first`` what of the points it starts with.
     """
 
     optimizer: Mapping[str, Any] | None
@@ -38,6 +40,7 @@ class Stage(NamedTuple):
     every: int | None
     report: int
     share: float = 1.0
+    first: float = 1.0
 
 
 def trains_by_itself(solver: Any) -> bool:
@@ -55,11 +58,14 @@ def is_second_order(solver: Any) -> bool:
 def stages(solver: Any, physics: Physics, batch: Batch) -> list[Stage]:
     """As the solver's parameters say; a ValueError for what the equation does not allow."""
     counts = {name: getattr(solver, name) for name in SECOND_ORDER}
-    steps, share = STEPS if solver.max_iter == "auto" else solver.max_iter, 1.0
+    steps, share, first = STEPS if solver.max_iter == "auto" else solver.max_iter, 1.0, 1.0
     if trains_by_itself(solver) and solver.derivatives == "exact":
-        steps, share = AUTO_STEPS, AUTO_SHARE
         chosen = _best_method(physics, batch)
+        alone = chosen == "lm_iter" and not hasattr(solver, "prompt_dim")
+        steps, share = 0 if alone else AUTO_STEPS, AUTO_SHARE
         counts[chosen] = AUTO_ITERATIONS[chosen]
+        if chosen == "lm_iter" and solver.resample_every is not None:
+            first = _few(physics, batch)
     if counts["lm_iter"]:
         check_least_squares(physics, batch)
     every = solver.resample_every
@@ -68,14 +74,14 @@ def stages(solver: Any, physics: Physics, batch: Batch) -> list[Stage]:
     of_steps, of_squares = every, every
     if solver.sampling == "rad" and every == 1:
         of_steps, of_squares = RAD_STAY
-    made = [Stage(None, steps, of_steps, REPORT, share)]
+    made = [Stage(None, steps, of_steps, REPORT, share, first)]
     for name, optimizer, again, report in (
         ("lbfgs_iter", {"optimizer": LBFGS, "lr": rate}, None, REPORT),
         ("ssbfgs_iter", _self_scaled("bfgs"), stay, REPORT),
         ("ssbroyden_iter", _self_scaled("broyden"), stay, REPORT),
         ("lm_iter", {"optimizer": LevenbergMarquardt, "lr": 1.0}, of_squares, LM_REPORT),
     ):
-        made.append(Stage(optimizer, counts[name], again, report))
+        made.append(Stage(optimizer, counts[name], again, report, first=first))
     return [stage for stage in made if stage.steps]
 
 
@@ -92,6 +98,14 @@ def _best_method(physics: Physics, batch: Batch) -> str:
             check_least_squares(physics, batch)
             return "lm_iter"
     return "ssbroyden_iter" if size <= MOST_DENSE else "lbfgs_iter"
+
+
+def _few(physics: Physics, batch: Batch) -> float:
+    """The share of points with which residuals just outnumber the parameters."""
+    x = batch[EQUATION][0][0]
+    size = sum(p.numel() for p in physics.parameters() if p.requires_grad)
+    rows = len(x) * len(physics.residuals(x[:2]))
+    return min(1.0, FEW * size / rows)
 
 
 class Release(AfterEpoch):
@@ -127,7 +141,8 @@ class Settled(AfterEpoch):
     goals : mapping of str to float
         By the name of a loss.
     waits : bool
-        Whether to end where the least loss has hardly fallen in the last ten readings.
+        Whether to end where the least loss has hardly fallen in the last ten readings, all of them
+        at as many points.
     """
 
     def __init__(self, goals: Mapping[str, float], waits: bool) -> None:
@@ -135,9 +150,12 @@ class Settled(AfterEpoch):
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.losses_: list[float] = []
+        self.share_ = 1.0
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         row = net.history[-1]
+        if row["share"] != self.share_:
+            self.share_, self.losses_ = row["share"], []
         self.losses_.append(row["train_loss"])
         before, last = self.losses_[:-PATIENCE], self.losses_[-PATIENCE:]
         falls = not self.waits or not before or min(last) < IMPROVES * min(before)
