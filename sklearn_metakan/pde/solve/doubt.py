@@ -10,7 +10,7 @@ from sklearn_metakan.pde.solve.ritz import Features
 from sklearn_metakan.pde.solve.sizes import LEVEL
 
 # By the number of inputs: features, and their largest frequency.
-FINE: dict[int, tuple[int, float]] = {1: (240, 90.0), 2: (300, 12.0), 3: (400, 8.0)}
+FINE: dict[int, tuple[int, float]] = {1: (500, 200.0), 2: (300, 12.0), 3: (400, 8.0)}
 POINTS = 3  # for each feature
 _RIDGE = 1e-6  # of the rows' size
 _SMALL = 1e-3  # of the spread: a part of a step that is small enough to be linear
