@@ -27,6 +27,7 @@ from sklearn_metakan.nn.sources import (
 from sklearn_metakan.nn.sparse import Edges, keep_edges
 
 HIDDEN_RANGE = 3.0  # grid of hidden layers, in standard deviations of their inputs
+_GAIN = 3.0  # of numbers of levels and gaps, over the root of the number of columns (measured)
 AnyNetwork = TypeVar("AnyNetwork", bound="KANNetwork")
 AnyLayer = TypeVar("AnyLayer", bound=KANLayer)
 # One for all layers, one for each, or what makes them for (output widths, C).
@@ -199,7 +200,8 @@ class KAN(KANNetwork):
         )
         if columns is not None:
             known = Columns(**columns) if isinstance(columns, Mapping) else columns
-            gain = 1.0 if meta_learners is None else (layer_sizes[0] + len(known.levels)) ** -0.5
+            share = (layer_sizes[0] + len(known.levels)) ** -0.5
+            gain = min(1.0, _GAIN * share) if meta_learners is None else share
             levels = Levels(known, layer_sizes[1] * n_members, gain=gain, dtype=dtype)
             kinds[0] = partial(kinds[0], levels=levels)
         layers = make_layers(

@@ -54,6 +54,7 @@ MISTAKES = [
     lambda _: model(net_params={"batch_size": 3}).fit(X, y),
     lambda _: model(warm_start=True).fit(X, y).set_params(grid_size=3).fit(X, y),
     lambda _: model(device="cuda:99").fit(X, y),
+    lambda _: model(learning_rate=1e9, batch_size=256).fit(X, y),
     lambda _: model(learning_rate=1e9).fit(X, y),
     lambda _: model(solver="lbfgs").fit(X, y),
     lambda _: model().fit(X, y).predict(X, return_std=True),
