@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sklearn_metakan.basis.base import Basis, Extrapolation, check_inside, silu
-from sklearn_metakan.basis.few_cells import FEW, Ends, Terms, has_terms, matrix, pulled, terms_of
+from sklearn_metakan.basis.few_cells import MOST_CELLS, Ends, Terms, matrix, pulled, terms_of
 from sklearn_metakan.basis.knots import (
     Array,
     cell_polynomials,
@@ -184,7 +184,8 @@ class BSplineBasis(Basis):
 
         On few cells they lie as they are called.
         """
-        if found is None and derivative == 0 and self.grid_size <= FEW and self._has_terms():
+        few = self.grid_size <= MOST_CELLS
+        if few and found is None and derivative == 0 and self._has_terms():
             terms = self._terms(x, 0)[0]  # (C, n, b)
             room = x.new_empty(terms[0].numel(), len(terms))  # autocast would round ``@``
             turn = matrix(self.grid_size, self.degree, room.dtype)
@@ -220,7 +221,7 @@ class BSplineBasis(Basis):
     def linearize(
         self, x: Tensor, functions_first: bool, wants_pull: bool
     ) -> tuple[Tensor, Tensor | None, _OnCells | Terms | None]:
-        if self._has_terms():
+        if self.grid_size <= MOST_CELLS and self._has_terms():
             terms, kept = self._terms(x.T.contiguous(), 0 if functions_first else 1)
             return terms, matrix(self.grid_size, self.degree, terms.dtype), kept
         found = self._on_cells(x, 0, 0, int(wants_pull), functions_first)
@@ -230,7 +231,7 @@ class BSplineBasis(Basis):
         return features, None, found if wants_pull else None
 
     def matrix_of_terms(self) -> Tensor | None:
-        if self.grid_size > FEW or not self._has_terms():
+        if self.grid_size > MOST_CELLS or not self._has_terms():
             return None
         return matrix(self.grid_size, self.degree, self.breaks.dtype)
 
@@ -238,11 +239,9 @@ class BSplineBasis(Basis):
         return self._terms(x, 1, constant=False)[0]
 
     def _has_terms(self) -> bool:
-        """Whether splines are sums of powers: the same few cells for all inputs, without tails."""
-        breaks = self.breaks
-        shared = self.uniform and len(breaks) == 1 and self.extrapolation != "base"
-        few = shared and has_terms(self.grid_size, self.degree, breaks.dtype)
-        return few and breaks.is_cpu
+        """Whether few cells are the same for all inputs, without tails: sums of powers then."""
+        shared = self.uniform and len(self.breaks) == 1 and self.extrapolation != "base"
+        return shared and self.breaks.is_cpu
 
     def _terms(self, x: Tensor, axis: int, constant: bool = True) -> tuple[Tensor, Terms]:
         """Terms of x (b, n), or (n, b) on an axis 1 between them, and what is kept of them."""

@@ -1,11 +1,9 @@
-"""Splines on a few uniform cells, as sums of powers: no cell is looked for.
+"""Splines on one or two uniform cells, as sums of powers: no cell is looked for.
 
 With t in cells from the middle of the grid, silu and every spline of degree k are sums of silu(x),
-t, ..., t^k, a power for each knot c between cells, ``max(t - c, 0)^k`` above the middle and
-``min(t - c, 0)^k`` below it, and 1. These terms are as many as the functions. Powers from both
-sides keep digits that powers from one end would lose: on five cells of degree 3, sums have 20 times
-the rounding of splines. Beyond the grid each term goes on along its slope there, or stays as it is
-at the end.
+t, ..., t^k, on two cells ``max(t, 0)^k``, and 1. These terms are as many as the functions; on more
+cells such sums would lose digits. Beyond the grid each goes on along its slope there, or stays as
+it is at the end.
 """
 
 from functools import cache
@@ -19,13 +17,7 @@ from torch import Tensor
 from sklearn_metakan.basis.base import silu
 from sklearn_metakan.basis.knots import Array, uniform_cell
 
-FEW, MOST, MOST_DEGREE = 2, 5, 3  # cells of any degree, and cells of at most this one
-
-
-def has_terms(grid_size: int, degree: int, dtype: torch.dtype) -> bool:
-    """Whether sums of powers have the digits of splines, but for one or two."""
-    several = grid_size <= MOST and degree <= MOST_DEGREE and dtype.itemsize >= 4
-    return grid_size <= FEW or several
+MOST_CELLS = 2
 
 
 @cache
@@ -40,16 +32,15 @@ def from_terms(grid_size: int, degree: int) -> Array:
            [ 0.,  1., -2.,  1.],
            [ 0.,  0.,  1.,  0.]])
     """
-    k, cell, middle = degree, uniform_cell(degree), (grid_size - 1) // 2
+    k, cell, shift = degree, uniform_cell(degree), grid_size / 2
     found = np.zeros((1 + grid_size + k, 1 + grid_size + k))
     found[0, 0] = 1.0
-    shift = grid_size / 2 - middle  # of the local coordinate there, against t
+    # t is the first cell's local coordinate, less this shift.
     binomials = [[comb(r, j) * shift ** max(r - j, 0) for j in range(k + 1)] for r in range(k + 1)]
-    found[1 + middle : 2 + middle + k, [-1, *range(1, k + 1)]] = cell @ np.array(binomials)
-    for knot in range(1, grid_size):  # how much more of t^k there is beyond it
-        outward = 1 if knot > middle else -1
-        found[1 + knot : 2 + knot + k, k + knot] += outward * cell[:, k]
-        found[knot : 1 + knot + k, k + knot] -= outward * cell[:, k]
+    found[1 : 2 + k, [-1, *range(1, k + 1)]] = cell @ np.array(binomials)
+    if grid_size == 2:
+        found[2:, k + 1] += cell[:, k]  # how much more of t^k there is above the middle
+        found[1:-1, k + 1] -= cell[:, k]
     return found
 
 
@@ -69,26 +60,19 @@ class Ends(NamedTuple):
     width: float
 
 
-@cache
-def inner_knots(grid_size: int, dtype: torch.dtype) -> Tensor:
-    """Knots between cells, as t, on the CPU."""
-    with torch.inference_mode(False):
-        return torch.arange(1, grid_size, dtype=dtype) - grid_size / 2
-
-
 class Terms(NamedTuple):
     """What of x (b, n) is kept for the way back.
 
     ``axis`` of the terms is 0 in (C, b, n), 1 in (b, C, n). ``powers`` are t, ..., t^(k - 1) at x
-    held at the ends of the grid, ``of_knots`` their likes for each knot, ``slope`` is silu's.
-    ``still`` says where nothing moves, beyond the grid.
+    held at the ends of the grid, ``above`` is ``max(t, 0)^(k - 1)``, ``slope`` is silu's. ``still``
+    says where nothing moves, beyond the grid.
     """
 
     axis: int
     degree: int
     width: float
     powers: list[Tensor]
-    of_knots: Tensor | None
+    above: Tensor | None
     slope: Tensor
     still: Tensor | None
 
@@ -131,44 +115,22 @@ def terms_of(
             torch.mul(powers[-1], moved, out=place)
             if r < k:
                 powers.append(powers[-1] * t)
-    of_knots = None
-    if cells > 1:
-        place = room.narrow(axis, k + 1, cells - 1)
-        of_knots = _of_knots(t, outside, width, k, axis, place)
-    return room, Terms(axis, k, width, powers, of_knots, slope, still)
-
-
-def _of_knots(
-    t: Tensor, outside: Tensor | None, width: float, k: int, axis: int, place: Tensor
-) -> Tensor:
-    """``d^k`` with d from each knot to t, on one side of it, into ``place``; returns d^(k - 1)."""
-    n_knots = place.shape[axis]
-    below = n_knots // 2
-    if below:
-        knots = inner_knots(n_knots + 1, t.dtype)
-        d = t.unsqueeze(axis) - knots.view(-1, *(1,) * (2 - axis))
-        d.narrow(axis, 0, below).clamp_max_(0.0)
-        d.narrow(axis, below, n_knots - below).clamp_min_(0.0)
-    else:
-        d = t.clamp_min(0.0).unsqueeze(axis)
-    one = d.sign().abs_() if k == 1 else d if k == 2 else d.square() if k == 3 else d ** (k - 1)
-    moved = d if outside is None else torch.add(d, outside.unsqueeze(axis), alpha=k / width)
-    torch.mul(one, moved, out=place)
-    return one
+    above = None
+    if cells == 2:
+        upper = t.clamp_min(0.0)
+        above = upper.sign() if k == 1 else upper ** (k - 1)
+        moved = upper if outside is None else torch.add(upper, outside, alpha=k / width)
+        torch.mul(above, moved, out=room.select(axis, k + 1))
+    return room, Terms(axis, k, width, powers, above, slope, still)
 
 
 def pulled(grad: Tensor, kept: Terms) -> Tensor:
     """``sum_r grad_r T_r'(x)``, (b, n), from the gradient of the terms."""
-    axis, k, width, powers, of_knots, slope, still = kept
+    axis, k, width, powers, above, slope, still = kept
     of_silu, found, *higher = grad.narrow(axis, 0, k + 1).unbind(axis)
     for r, (of_power, power) in enumerate(zip(higher, powers, strict=False), 2):
         found = torch.addcmul(found, of_power, power, value=r)
-    if of_knots is not None:
-        if of_knots.shape[axis] == 1:
-            of_power = grad.select(axis, k + 1)
-            found = torch.addcmul(found, of_power, of_knots.squeeze(axis), value=k)
-        else:
-            own = (grad.narrow(axis, k + 1, of_knots.shape[axis]) * of_knots).sum(axis)
-            found = torch.add(found, own, alpha=k)
+    if above is not None:
+        found = torch.addcmul(found, grad.select(axis, k + 1), above, value=k)
     found = (found / width).addcmul_(of_silu, slope)
     return found if still is None else found.masked_fill_(still, 0.0)

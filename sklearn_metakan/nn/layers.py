@@ -227,15 +227,13 @@ class KANLinear(KANLayer):
 
     def from_features(self, features: Tensor, matrix: Tensor | None = None) -> Tensor:
         """``forward`` from ``features(x, matrix is not None)``, of one group and not settled."""
+        last = self.in_features * (self.basis.n_functions - (matrix is not None))
+        own = features[:, :last] if features.shape[1] > last else features
         if matrix is None:
             # Coefficients, also of linear meta-learners: edges are fewer than functions of rows.
             weights = self.source.coefficients(*self.source.tensors()).flatten(0, 1)
-            last = len(weights)
-            own = features[:, :last] if features.shape[1] > last else features
             y = torch.mm(own, weights)
         else:
-            last = (len(matrix) - 1) * self.in_features
-            own = features[:, :last] if features.shape[1] > last else features
             y = known_sum(own, matrix, self.source)
         for part in (self.levels, self.pairs):
             if part is not None:

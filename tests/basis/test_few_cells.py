@@ -5,12 +5,10 @@ import torch
 
 from sklearn_metakan.basis import BSplineBasis
 
-CELLS = [*((cells, degree) for cells in (1, 2) for degree in (1, 2, 3, 4))]
-CELLS += [(cells, degree) for cells in (3, 4, 5) for degree in (1, 2, 3)]
-
 
 @pytest.mark.parametrize("extrapolation", ["linear", "constant"])
-@pytest.mark.parametrize(("grid_size", "degree"), CELLS)
+@pytest.mark.parametrize("degree", [1, 2, 3, 4])
+@pytest.mark.parametrize("grid_size", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_same_as_with_a_cell(grid_size, degree, extrapolation, dtype):
     basis = BSplineBasis(3, grid_size, degree, (-0.7, 1.3), extrapolation, dtype=dtype)
@@ -18,7 +16,7 @@ def test_same_as_with_a_cell(grid_size, degree, extrapolation, dtype):
     x = 2 * torch.randn(65, 3, dtype=dtype, generator=generator)
     with_cells = basis.values(x, 0, 0, basis._on_cells(x, 0, 0, 0))
     slopes = basis.values(x, 0, 1)
-    close = {"rtol": 0.0, "atol": 1000 * torch.finfo(dtype).eps}
+    close = {"rtol": 0.0, "atol": 200 * torch.finfo(dtype).eps}
     torch.testing.assert_close(basis.evaluate(x), with_cells, **close)
     for functions_first, axes in ((True, (2, 1, 0)), (False, (1, 2, 0))):
         terms, matrix, kept = basis.linearize(x, functions_first, True)

@@ -209,7 +209,7 @@ def test_tables_of_every_kind(kind, deep):
 def test_float32():
     model = KANRegressor((4,), **SHORT).fit(X.astype(np.float32), Y)
     found = explain(model, ROWS.astype(np.float32), X.astype(np.float32))
-    np.testing.assert_allclose(sums(found), model.predict(ROWS.astype(np.float32)), rtol=1e-6)
+    np.testing.assert_allclose(sums(found), model.predict(ROWS.astype(np.float32)), atol=1e-6)
 
 
 def test_the_background_is_drawn_by_the_seed(deep, monkeypatch):

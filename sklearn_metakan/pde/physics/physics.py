@@ -89,10 +89,13 @@ class Physics(nn.Module):
             else:
                 losses[name] = (self.causal_weights(squares.detach(), x) * weighted).sum()
         for name, sets in batch.items():
-            if name != EQUATION and (self.attention is None or self.is_mean(name)):
-                losses[name] = self.squared(name, self.misfit(name, sets))
-            elif name != EQUATION:
-                squares = self.misfit(name, sets).square()
+            if name == EQUATION:
+                continue
+            misfit = self.misfit(name, sets)
+            if self.attention is None or self.is_mean(name):
+                losses[name] = self.squared(name, misfit)
+            else:
+                squares = misfit.square()
                 losses[name] = (self.by_point(name, squares) * squares).mean()
         return losses
 
