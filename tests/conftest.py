@@ -2,11 +2,11 @@
 
 import os
 from collections import Counter
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from replays import capture_on_cpu
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -48,23 +48,7 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"{name} {count}")
 
 
-class Replay:
-    """Plays a graph: computes the step that it stands for."""
-
-    def __init__(self, captured):
-        self.captured = captured
-
-    def replay(self):
-        self.captured.net.optimizer_.zero_grad(set_to_none=True)
-        self.captured.found = self.captured.step()
-
-
 @pytest.fixture
 def pretend(monkeypatch):
-    """A CPU on which every net may be captured; the function that records a step."""
-    captured = "sklearn_metakan.training.capture.CapturedStep"
-    monkeypatch.setattr(f"{captured}._record", lambda self: Replay(self))
-    monkeypatch.setattr(f"{captured}._aside", lambda self: nullcontext())
-    monkeypatch.setattr("sklearn_metakan.training.capture.obstacle", lambda net: None)
-    monkeypatch.setattr("sklearn_metakan.training.net.CAPTURING", ("cuda", "cpu"))
-    return Replay
+    """A CPU on which every net may be captured; the function that records a part of a step."""
+    return capture_on_cpu(monkeypatch)

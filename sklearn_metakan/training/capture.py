@@ -28,16 +28,18 @@ def fixed_settings(optimizer: torch.optim.Optimizer) -> list[Any]:
 
 
 @contextmanager
-def rates_on_device(optimizer: torch.optim.Optimizer, rates: list[Tensor]) -> Iterator[None]:
+def rates_on_device(
+    optimizer: torch.optim.Optimizer, rates: list[Tensor], capturable: bool = True
+) -> Iterator[None]:
     """Within it, the optimiser reads its learning rates from these tensors."""
     before = [(group["lr"], group["capturable"]) for group in optimizer.param_groups]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"], group["capturable"] = rate, True
+        group["lr"], group["capturable"] = rate, capturable
     try:
         yield
     finally:
-        for group, (rate, capturable) in zip(optimizer.param_groups, before, strict=True):
-            group["lr"], group["capturable"] = rate, capturable
+        for group, (rate, was) in zip(optimizer.param_groups, before, strict=True):
+            group["lr"], group["capturable"] = rate, was
 
 
 class CapturedStep:
@@ -49,18 +51,22 @@ class CapturedStep:
     batches go to ``other``, or eagerly, through the same parameters and the same state of the
     optimiser.
 
+    Of processes that train together, each captures what it does with its part of the batch, and
+    the rest of the step as a second graph. In between, outside of any graph, their gradients are
+    added up, once a step and by all alike, captured or not: one that cannot capture a step, or
+    whose memory is full, goes on eagerly beside the others. Rates are rounded alike in both, so
+    that weights stay the same in all processes, to the last bit.
+
     Parameters
     ----------
     net : KANNet
     batch : Batch
         Where full batches will lie.
     eager : callable
-        A step, or an evaluation, without a graph, on a batch.
+        A step, or an evaluation, without a graph, on a batch; of several processes, of all.
     other : CapturedStep, optional
         Of batches of another length.
     """
-
-    keeps: tuple[str, ...] = ("loss",)  # of what a step computes
 
     def __init__(
         self,
@@ -73,8 +79,11 @@ class CapturedStep:
         self.updates = isinstance(net.optimizer_, torch.optim.AdamW)
         self.device = torch.device(net.device)
         self.left_to_warm_up, self.gave_up = WARM_UP, False
+        self.ranks = net.ranks_
         self.graph: Any = None
+        self.rest: Any = None  # the second graph, of several processes
         self.found: dict[str, Tensor] = {}
+        self.packed: Tensor | None = None  # with gradients, for all processes to add up
         self.replayed = False  # whether a captured step was run
 
     def fits(self, batch: Any) -> bool:
@@ -99,23 +108,26 @@ class CapturedStep:
         if self.other is not None and not self.fits(batch):
             return self.other.run(batch)
         if self.gave_up or not self.fits(batch):
-            return self.eager(batch)
+            return self._eagerly(batch)
         if self.graph is not None and self.settings != fixed_settings(self.net.optimizer_):
             self.graph, self.left_to_warm_up = None, WARM_UP
         if self.left_to_warm_up:
             self.left_to_warm_up -= 1
             with self._aside():
-                return self._kept(self.eager(batch))
+                return self._kept(self._eagerly(batch))
         self.load(batch)
         if self.graph is None and not self._capture():
-            return self.eager(batch)
+            return self._eagerly(batch)
         self.replayed = True
-        if not self.updates:  # the optimiser compares what it found at several points
-            self.graph.replay()
-            return {name: tensor.clone() for name, tensor in self.found.items()}
-        for rate, group in zip(self.rates, self.net.optimizer_.param_groups, strict=True):
-            rate.fill_(group["lr"])
+        if self.updates:
+            for rate, group in zip(self.rates, self.net.optimizer_.param_groups, strict=True):
+                rate.fill_(group["lr"])
         self.graph.replay()
+        if self.ranks is not None:
+            self.ranks.add_up(self.packed)
+            self.rest.replay()
+        if not self.updates:  # the optimiser compares what it found at several points
+            return {name: tensor.clone() for name, tensor in self.found.items()}
         return self.found
 
     def close(self) -> None:
@@ -124,20 +136,30 @@ class CapturedStep:
         if self.other is not None:
             self.other.close()
         self.net.optimizer_.zero_grad(set_to_none=True)
-        self.graph, self.found = None, {}
+        self.graph, self.rest, self.packed, self.found = None, None, None, {}
         torch.cuda.empty_cache()  # nothing else could use the memory of a graph
+
+    def _eagerly(self, batch: Any) -> dict[str, Any]:
+        """Without a graph; several processes round the rates as the graphs of others do."""
+        if self.ranks is None or not self.updates:
+            return self.eager(batch)
+        with rates_on_device(self.net.optimizer_, self._rates(), capturable=False):
+            return self.eager(batch)
+
+    def _rates(self) -> list[Tensor]:
+        """The groups' learning rates, in float32, which is what the kernel reads."""
+        rates = [group["lr"] for group in self.net.optimizer_.param_groups]
+        return [*torch.tensor(rates, dtype=torch.float32, device=self.device).unbind()]
 
     def _capture(self) -> bool:
         """Whether it worked; if not, nothing has been computed and nothing is left behind."""
         optimizer = self.net.optimizer_
-        # float32 is what the kernel reads, whatever it trains.
-        self.rates = [
-            torch.zeros((), dtype=torch.float32, device=self.device) for _ in optimizer.param_groups
-        ]
+        self.rates = self._rates()
         self.settings = fixed_settings(optimizer)
         optimizer.zero_grad(set_to_none=True)  # so that gradients come to lie in the graph
         try:
-            self.graph = self._record()
+            self.graph = self._record(self.step)
+            self.rest = None if self.ranks is None else self._record(self.finish)
             return True
         except Exception as error:
             if self.net.cuda_graph is True:
@@ -155,24 +177,31 @@ class CapturedStep:
         )
         return False
 
-    def _record(self) -> Any:
+    def _record(self, part: Callable[[], None]) -> Any:
         graph = torch.cuda.CUDAGraph()
         with self._aside() as stream, recording(graph, stream, self.generators()):
-            self.found = self.step()
+            part()
         return graph
 
-    def step(self) -> dict[str, Tensor]:
-        """What is captured; what it keeps."""
-        if not self.updates:
-            with torch.enable_grad():
-                return self._kept(self.net.gradients(self.batch))
-        with rates_on_device(self.net.optimizer_, self.rates), torch.enable_grad():
-            found = self._kept(self.net.gradients(self.batch))
-            self.net.optimizer_.step()
-        return found
+    def step(self) -> None:
+        """What is captured; of several processes, before they add up what each has found."""
+        with torch.enable_grad():
+            self.found = self._kept(self.net.gradients(*self.net.own(self.batch)))
+        if self.ranks is None:
+            self.finish()
+        else:
+            self.packed = self.ranks.packed(self.found, self.net.module_)
+
+    def finish(self) -> None:
+        """What comes after."""
+        if self.ranks is not None:
+            self.found = self.ranks.unpacked(self.packed, self.found, self.net.module_)
+        if self.updates:
+            with rates_on_device(self.net.optimizer_, self.rates):
+                self.net.optimizer_.step()
 
     def _kept(self, step: dict[str, Any]) -> dict[str, Tensor]:
-        return {name: step[name].detach() for name in self.keeps}
+        return {name: step[name].detach() for name in self.net.keeps}
 
     @contextmanager
     def _aside(self) -> Iterator[torch.cuda.Stream]:
@@ -239,6 +268,8 @@ def is_captured(net: Any, full_batches: int) -> bool:
     if net.cuda_graph is False:
         return False
     reason = obstacle(net)
+    if net.ranks_ is not None:  # what one of them cannot, none does
+        reason = next(filter(None, net.ranks_.gathered(reason)), None)
     if net.cuda_graph is True:
         if reason is not None:
             raise ValueError(f"cuda_graph=True is impossible: {reason}, or cuda_graph='auto'.")
@@ -250,8 +281,8 @@ def obstacle(net: Any) -> str | None:
     """What forbids to capture the steps of this net, with a remedy."""
     if torch.device(net.device).type not in CAPTURING:
         return f"device={str(net.device)!r} is no CUDA device. Set device='cuda'"
-    if net.ranks_ is not None:
-        return "steps of several processes are not captured. Train with one"
+    if getattr(net.training_, "ranks", None) is not None:
+        return "a process has more or fewer rows of a StoredTable from step to step. Pass an array"
     optimizer = net.optimizer_
     is_fused = all(group.get("fused") for group in optimizer.param_groups)
     by_adamw = isinstance(optimizer, torch.optim.AdamW) and is_fused

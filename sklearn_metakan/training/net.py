@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from functools import partial
 from inspect import signature
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -106,6 +105,7 @@ class KANNet(NeuralNet):
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
 
     _default_callbacks: ClassVar[list[tuple[str, Any]]] = []
+    keeps: ClassVar[tuple[str, ...]] = ("loss",)  # what all need of what a step finds
 
     def twin(self) -> Self:
         """The same with weights, optimiser and history of its own: who reads this one sees no step.
@@ -406,7 +406,7 @@ class KANNet(NeuralNet):
     def eager_step(self) -> Callable[[Batch], dict[str, Any]]:
         """What a graph stands for: a step of AdamW, or an evaluation of a line search."""
         if isinstance(self.optimizer_, LINE_SEARCHED):
-            return self.evaluate
+            return self.evaluate if self.ranks_ is None else self._summed
         return self._update
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
@@ -434,8 +434,8 @@ class KANNet(NeuralNet):
         evaluate: Callable[[Batch], dict[str, Any]] = self.evaluate
         if captured is not None and not captured.updates:
             evaluate = captured.run
-        if self.ranks_ is not None:
-            evaluate = partial(self._summed, self.ranks_)
+        elif self.ranks_ is not None:
+            evaluate = self._summed
 
         def evaluated() -> Tensor:
             self._zero_grad_optimizer()
@@ -466,14 +466,20 @@ class KANNet(NeuralNet):
 
         return self.frugal_.run(self.module_, batch, step, free, full)
 
-    def _summed(self, ranks: Ranks, batch: Batch) -> dict[str, Any]:
+    def own(self, batch: Batch) -> tuple[Batch, float]:
+        """What this process computes of a batch, and which share of it that is."""
+        return (batch, 1.0) if self.ranks_ is None else self.ranks_.own(batch)
+
+    def _summed(self, batch: Batch) -> dict[str, Any]:
         """Loss and gradients of a batch, of which each process has a part."""
-        own, part = ranks.own(batch)
+        own, part = self.own(batch)
 
         def step(rows: Batch, share: float) -> dict[str, Any]:
             return self.gradients(rows, share * part)
 
-        return ranks.summed(self.evaluate(own, step), self.module_)
+        found = self.evaluate(own, step)
+        kept = {name: found[name].detach() for name in self.keeps}
+        return found | cast(Ranks, self.ranks_).summed(kept, self.module_)
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         if self.ranks_ is None:

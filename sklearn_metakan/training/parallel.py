@@ -72,33 +72,43 @@ class Ranks:
             return own
         found = own.new_zeros(n, *own.shape[1:])
         found[self.span(n)] = own
-        distributed.all_reduce(found)
+        self.add_up(found)
         return found
 
-    def summed(
-        self, found: dict[str, Any], module: nn.Module, names: Sequence[str] = ("loss",)
-    ) -> dict[str, Any]:
-        """Gradients, and what was found under these names, added up over all processes."""
-        slopes = [p.grad for p in module.parameters() if p.grad is not None]
-        parts = [*slopes, *(found[name].detach() for name in names)]
-        flat = torch.cat([part.reshape(-1).to(parts[0].dtype) for part in parts])
-        distributed.all_reduce(flat)
-        done = 0
-        for slope in slopes:
-            slope.copy_(flat[done : done + slope.numel()].view_as(slope))
-            done += slope.numel()
-        sums = {}
-        for name in names:
-            n = found[name].numel()
-            sums[name] = flat[done : done + n].view_as(found[name]).to(found[name].dtype)
-            done += n
-        return found | sums
+    def summed(self, found: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+        """Gradients, and what a step found, added up over all processes."""
+        flat = self.packed(found, module)
+        self.add_up(flat)
+        return self.unpacked(flat, found, module)
+
+    def packed(self, found: dict[str, Tensor], module: nn.Module) -> Tensor:
+        """Gradients, and what a step found, one after the other."""
+        parts = [*_gradients(module), *found.values()]
+        return torch.cat([part.reshape(-1).to(parts[0].dtype) for part in parts])
+
+    def add_up(self, numbers: Tensor) -> None:
+        """In place, over all processes; on a card where they talk between cards only."""
+        on_card = "cpu:" not in distributed.get_backend_config()
+        of_all = numbers.cuda() if on_card else numbers
+        distributed.all_reduce(of_all)
+        if of_all is not numbers:
+            numbers.copy_(of_all)
+
+    def unpacked(
+        self, flat: Tensor, found: dict[str, Tensor], module: nn.Module
+    ) -> dict[str, Tensor]:
+        """The inverse of ``packed``: gradients to where they were, and what was found."""
+        slopes = _gradients(module)
+        parts = flat.split([part.numel() for part in (*slopes, *found.values())])
+        for slope, part in zip(slopes, parts, strict=False):
+            slope.copy_(part.view_as(slope))
+        rest = zip(found.items(), parts[len(slopes) :], strict=True)
+        return {name: part.view_as(known).to(known.dtype) for (name, known), part in rest}
 
     def mean(self, numbers: Sequence[float]) -> list[float]:
         """Over all processes, each by itself."""
-        total = torch.tensor(numbers, dtype=torch.float64) / self.size
-        distributed.all_reduce(total)
-        return total.tolist()
+        of_all = torch.tensor(self.gathered([*numbers]), dtype=torch.float64)
+        return of_all.mean(0).tolist()
 
     def agreed(self, value: Any) -> Any:
         """What the first process has."""
@@ -140,6 +150,10 @@ class Ranks:
         """Have a generator that is alike in all processes draw other numbers in each."""
         if self.rank:
             generator.manual_seed((generator.initial_seed() + self.rank * _FAR) % 2**63)
+
+
+def _gradients(module: nn.Module) -> list[Tensor]:
+    return [p.grad for p in module.parameters() if p.grad is not None]
 
 
 PRESENT: ContextVar[Ranks | None] = ContextVar("PRESENT", default=None)

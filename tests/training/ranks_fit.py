@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import distributed
 
@@ -22,6 +23,10 @@ from sklearn_metakan import (
 )
 from sklearn_metakan.pde import KANPDESolver
 from sklearn_metakan.pde.problems import Helmholtz
+from sklearn_metakan.training import CapturedStep
+
+sys.path.append(str(Path(__file__).parents[1]))
+from replays import capture_on_cpu
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(307, 3))
@@ -69,6 +74,23 @@ def counted(make=KANRegressor, y=Y, **more):
     return fit
 
 
+def captured(train, in_all=True):
+    """A fit whose steps are captured, on a CPU for show; by the first process only, or by all."""
+
+    def refuse(self, part):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    def fit(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            if not torch.cuda.is_available():
+                capture_on_cpu(patch)
+            if not in_all and distributed.is_initialized() and distributed.get_rank():
+                patch.setattr(CapturedStep, "_record", refuse)
+            return train(folder)
+
+    return fit
+
+
 def points(folder):
     """Where the residual was asked in the last step, and a solution."""
     seen = []
@@ -80,7 +102,7 @@ def points(folder):
 
     settings = Helmholtz().settings | {"residual": residual, "lbfgs_iter": 30, "max_iter": 100}
     solver = KANPDESolver(**settings, hidden_layer_sizes=(4,), n_interior=50, random_state=0).fit()
-    solver.seen_ = seen[-1].numpy()
+    solver.seen_ = seen[-1].cpu().numpy()
     return solver
 
 
@@ -117,6 +139,21 @@ FITS = {
     "on cards": lambda folder: MetaKANRegressor(**TABLE | {"precision": "auto"}).fit(
         X.astype(np.float32), Y, WEIGHT
     ),
+    "captured": captured(lambda folder: KANRegressor(**TABLE).fit(X, Y, WEIGHT)),
+    "captured by one": captured(
+        lambda folder: MetaKANRegressor(
+            **TABLE | {"precision": "float32"}, early_stopping=True
+        ).fit(X, Y),
+        in_all=False,
+    ),
+    "captured lbfgs": captured(
+        lambda folder: (
+            KANRegressor(3, solver="lbfgs", **LONG | {"max_iter": 10})
+            .set_params(net__cuda_graph=True)
+            .fit(X, Y)
+        )
+    ),
+    "captured pde": captured(points),
     "pde by squares": lambda folder: KANPDESolver(
         **Helmholtz().settings | {"lm_iter": 5}, hidden_layer_sizes=(4,), random_state=0
     ).fit(),
@@ -130,6 +167,8 @@ def facts(name, folder):
     except ValueError as error:
         return {"error": np.array(str(error))}
     found = {"loss": np.array(model.loss_curve_), "seen": getattr(model, "seen_", np.empty(0))}
+    if hasattr(model, "cuda_graph_"):
+        found["captured"] = np.array(model.cuda_graph_)
     if hasattr(model, "n_read_"):
         found["n_read"] = np.array(model.n_read_)
     if getattr(model, "validation_scores_", None):
@@ -140,10 +179,17 @@ def facts(name, folder):
 
 
 def main(folder, *names):
-    """Over NCCL where each process has a card; those that share one have to do with gloo."""
+    """Over NCCL where each process has a card; those that share one have to do with gloo.
+
+    Of names, "nccl" stands for a group of the caller's own, of cards alone.
+    """
     n_cards, size = torch.cuda.device_count(), int(os.environ.get("WORLD_SIZE", "1"))
     if n_cards and size > n_cards:
         distributed.init_process_group("gloo")
+    elif names[0] == "nccl":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group("nccl")
+    names = [name for name in names if name != "nccl"]
     with data_parallel() as ranks:
         for name in names:
             np.savez(Path(folder) / f"{name}-{ranks.rank}.npz", **facts(name, folder))

@@ -136,6 +136,7 @@ def net_of(device="cuda", optimizer=torch.optim.AdamW, callbacks=(), **settings)
         cuda_graph="auto",
         max_epochs=10,
         ranks_=None,
+        training_=None,
         criterion_=None,
     )
 
@@ -173,6 +174,19 @@ def test_what_may_not(net, reason):
     with pytest.raises(ValueError, match="cuda_graph=True is impossible") as error:
         is_captured(net, 1000)
     assert reason in str(error.value)
+
+
+def test_of_a_stored_table_that_processes_share_none_is_captured():
+    net = net_of()
+    net.training_ = SimpleNamespace(ranks=2)
+    assert "StoredTable" in obstacle(net)
+
+
+@pytest.mark.parametrize("reasons", [[None, None], [None, "rows are few. Add some"]])
+def test_what_one_process_may_not_capture_none_does(reasons):
+    net = net_of()
+    net.ranks_ = SimpleNamespace(gathered=lambda own: [own, *reasons])
+    assert is_captured(net, 1000) is (reasons[-1] is None)
 
 
 def test_extrapolation_that_looks_at_the_numbers_may_not():
@@ -245,7 +259,7 @@ class ChangesDecay(Callback):
 def test_changed_settings_lead_to_another_capture(pretend, monkeypatch, callback):
     captures = []
     monkeypatch.setattr(
-        CapturedStep, "_record", lambda self: captures.append(self) or pretend(self)
+        CapturedStep, "_record", lambda *step: captures.append(step[0]) or pretend(*step)
     )
     model = KANRegressor(**SMALL, callbacks=[callback])
     assert_same_training(*(with_graph(model, value).fit(X, Y) for value in ("auto", False)))
@@ -258,7 +272,7 @@ def test_the_last_batch_of_a_pass_is_captured_if_it_comes_often(
 ):
     captures = []
     monkeypatch.setattr(
-        CapturedStep, "_record", lambda self: captures.append(self) or pretend(self)
+        CapturedStep, "_record", lambda *step: captures.append(step[0]) or pretend(*step)
     )
     KANRegressor(**SMALL | {"max_iter": passes}).fit(X, Y)
     assert [len(step.batch[0]) for step in captures] == lengths
@@ -318,8 +332,8 @@ def test_callbacks_for_each_batch_are_served():
 # --- failures -------------------------------------------------------------------------
 
 
-def fails(self):
-    self.step()  # what a capture records is not computed; here it is, so undo it
+def fails(part):
+    part()  # what a capture records is not computed; here it is, so undo it
     raise RuntimeError("operation not permitted when stream is capturing")
 
 
@@ -327,11 +341,11 @@ def fails(self):
 def failing(pretend, monkeypatch):
     """The capture fails after some of it was recorded."""
 
-    def record(self):
+    def record(self, part):
         state = {k: v.clone() for k, v in self.net.module_.state_dict().items()}
         optimizer = pickle.loads(pickle.dumps(self.net.optimizer_.state_dict()))
         try:
-            fails(self)
+            fails(part)
         finally:
             self.net.module_.load_state_dict(state)
             self.net.optimizer_.load_state_dict(optimizer)

@@ -10,13 +10,15 @@ import ranks_fit
 
 SCRIPT = Path(__file__).parent / "ranks_fit.py"
 SAME = ["regressor", "own loss", "meta", "classifier", "lbfgs", "images", "few rows", "stored"]
+CAPTURED = ["captured", "captured lbfgs", "captured by one"]
+NEAR = (1e-3, 1e-4)  # of float32
 COUNTED = ["counted", "counted members", "counted classes", "counted at once"]
 RUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 
-def together(folder, names, size=2):
+def together(folder, names, size=2, before=()):
     """By name, what each process found."""
-    command = [*RUN, str(size), SCRIPT, folder, *names]
+    command = [*RUN, str(size), SCRIPT, folder, *before, *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return {name: [loaded(folder, name, rank) for rank in range(size)] for name in names}
@@ -24,7 +26,12 @@ def together(folder, names, size=2):
 
 def loaded(folder, name, rank=0):
     with np.load(folder / f"{name}-{rank}.npz") as arrays:
-        return {key: arrays[key] for key in arrays.files if key != "seen"}
+        return {key: arrays[key] for key in arrays.files if key not in ("seen", "captured")}
+
+
+def captured(folder, name, size=2):
+    """Whether each process captured its steps."""
+    return [bool(np.load(folder / f"{name}-{rank}.npz")["captured"]) for rank in range(size)]
 
 
 def alone(folder, names):
@@ -47,11 +54,18 @@ def assert_near(one, other, rtol=1e-5, atol=1e-6):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_two_processes_are_one(tmp_path):
-    names = ["regressor", "own loss"]
+    names = ["regressor", "own loss", *CAPTURED]
     single = alone(tmp_path / "alone", names)
     for name, found in together(tmp_path, names).items():
         assert_equal(*found)
-        assert_near(found[0], single[name])
+        assert_near(found[0], single[name], *(NEAR if name == "captured by one" else ()))
+    assert [captured(tmp_path, name) for name in names] == [
+        [False, False],
+        [False, False],
+        [True, True],
+        [True, True],
+        [True, False],
+    ]
 
 
 @pytest.mark.slow
@@ -69,15 +83,20 @@ def test_several_processes_are_one(size, tmp_path):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_two_cards_are_one(tmp_path):
     """Over NCCL, or where there is a single card, which two processes then share, over gloo."""
-    names = ["regressor", "meta", "classifier", "images", "lbfgs", "counted", "on cards"]
+    names = ["regressor", "meta", "classifier", "images", "lbfgs", "counted", "on cards", *CAPTURED]
     single = alone(tmp_path / "alone", names)
     for name, found in together(tmp_path, names).items():
         for each in (*found, single[name]):
             each.pop("n_read", None)
         assert_equal(*found)
-        near = (1e-3, 1e-4) if name == "on cards" else (1e-5, 1e-6)  # float32, float64
-        assert_near(found[0], single[name], *near)
-    assert_equal(*together(tmp_path, ["pde"])["pde"])
+        in_float32 = name in ("on cards", "captured by one")
+        assert_near(found[0], single[name], *(NEAR if in_float32 else ()))
+    for name in ("regressor", "meta", "classifier", "on cards", "captured", "captured lbfgs"):
+        assert captured(tmp_path, name) == [True, True]
+    assert captured(tmp_path, "captured by one") == [True, False]
+    assert captured(tmp_path, "counted") == [False, False]
+    for found in together(tmp_path, ["pde", "counted"], before=["nccl"]).values():
+        assert_equal(*(each | {"n_read": 0} for each in found))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +134,10 @@ def test_the_first_writes_checkpoints_and_all_go_on_from_them(tmp_path):
 
 @pytest.mark.slow
 def test_solvers_draw_points_of_their_own(tmp_path):
-    assert_equal(*together(tmp_path, ["pde"])["pde"])
+    found = together(tmp_path, ["pde", "captured pde"])
+    assert_equal(*found["pde"])
+    assert_equal(*found["captured pde"])
+    assert_near(found["pde"][0], found["captured pde"][0], *NEAR)
     seen = [np.load(tmp_path / f"pde-{rank}.npz")["seen"] for rank in range(2)]
     assert seen[0].shape == seen[1].shape
     assert not np.isin(seen[0][:, 0], seen[1][:, 0]).all()

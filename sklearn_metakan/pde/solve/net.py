@@ -37,8 +37,6 @@ class CapturedPhysics(CapturedStep):
         A step without a graph, on points and a seed.
     """
 
-    keeps = ("loss", "y_pred")
-
     def __init__(self, net: Any, eager: Callable[[Any], dict[str, Any]]) -> None:
         super().__init__(net, None, eager)
         self.drawing = torch.Generator(self.device).manual_seed(net.shuffle_seed)
@@ -78,6 +76,8 @@ class PDENet(KANNet):
     working_memory : float, optional
         MiB that the gradients of single points may take; see ``LeastSquares``.
     """
+
+    keeps = ("loss", "y_pred")
 
     def __init__(
         self,
@@ -201,11 +201,11 @@ class PDENet(KANNet):
         self._lowered = memory
 
     def evaluate(self, batch: Any, step: Any = None) -> dict[str, Any]:
-        return self.gradients(batch)
+        return self.gradients(batch) if step is None else step(batch, 1.0)
 
-    def _summed(self, ranks: Any, batch: Any) -> dict[str, Any]:
-        found = self.gradients(batch, 1 / ranks.size)
-        return ranks.summed(found, self.module_, ("loss", "y_pred"))
+    def own(self, batch: Any) -> tuple[Any, float]:
+        """All of it: the points of each process are its own."""
+        return batch, 1.0 if self.ranks_ is None else 1 / self.ranks_.size
 
     def gradients(self, batch: Any, share: float = 1.0) -> dict[str, Any]:
         """Of points and what draws random directions; "y_pred" is the loss, then its terms."""
