@@ -134,6 +134,21 @@ def test_a_positive_constant_is_found_over_powers_of_ten():
     assert pickle.loads(pickle.dumps(model)).pde_params_ == model.pde_params_
 
 
+def drag(x, u, v, K):
+    return 1e-3 * u.value / K - 2.5 * v * u.d(0, 0) - 1
+
+
+def test_positive_constants_stay_while_they_hardly_matter():
+    """With both at 0.1 a change of K moves nothing, until v is nearly right."""
+    seen, rate = np.linspace(0.1, 0.9, 5)[:, None], 20.0
+    model = KANPDESolver(
+        drag, domain=Interval(0, 1), conditions=[Dirichlet(0.0)], hard=True, basis="chebyshev",
+        pde_params={"v": Positive(0.1), "K": Positive(0.1)}, n_boundary=2, sampling="sobol",
+        **LEAST_SQUARES | {"lm_iter": 80, "n_interior": 120, "hidden_layer_sizes": (12,)},
+    ).fit(seen, 1 - np.cosh(rate * (seen[:, 0] - 0.5)) / np.cosh(rate / 2))  # fmt: skip
+    assert [*model.pde_params_.values()] == pytest.approx([1e-3, 1e-3], rel=0.05)
+
+
 def test_a_constant_that_ran_off_is_told_of():
     model = KANPDESolver(
         bent_by, domain=Interval(0, 1), conditions=[Dirichlet(0.0)], n_boundary=2,

@@ -130,7 +130,10 @@ def edge_jet_plain(
 
 
 def edges_summed(features: Tensor, weights: Tensor) -> Tensor:
-    """``sum_ic F_nic V_ico``, or with weights of each sample ``V_nico``: (n, out)."""
+    """``sum_ic F_nic V_ico``, or with weights of each sample ``V_nico``: (n, out).
+
+    Features of each sample may be several rows, one after the other.
+    """
     if weights.ndim == 4:
         total: Tensor = _Shared.apply(features, weights, edges_summed)
         return total
@@ -161,6 +164,10 @@ class _Shared(torch.autograd.Function):
             of_features = _from_value(grad, features, weights[0], None)
         elif ctx.needs_input_grad[0]:
             of_features = (grad.transpose(0, 1) @ weights[0].transpose(1, 2)).transpose(0, 1)
+        if of_value and len(features) > (n := len(weights)):
+            rows = features.flatten(1).unflatten(0, (n, -1)).transpose(1, 2)
+            summed = rows @ grad.unflatten(0, (n, -1))
+            return of_features, summed.unflatten(1, weights.shape[1:3]), None
         by_edge = grad[:, None] if of_value else grad
         return of_features, features[..., None] * by_edge[:, :, None], None
 

@@ -18,6 +18,7 @@ class PerSample(nn.Module):
     """``y_no = b_no + sum_ic w_nioc B_c(x_ni)``, or of linear layers ``b_no + sum_i W_noi x_ni``.
 
     ``leaves`` (n, ...) are what each sample has of its own: weights, and bias if there is one.
+    Of q n rows the first q are the first sample's, and so on.
     """
 
     generate: Callable[..., Tensor]  # weights, from parameters
@@ -38,11 +39,12 @@ class PerSample(nn.Module):
         self.leaves = [each.expand(n, *each.shape).requires_grad_() for each in shared_by_all]
 
     def forward(self, x: Tensor) -> Tensor:
+        n = len(self.leaves[0])
         if self.basis is None:
-            y = torch.einsum("ni,noi->no", x, self.leaves[0])
+            y = torch.einsum("nqi,noi->nqo", x.unflatten(0, (n, -1)), self.leaves[0])
         else:
-            y = edges_summed(self.basis.evaluate(x), self.leaves[0])
-        return y if self.bias is None else y + self.leaves[1]
+            y = edges_summed(self.basis.evaluate(x), self.leaves[0]).unflatten(0, (n, -1))
+        return (y if self.bias is None else y + self.leaves[1][:, None]).flatten(0, 1)
 
     def push(self, x: Tensor, products: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Value (n, out) and channels (n, K, out); see ``edge_jet``."""

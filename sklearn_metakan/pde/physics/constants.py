@@ -88,6 +88,10 @@ class Constants(nn.ParameterDict):
         """By what positive ones have been multiplied since the start."""
         return {n: exp(min(float(self[n].detach()) - s, 700.0)) for n, s in self._positive.items()}
 
+    def logarithms(self) -> list[Tensor]:
+        """What is trained for positive ones."""
+        return [self[name] for name in self._positive]
+
     def release(self) -> None:
         """From now on those that are held are trained."""
         for parameter in self.values():

@@ -181,7 +181,7 @@ class Field:
         n_nodes : int, default=20
             Of Gauss-Legendre quadrature.
 
-        u is evaluated elsewhere for it: Levenberg-Marquardt cannot be used.
+        u is evaluated at ``n_nodes`` other points for each.
         """
         x, axis = self._values.x, self._coordinate(over)
         nodes, weights = (torch.as_tensor(each).to(x) for each in leggauss(n_nodes))

@@ -1,11 +1,15 @@
 """Errors that a small residual does not tell of: those that grow in time, and long waves."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from sklearn_metakan.pde.derivatives.push import modules_in_order
+from sklearn_metakan.pde.physics.checks import listed_conditions
+from sklearn_metakan.pde.physics.conditions import Condition, Initial
 from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
+from sklearn_metakan.pde.solve.integrated import can_integrate, distance
 from sklearn_metakan.pde.solve.ritz import Features
 from sklearn_metakan.pde.solve.sizes import LEVEL
 
@@ -15,6 +19,37 @@ POINTS = 3  # for each feature
 _RIDGE = 1e-6  # of the rows' size
 _SMALL = 1e-3  # of the spread: a part of a step that is small enough to be linear
 _EXPLAINS = 0.1  # of the loss at fresh points: what a whole step would take off
+
+
+def error_left(solver: Any, seed: int) -> float:
+    """The error of a solver's solution, relative to its spread; 0 where it cannot be told.
+
+    Of ordinary equations with a start alone it is what a classical method finds from there.
+    """
+    physics, execution = solver._physics, solver._execution
+    error = _from_the_start(solver, physics, seed)
+    if error is not None:
+        return error
+    inputs = physics.trial.input_shift.numel()
+    if not can_doubt(physics, inputs):
+        return 0.0
+    n = FINE[inputs][0]
+    counts = {"interior": POINTS * n, "boundary": n, "initial": n}
+    one, other = (solver._collocation(counts, seed + more).draw() for more in (2, 3))
+    with execution.active():
+        return error_of_first_order(physics, one, other, solver._sizes.weights())
+
+
+def _from_the_start(solver: Any, physics: Physics, seed: int) -> float | None:
+    conditions = listed_conditions(solver.conditions)
+    by_start = all(isinstance(each, Initial) for each in conditions) and solver.ansatz is None
+    if not by_start or physics.target is not None or not can_integrate(physics):
+        return None
+    batch = solver._collocation(dict.fromkeys(Condition.places, 1), seed).draw()
+    with torch.no_grad(), solver._execution.active():
+        misfits = [physics.misfit(name, batch[name]) for name in physics.conditions]
+        missed = max((float(misfit.abs().max()) for misfit in misfits), default=0.0)
+        return distance(physics, solver._problem.bounds[-1], missed)
 
 
 def can_doubt(physics: Physics, inputs: int) -> bool:

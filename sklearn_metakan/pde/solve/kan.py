@@ -98,9 +98,9 @@ NETWORK = """\
         "auto" trains by itself if ``max_iter`` is "auto" and no other iterations are asked for:
         Levenberg-Marquardt, where there are more points than parameters and at most 4,000 of these;
         or 1,000 steps of AdamW, and then self-scaled Broyden for up to 8,000 parameters, or L-BFGS.
-        A MetaKAN, and Positive constants, have these steps in each case. All but the last take
-        few points until the loss at new ones falls no more. Until ``tol``, until the loss falls no
-        more, or ``time_limit``. None: as the next parameters say.
+        A MetaKAN has these steps in each case. All but the last take few points until the loss at
+        new ones falls no more. Until ``tol``, until the loss falls no more, or ``time_limit``.
+        None: as the next parameters say.
     max_iter : int or "auto", default="auto"
         Steps of AdamW. "auto" is 5,000, or what ``solver`` says.
     lbfgs_iter : int, default=<lbfgs_iter>

@@ -16,10 +16,12 @@ from sklearn_metakan.training import PRESENT, set_values
 # MiB that the gradients of a block of rows may take.
 BLOCK_MEMORY = {"cpu": 128.0, "cuda": 1024.0}
 _COPIES = 4  # of a row's gradients while they are made
+_ELSEWHERE = 8  # times as much, where u is evaluated at other points too
 MOST_PARAMETERS = 20_000  # matrices (P, P) of float64: 3 GB
 _TRIES = 12  # of a step, each more damped than the one before
 _LEAST = 1e-6  # of D's mean, for parameters that hardly matter
 _WELL, _BADLY = 0.75, 0.25  # of the decrease that the linear model foresees
+_HELD = 1e-3  # of L: what a factor e of a positive constant must gain
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
@@ -115,6 +117,9 @@ class LeastSquares:
     gives f_k by the name of the loss. Unknowns are the P numbers in ``trained``, in their order.
     ``memory``, MiB for the gradients of a block of rows, is halved where a card does not have
     them. ``first`` are the terms of L, before their factors, where it was made.
+
+    A step of logarithms of positive constants has ``0.001 L`` times its square added to its model:
+    as long as they hardly matter beside what else is wrong, they stay.
     """
 
     def __init__(
@@ -208,12 +213,20 @@ class LeastSquares:
                 value = self.misfits[term][term].mean().double()
                 matrix.addr_(mean, mean, alpha=self.factors[term])
                 vector.add_(mean, alpha=float(self.factors[term] * value))
+        self._hold_constants(matrix)
         return matrix, vector
+
+    def _hold_constants(self, matrix: Tensor) -> None:
+        for constant in self.physics.pde_params.logarithms():
+            place = self.places.get(id(constant))
+            if place is not None:
+                matrix[place, place] += _HELD * self.total
 
     def _rows_at_once(self) -> int:
         _, layers = per_sample(self.modules, 1)
         numbers = sum(leaf.numel() for layer in layers for leaf in layer.leaves)
-        block = self.memory * 2**20 / _COPIES / self.trained[0].element_size()
+        copies = _COPIES * (_ELSEWHERE if self.physics.calls_u else 1)
+        block = self.memory * 2**20 / copies / self.trained[0].element_size()
         return max(1, int(block / (numbers + self.size)))
 
     @torch.enable_grad()
@@ -280,14 +293,16 @@ def check_least_squares(physics: Physics, batch: Batch) -> None:
                 f"{physics.title(name)} change with the other points, as with a mean over them. "
                 "Set lm_iter=0 and lbfgs_iter."
             )
-    if physics.calls_u:
-        raise ValueError(
-            "lm_iter needs derivatives from the field, u.d(...): a residual or condition "
-            "evaluates u elsewhere, as u(points) and u.integral do. Set lm_iter=0 and "
-            "ssbroyden_iter."
-        )
     if modules_in_order(physics.trial.network) is None:
         raise ValueError("lm_iter knows KAN and linear layers alone. Set lm_iter=0.")
+    for name in batch if physics.calls_u else ():
+        if not _keeps_rows(physics, name, batch[name]):
+            raise ValueError(
+                "lm_iter needs to know which point u is evaluated for: u(points) must have those "
+                f"of the first point in its first rows, and so on, as u.integral does, and "
+                f"derivatives must be u.d(...); in {physics.title(name)} it is not so. Set "
+                "lm_iter=0 and ssbroyden_iter."
+            )
     size = sum(p.numel() for p in physics.parameters() if p.requires_grad)
     if size > MOST_PARAMETERS:
         raise ValueError(
@@ -306,3 +321,27 @@ def _couples(physics: Physics, name: str, sets: Sequence[PointSet]) -> bool:
         if away > torch.finfo(found.dtype).eps ** 0.5 * size:
             return True
     return False
+
+
+def _keeps_rows(physics: Physics, name: str, sets: Sequence[PointSet]) -> bool:
+    """Whether gradients of single points, where u is evaluated elsewhere too, are right in sum."""
+    few = [(x[:3], None if normal is None else normal[:3]) for x, normal in sets]
+    trained = [p for p in physics.parameters() if p.requires_grad]
+    problem = LeastSquares(physics, {name: few}, lambda _: 1.0, trained)
+    total = torch.zeros(problem.size, dtype=torch.float64, device=trained[0].device)
+    weighted, number = trained[0].new_zeros(()), 0
+    whole = slice(0, len(few[0][0]))
+    with torch.enable_grad():
+        direct = [c for r in physics.misfits(name, few).values() for c in _columns(r)]
+    try:
+        for _, r, jacobian in problem.linearised(name, whole):
+            v = torch.sin(torch.arange(1.0, len(r) + 1) + number).to(jacobian)  # any numbers
+            total += v @ jacobian
+            weighted = weighted + v.to(r) @ direct[number].to(r)
+            number += 1
+    except RuntimeError:  # rows that are not so many for each point; no second derivatives
+        return False
+    found = torch.autograd.grad(weighted, trained, allow_unused=True, materialize_grads=True)
+    wanted = torch.cat([each.reshape(-1) for each in found]).double()
+    tolerance = torch.finfo(trained[0].dtype).eps ** 0.5
+    return bool((total - wanted).abs().max() <= tolerance * wanted.abs().max())

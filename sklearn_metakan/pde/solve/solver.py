@@ -21,7 +21,7 @@ from sklearn_metakan.pde.physics.hard import Exact, PeriodicFeatures
 from sklearn_metakan.pde.physics.physics import DATA, EQUATION, Batch, Physics
 from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree
 from sklearn_metakan.pde.solve.collocation import Collocation, Steps
-from sklearn_metakan.pde.solve.doubt import FINE, POINTS, can_doubt, error_of_first_order
+from sklearn_metakan.pde.solve.doubt import error_left
 from sklearn_metakan.pde.solve.evaluate import evaluated, relative_error
 from sklearn_metakan.pde.solve.held import Held, held
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt
@@ -329,18 +329,7 @@ class PDESolver(BaseEstimator):
             with torch.no_grad(), self._execution.active():
                 u = self.module_.columns(self._points(self._test_points()))
                 reasons = unsolved(self._physics, batch, self._sizes, u)
-            warn_if_unsolved(reasons or self._doubt(seed))
-
-    def _doubt(self, seed: int) -> list[str]:
-        """That errors have grown, if so."""
-        physics, inputs = self._physics, self._trial["input_shift"].numel()
-        if not can_doubt(physics, inputs):
-            return []
-        n = FINE[inputs][0]
-        counts = {"interior": POINTS * n, "boundary": n, "initial": n}
-        one, other = (self._collocation(counts, seed + more).draw() for more in (2, 3))
-        with self._execution.active():
-            return doubtful(error_of_first_order(physics, one, other, self._sizes.weights()))
+            warn_if_unsolved(reasons or doubtful(error_left(self, seed)))
 
     def _collocation(self, counts: Mapping[str, int], seed: int) -> Collocation:
         return Collocation(

@@ -5,7 +5,6 @@ from contextlib import suppress
 from math import inf
 from typing import Any, NamedTuple
 
-from sklearn_metakan.pde.physics.constants import Positive
 from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
 from sklearn_metakan.pde.solve.net import REPORT
@@ -21,8 +20,8 @@ STAY = 200  # iterations of a quasi-Newton method on the same points, at least
 
 # By itself: the most exact method that is quick enough for so many parameters. So many steps of
 # AdamW go before it, at most this share of the time, but not before least squares for coefficients
-# themselves: where fields are unknown, it leaves them where nothing brings them back. Positive
-# constants, on the other hand, run off where least squares begin; generated coefficients want it.
+# themselves: where fields are unknown, it leaves them where nothing brings them back. Generated
+# coefficients want it.
 AUTO_STEPS, AUTO_SHARE = 1000, 0.25
 MOST_LEAST_SQUARES, MOST_DENSE = 4000, 8000
 FEW = 1.5  # residuals for each parameter, in the first steps of least squares
@@ -66,7 +65,7 @@ def stages(solver: Any, physics: Physics, batch: Batch) -> list[Stage]:
     if trains_by_itself(solver) and solver.derivatives == "exact":
         chosen = _best_method(physics, batch)
         steps, share = AUTO_STEPS, AUTO_SHARE
-        if chosen == "lm_iter" and not _begins_gently(solver):
+        if chosen == "lm_iter" and not hasattr(solver, "prompt_dim"):
             steps = 0
         counts[chosen] = AUTO_ITERATIONS[chosen]
         if chosen != "lbfgs_iter" and solver.resample_every is not None:
@@ -106,12 +105,6 @@ def _best_method(physics: Physics, batch: Batch) -> str:
             check_least_squares(physics, batch)
             return "lm_iter"
     return "ssbroyden_iter" if size <= MOST_DENSE else "lbfgs_iter"
-
-
-def _begins_gently(solver: Any) -> bool:
-    """Whether AdamW goes before least squares: for what runs off, and for a meta-learner."""
-    constants = (solver.pde_params or {}).values()
-    return hasattr(solver, "prompt_dim") or any(isinstance(c, Positive) for c in constants)
 
 
 def _few(physics: Physics, batch: Batch) -> float:
