@@ -27,7 +27,12 @@ from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count, set_aside
 from sklearn_metakan.estimators.inputs.stored import as_stored
-from sklearn_metakan.estimators.inputs.survey import StoredRows, read_stored, sampled
+from sklearn_metakan.estimators.inputs.survey import (
+    StoredRows,
+    by_parts,
+    check_can_be_read_by_parts,
+    sampled,
+)
 from sklearn_metakan.estimators.inputs.table import QUANTILE_ROWS, TableInputs
 from sklearn_metakan.estimators.onnx_graph import export_onnx
 from sklearn_metakan.estimators.predictor import Predictor
@@ -278,6 +283,8 @@ class KANEstimator(BaseEstimator):
     ) -> Rows:
         """Validate a training table; with ``reset``, inputs and target begin with it."""
         stored = None if type(X) is np.ndarray else as_stored(X)
+        if stored is not None:
+            check_can_be_read_by_parts(self)
         X = self._validated(X, reset) if stored is None else stored
         if reset:
             make_target: Any = self._target_type
@@ -287,17 +294,16 @@ class KANEstimator(BaseEstimator):
         else:
             self.target_ = self.target_.follow(self)
         target = self.target_
+        is_plain = type(y) is np.ndarray and y.dtype == np.float64 and y.shape == (len(X),)
+        if not (is_plain and target.is_numeric and np.isfinite(y).all()):
+            y = check_target(X, y, target, type(self).__name__)
+        y = target.encode(y, classes)
+        weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
+        if getattr(self, "class_weight", None) is not None:
+            weight = target.weights(y, weight, self.class_weight)
+        rows = rows_that_count(X, y, weight, unit)
         if stored is not None:
-            rows = read_stored(self, stored, y, sample_weight, reset, classes, unit)
-        else:
-            is_plain = type(y) is np.ndarray and y.dtype == np.float64 and y.shape == (len(X),)
-            if not (is_plain and target.is_numeric and np.isfinite(y).all()):
-                y = check_target(X, y, target, type(self).__name__)
-            y = target.encode(y, classes)
-            weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
-            if getattr(self, "class_weight", None) is not None:
-                weight = target.weights(y, weight, self.class_weight)
-            rows = rows_that_count(X, y, weight, unit)
+            rows = by_parts(self, rows, reset)
         if reset:
             self._n_rows = len(rows.y)
         return rows
