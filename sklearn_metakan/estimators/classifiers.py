@@ -1,11 +1,10 @@
 """KANs for classification of tables, and the methods of all classifiers."""
 
 from collections.abc import Sequence
-from os import PathLike
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils import Tags
@@ -18,7 +17,7 @@ from sklearn_metakan.estimators.parameters import document
 from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.estimators.targets.multilabel import MultilabelTarget
 from sklearn_metakan.nn import build_network
-from sklearn_metakan.training import Defaults, store
+from sklearn_metakan.training import Defaults
 
 
 def predict_proba(self: KANEstimator, X: ArrayLike) -> NDArray[Any]:
@@ -112,6 +111,7 @@ def partial_fit(
 
 
 @document
+@dataclass(eq=False, repr=False)
 class KANClassifier(ClassifierMixin, KANEstimator):
     """Classification with a Kolmogorov-Arnold network.
 
@@ -127,10 +127,7 @@ class KANClassifier(ClassifierMixin, KANEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        For several labels at once a list of [0, 1] for each.
-    label_names_ : list
-        Of several labels: names of the columns of y, or numbers from 0 on.
+    {CLASSES}
     {ATTRIBUTES}
 
     See Also
@@ -153,6 +150,16 @@ class KANClassifier(ClassifierMixin, KANEstimator):
     True
     """
 
+    hidden_layer_sizes: int | Sequence[int] | str = "auto"
+    _: KW_ONLY
+    n_estimators: int = 4
+    interactions: int | Sequence[Any] = 0
+    monotonic_cst: Any = None
+    sparsity: float = 0.0
+    categorical_features: Any = "from_dtype"
+    min_frequency: float | None = None
+    class_weight: dict[Any, float] | str | None = None
+
     _inputs_type, _target_type = TableInputs, LabelTarget
     _make_network = staticmethod(build_network)
     _defaults = Defaults(learning_rate=0.02, weight_decay=0.1, steps=6000)
@@ -160,52 +167,9 @@ class KANClassifier(ClassifierMixin, KANEstimator):
     decision_function, partial_fit = decision_function, partial_fit
     label_names_, __sklearn_tags__ = label_names, tags_of_classifiers
 
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Sequence[int] | str = "auto",
-        *,
-        n_estimators: int = 4,
-        interactions: int | Sequence[Any] = 0,
-        monotonic_cst: Any = None,
-        grid_size: int | str = "auto",
-        learning_rate: float | str = "auto",
-        max_iter: int | str = "auto",
-        time_limit: float | None = None,
-        weight_decay: float | str = "auto",
-        sparsity: float = 0.0,
-        basis: str = "bspline",
-        degree: int | str = "auto",
-        knots: str = "uniform",
-        extrapolation: str = "linear",
-        dropout: float = 0.0,
-        scale_inputs: str | None = "auto",
-        categorical_features: Any = "from_dtype",
-        min_frequency: float | None = None,
-        class_weight: dict[Any, float] | str | None = None,
-        solver: str = "adamw",
-        learning_rate_schedule: str = "onecycle",
-        batch_size: int | str = "auto",
-        tol: float = 1e-4,
-        early_stopping: bool | str = "auto",
-        validation_fraction: float = 0.1,
-        validation_split: Any = None,
-        scoring: Any = None,
-        n_iter_no_change: int | str = "auto",
-        warm_start: bool = False,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        working_memory: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-        callbacks: Sequence[Any] | None = None,
-        checkpoint_dir: str | PathLike[str] | None = None,
-        checkpoint_every: tuple[int, float] = (1, 60.0),
-        net_params: dict[str, Any] | None = None,
-    ) -> None:
-        store(self, locals())
-
 
 @document
+@dataclass(eq=False, repr=False)
 class MetaKANClassifier(ClassifierMixin, KANEstimator):
     """Classification with a KAN whose edges a meta-learner generates from prompts.
 
@@ -223,10 +187,7 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        For several labels at once a list of [0, 1] for each.
-    label_names_ : list
-        Of several labels: names of the columns of y, or numbers from 0 on.
+    {CLASSES}
     {ATTRIBUTES}
 
     See Also
@@ -249,6 +210,23 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
     True
     """
 
+    hidden_layer_sizes: int | Sequence[int] | str = "auto"
+    _: KW_ONLY
+    n_estimators: int = 4
+    interactions: int | Sequence[Any] = 0
+    monotonic_cst: Any = None
+    sparsity: float = 0.0
+    categorical_features: Any = "from_dtype"
+    min_frequency: float | None = None
+    class_weight: dict[Any, float] | str | None = None
+    prompt_dim: int = 3
+    meta_hidden_dim: int = 0
+    meta_activation: str = "sin"
+    edge_scale: bool = False
+    n_meta_learners: int | str = "layer"
+    prompt_learning_rate: float | None = None
+    meta_learning_rate: float | None = None
+
     _inputs_type, _target_type = TableInputs, LabelTarget
     _make_network = staticmethod(build_network)
     _defaults = Defaults(
@@ -260,54 +238,3 @@ class MetaKANClassifier(ClassifierMixin, KANEstimator):
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
     label_names_, __sklearn_tags__ = label_names, tags_of_classifiers
-
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Sequence[int] | str = "auto",
-        *,
-        n_estimators: int = 4,
-        interactions: int | Sequence[Any] = 0,
-        monotonic_cst: Any = None,
-        grid_size: int | str = "auto",
-        learning_rate: float | str = "auto",
-        max_iter: int | str = "auto",
-        time_limit: float | None = None,
-        weight_decay: float | str = "auto",
-        sparsity: float = 0.0,
-        basis: str = "bspline",
-        degree: int | str = "auto",
-        knots: str = "uniform",
-        extrapolation: str = "linear",
-        dropout: float = 0.0,
-        scale_inputs: str | None = "auto",
-        categorical_features: Any = "from_dtype",
-        min_frequency: float | None = None,
-        class_weight: dict[Any, float] | str | None = None,
-        prompt_dim: int = 3,
-        meta_hidden_dim: int = 0,
-        meta_activation: str = "sin",
-        edge_scale: bool = False,
-        n_meta_learners: int | str = "layer",
-        prompt_learning_rate: float | None = None,
-        meta_learning_rate: float | None = None,
-        solver: str = "adamw",
-        learning_rate_schedule: str = "onecycle",
-        batch_size: int | str = "auto",
-        tol: float = 1e-4,
-        early_stopping: bool | str = "auto",
-        validation_fraction: float = 0.1,
-        validation_split: Any = None,
-        scoring: Any = None,
-        n_iter_no_change: int | str = "auto",
-        warm_start: bool = False,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        working_memory: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-        callbacks: Sequence[Any] | None = None,
-        checkpoint_dir: str | PathLike[str] | None = None,
-        checkpoint_every: tuple[int, float] = (1, 60.0),
-        net_params: dict[str, Any] | None = None,
-    ) -> None:
-        store(self, locals())

@@ -1,8 +1,10 @@
 """The estimators' common base: an estimator has inputs, a network, a target and a trainer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import dataclass, field
 from functools import partial
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from sklearn_metakan.estimators.continued import CHANGEABLE, check_same_network, made_anew
 from sklearn_metakan.estimators.inputs.checks import (
     check_sample_weight,
     check_target,
@@ -24,7 +27,12 @@ from sklearn_metakan.estimators.inputs.columns import ColumnReader
 from sklearn_metakan.estimators.inputs.images import ImageInputs, Layout
 from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count, set_aside
 from sklearn_metakan.estimators.inputs.stored import as_stored
-from sklearn_metakan.estimators.inputs.survey import StoredRows, read_stored, sampled
+from sklearn_metakan.estimators.inputs.survey import (
+    StoredRows,
+    by_parts,
+    check_can_be_read_by_parts,
+    sampled,
+)
 from sklearn_metakan.estimators.inputs.table import QUANTILE_ROWS, TableInputs
 from sklearn_metakan.estimators.onnx_graph import export_onnx
 from sklearn_metakan.estimators.predictor import Predictor
@@ -34,7 +42,7 @@ from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.estimators.targets.multilabel import MultilabelTarget, target_of_labels
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.estimators.targets.scoring import Scoring
-from sklearn_metakan.nn import FewRows, KANNetwork, feature_importances, frozen, n_frozen, refine
+from sklearn_metakan.nn import FewRows, KANNetwork, feature_importances, frozen, n_frozen
 from sklearn_metakan.ops import hand_back_freed_memory
 from sklearn_metakan.training import (
     Defaults,
@@ -43,7 +51,6 @@ from sklearn_metakan.training import (
     TensorData,
     Trainer,
     by_chunks,
-    check_unchanged,
     draw_seeds,
     get_params,
     getstate,
@@ -56,16 +63,45 @@ from sklearn_metakan.training import (
     warn_caller,
 )
 
-# Settings of the network that may change as training goes on.
-_CHANGEABLE = {"dropout", "grid_size", "augment"}
 
-
+@dataclass(eq=False, repr=False, kw_only=True)
 class KANEstimator(BaseEstimator):
     """Common base of the estimators that are fitted to rows; not for use on its own.
 
-    Public classes name their parts: the types of inputs and target, the function that makes
-    the network, and what "auto" means for the trainer.
+    Public classes add their own parameters and name their parts: the types of inputs and target,
+    the function that makes the network, and what "auto" means for the trainer.
     """
+
+    grid_size: int | str = "auto"
+    learning_rate: float | str = "auto"
+    max_iter: int | str = "auto"
+    time_limit: float | None = None
+    weight_decay: float | str = "auto"
+    basis: str = "bspline"
+    degree: int | str = "auto"
+    knots: str = "uniform"
+    extrapolation: str = "linear"
+    dropout: float = 0.0
+    scale_inputs: str | None = "auto"
+    solver: str = "adamw"
+    learning_rate_schedule: str = "onecycle"
+    batch_size: int | str = "auto"
+    tol: float = 1e-4
+    early_stopping: bool | str = "auto"
+    validation_fraction: float = 0.1
+    validation_split: Any = None
+    scoring: Any = None
+    n_iter_no_change: int | str = "auto"
+    warm_start: bool = False
+    device: str | torch.device = "auto"
+    precision: str = "auto"
+    working_memory: float | None = None
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 0
+    callbacks: Sequence[Any] | None = None
+    checkpoint_dir: str | PathLike[str] | None = None
+    checkpoint_every: tuple[int, float] = (1, 60.0)
+    net_params: dict[str, Any] | None = None
 
     _inputs_type: ClassVar[type[TableInputs] | type[ImageInputs]]
     _target_type: ClassVar[type[NumberTarget | LabelTarget]]
@@ -73,12 +109,8 @@ class KANEstimator(BaseEstimator):
     _defaults: ClassVar[Defaults]
     _net_type: ClassVar[type[KANNet]] = KANNet
 
-    input_scaler_: Any  # of _inputs_type
-    target_: Any  # of _target_type
-    net_: KANNet
-    net_params: dict[str, Any] | None
-    _errors: HeldOutErrors | None = None  # of a regressor
-    _n_rows: int = 0  # of the fit that began, which decide what "auto" means
+    _errors: HeldOutErrors | None = field(default=None, init=False)  # of a regressor
+    _n_rows: int = field(default=0, init=False)  # of the first fit; they decide what "auto" means
 
     __new__ = refuse_misspelt
     get_params, set_params = get_params, set_params
@@ -159,8 +191,8 @@ class KANEstimator(BaseEstimator):
                 seeds = checkpoints.begin(seeds, self, known)
             rows, validation = set_aside(self, rows, given, groups, seeds[0])
             trainer.follow(rows.X.dtype, fitted._n_rows)
-            begin = fitted._made_anew if goes_on else fitted._start
-            net = begin(trainer, rows, seeds[1])
+            begin = made_anew if goes_on else type(fitted)._start
+            net = begin(fitted, trainer, rows, seeds[1])
             if given is not None:
                 fitted._warn_if_beyond(given)
             data, held_out = fitted._data(net, rows, validation)
@@ -218,11 +250,11 @@ class KANEstimator(BaseEstimator):
             if first:
                 net = fitted._start(trainer, rows, seeds[0])
             else:
-                fitted._check_same_network(trainer, rows.X.dtype)
+                check_same_network(fitted, trainer, rows.X.dtype)
                 if fitted.net_.asked_ == trainer.asked:
                     net = fitted.net_.twin()
                 else:
-                    net = fitted._made_anew(trainer, rows, seeds[0])
+                    net = made_anew(fitted, trainer, rows, seeds[0])
                     net.history.extend(fitted.net_.history)
             found = trainer.pass_over(net, fitted._data(net, rows)[0], seeds[1])
             fitted._record(net, found)
@@ -251,6 +283,8 @@ class KANEstimator(BaseEstimator):
     ) -> Rows:
         """Validate a training table; with ``reset``, inputs and target begin with it."""
         stored = None if type(X) is np.ndarray else as_stored(X)
+        if stored is not None:
+            check_can_be_read_by_parts(self)
         X = self._validated(X, reset) if stored is None else stored
         if reset:
             make_target: Any = self._target_type
@@ -260,17 +294,16 @@ class KANEstimator(BaseEstimator):
         else:
             self.target_ = self.target_.follow(self)
         target = self.target_
+        is_plain = type(y) is np.ndarray and y.dtype == np.float64 and y.shape == (len(X),)
+        if not (is_plain and target.is_numeric and np.isfinite(y).all()):
+            y = check_target(X, y, target, type(self).__name__)
+        y = target.encode(y, classes)
+        weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
+        if getattr(self, "class_weight", None) is not None:
+            weight = target.weights(y, weight, self.class_weight)
+        rows = rows_that_count(X, y, weight, unit)
         if stored is not None:
-            rows = read_stored(self, stored, y, sample_weight, reset, classes, unit)
-        else:
-            is_plain = type(y) is np.ndarray and y.dtype == np.float64 and y.shape == (len(X),)
-            if not (is_plain and target.is_numeric and np.isfinite(y).all()):
-                y = check_target(X, y, target, type(self).__name__)
-            y = target.encode(y, classes)
-            weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
-            if getattr(self, "class_weight", None) is not None:
-                weight = target.weights(y, weight, self.class_weight)
-            rows = rows_that_count(X, y, weight, unit)
+            rows = by_parts(self, rows, reset)
         if reset:
             self._n_rows = len(rows.y)
         return rows
@@ -328,36 +361,9 @@ class KANEstimator(BaseEstimator):
         make = partial(self._make_network, **self._network | {"seed": seed})
         return trainer.net(make, criterion, trainer.execution, target)
 
-    def _made_anew(self, trainer: Trainer, rows: Rows, seed: int) -> KANNet:
-        """A new net for the same function: present settings, fresh optimiser."""
-        self._check_same_network(trainer, rows.X.dtype)
-        before = self.net_.module_
-        if self.grid_size not in ("auto", self._network["grid_size"]):
-            try:
-                before = refine(before, int(self.grid_size))
-            except ValueError as error:
-                raise ValueError(f"{error} Or call fit with warm_start=False.") from error
-        changed = {k: v for k, v in trainer.network.items() if k in _CHANGEABLE and v != "auto"}
-        if np.shape(self._network["knots"])[-1] > 2:  # all knots, not only the ends
-            first, *_ = before.kan_layers()
-            changed["knots"] = first.basis.knots.double().cpu().numpy()
-        self._network = self._network | {
-            **changed,
-            "dtype": trainer.execution.dtype,
-            "working_memory": trainer.parameters.working_memory,
-            "backend": trainer.options.get("backend", "auto"),
-        }
-
-        def make() -> KANNetwork:
-            module = self._make_network(**self._network | {"init": None, "seed": seed})
-            module.load_state_dict(before.state_dict())
-            return module
-
-        return trainer.net(make, self.target_.criterion(rows), trainer.execution, self.target_)
-
     def _fixed_settings(self, trainer: Trainer) -> dict[str, Any]:
         """What must not change as training goes on, besides options in net_params."""
-        settings = trainer.network | dict.fromkeys(_CHANGEABLE)
+        settings = trainer.network | dict.fromkeys(CHANGEABLE)
         if hasattr(self, "hidden_layer_sizes"):
             settings["hidden_layer_sizes"] = trainer.widths
         names = ["scale_inputs", "knots", "scale_target", "n_estimators"]
@@ -366,18 +372,6 @@ class KANEstimator(BaseEstimator):
                 value = getattr(self, name)
                 settings[name] = value.tolist() if isinstance(value, np.ndarray) else value
         return settings
-
-    def _check_same_network(self, trainer: Trainer, dtype: np.dtype[Any]) -> None:
-        known = self.input_scaler_.dtype
-        if dtype != known:
-            raise ValueError(
-                f"X has dtype {dtype}, but the fit that goes on had {known}; convert it with "
-                f"X.astype({str(known)!r})."
-            )
-        settings = self._fixed_settings(trainer)
-        pairs = {name: (self._fixed[name], value) for name, value in settings.items()}
-        options = trainer.options_then_and_now(self._options, self.net_.module_)
-        check_unchanged(pairs | options)
 
     def _data(
         self, net: KANNet, rows: Rows, validation: Rows | None = None

@@ -1,11 +1,9 @@
 """KANs for classification of images."""
 
 from collections.abc import Callable, Sequence
-from os import PathLike
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from sklearn.base import ClassifierMixin
 from torch import Tensor
 
@@ -22,10 +20,11 @@ from sklearn_metakan.estimators.inputs.images import ImageInputs
 from sklearn_metakan.estimators.parameters import document
 from sklearn_metakan.estimators.targets.labels import LabelTarget
 from sklearn_metakan.nn import build_conv_network
-from sklearn_metakan.training import Defaults, store
+from sklearn_metakan.training import Defaults
 
 
 @document
+@dataclass(eq=False, repr=False)
 class KANImageClassifier(ClassifierMixin, KANEstimator):
     """Classification of images with a convolutional Kolmogorov-Arnold network.
 
@@ -41,10 +40,7 @@ class KANImageClassifier(ClassifierMixin, KANEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        For several labels at once a list of [0, 1] for each.
-    label_names_ : list
-        Of several labels: names of the columns of y, or numbers from 0 on.
+    {CLASSES}
     {ATTRIBUTES}
 
     See Also
@@ -70,6 +66,19 @@ class KANImageClassifier(ClassifierMixin, KANEstimator):
     True
     """
 
+    hidden_channels: Sequence[int] = (8, 16)
+    _: KW_ONLY
+    strides: int | tuple[int, ...] = 2
+    kernel_size: int = 3
+    norm: str | None = None
+    augment: str | Callable[[Tensor], Tensor] | None = None
+    image_shape: tuple[int, ...] | None = None
+    channels_last: bool = False
+    grid_size: int = 5
+    degree: int = 3
+    class_weight: dict[Any, float] | str | None = None
+    batch_size: int = 256
+
     _inputs_type, _target_type = ImageInputs, LabelTarget
     _make_network = staticmethod(build_conv_network)
     _defaults = Defaults(learning_rate=0.05, weight_decay=0.1, passes=(10, 60))
@@ -77,52 +86,9 @@ class KANImageClassifier(ClassifierMixin, KANEstimator):
     decision_function, partial_fit = decision_function, partial_fit
     label_names_, __sklearn_tags__ = label_names, tags_of_classifiers
 
-    def __init__(
-        self,
-        hidden_channels: Sequence[int] = (8, 16),
-        *,
-        strides: int | tuple[int, ...] = 2,
-        kernel_size: int = 3,
-        norm: str | None = None,
-        augment: str | Callable[[Tensor], Tensor] | None = None,
-        image_shape: tuple[int, ...] | None = None,
-        channels_last: bool = False,
-        grid_size: int = 5,
-        learning_rate: float | str = "auto",
-        max_iter: int | str = "auto",
-        time_limit: float | None = None,
-        weight_decay: float | str = "auto",
-        basis: str = "bspline",
-        degree: int = 3,
-        knots: str = "uniform",
-        extrapolation: str = "linear",
-        dropout: float = 0.0,
-        scale_inputs: str | None = "auto",
-        class_weight: dict[Any, float] | str | None = None,
-        solver: str = "adamw",
-        learning_rate_schedule: str = "onecycle",
-        batch_size: int = 256,
-        tol: float = 1e-4,
-        early_stopping: bool | str = "auto",
-        validation_fraction: float = 0.1,
-        validation_split: Any = None,
-        scoring: Any = None,
-        n_iter_no_change: int | str = "auto",
-        warm_start: bool = False,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        working_memory: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-        callbacks: Sequence[Any] | None = None,
-        checkpoint_dir: str | PathLike[str] | None = None,
-        checkpoint_every: tuple[int, float] = (1, 60.0),
-        net_params: dict[str, Any] | None = None,
-    ) -> None:
-        store(self, locals())
-
 
 @document
+@dataclass(eq=False, repr=False)
 class MetaKANImageClassifier(ClassifierMixin, KANEstimator):
     """Classification of images with a convolutional KAN whose edges a meta-learner generates.
 
@@ -140,10 +106,7 @@ class MetaKANImageClassifier(ClassifierMixin, KANEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        For several labels at once a list of [0, 1] for each.
-    label_names_ : list
-        Of several labels: names of the columns of y, or numbers from 0 on.
+    {CLASSES}
     {ATTRIBUTES}
 
     See Also
@@ -169,60 +132,29 @@ class MetaKANImageClassifier(ClassifierMixin, KANEstimator):
     True
     """
 
+    hidden_channels: Sequence[int] = (8, 16)
+    _: KW_ONLY
+    strides: int | tuple[int, ...] = 2
+    kernel_size: int = 3
+    norm: str | None = None
+    augment: str | Callable[[Tensor], Tensor] | None = None
+    image_shape: tuple[int, ...] | None = None
+    channels_last: bool = False
+    grid_size: int = 5
+    degree: int = 3
+    class_weight: dict[Any, float] | str | None = None
+    prompt_dim: int = 1
+    meta_hidden_dim: int = 32
+    meta_activation: str = "sin"
+    edge_scale: bool = True
+    n_meta_learners: int | str = "auto"
+    prompt_learning_rate: float | None = None
+    meta_learning_rate: float | None = None
+    batch_size: int = 256
+
     _inputs_type, _target_type = ImageInputs, LabelTarget
     _make_network = staticmethod(build_conv_network)
     _defaults = Defaults(learning_rate=0.05, weight_decay=0.1, passes=(10, 60))
     predict_proba, predict_log_proba = predict_proba, predict_log_proba
     decision_function, partial_fit = decision_function, partial_fit
     label_names_, __sklearn_tags__ = label_names, tags_of_classifiers
-
-    def __init__(
-        self,
-        hidden_channels: Sequence[int] = (8, 16),
-        *,
-        strides: int | tuple[int, ...] = 2,
-        kernel_size: int = 3,
-        norm: str | None = None,
-        augment: str | Callable[[Tensor], Tensor] | None = None,
-        image_shape: tuple[int, ...] | None = None,
-        channels_last: bool = False,
-        grid_size: int = 5,
-        learning_rate: float | str = "auto",
-        max_iter: int | str = "auto",
-        time_limit: float | None = None,
-        weight_decay: float | str = "auto",
-        basis: str = "bspline",
-        degree: int = 3,
-        knots: str = "uniform",
-        extrapolation: str = "linear",
-        dropout: float = 0.0,
-        scale_inputs: str | None = "auto",
-        class_weight: dict[Any, float] | str | None = None,
-        prompt_dim: int = 1,
-        meta_hidden_dim: int = 32,
-        meta_activation: str = "sin",
-        edge_scale: bool = True,
-        n_meta_learners: int | str = "auto",
-        prompt_learning_rate: float | None = None,
-        meta_learning_rate: float | None = None,
-        solver: str = "adamw",
-        learning_rate_schedule: str = "onecycle",
-        batch_size: int = 256,
-        tol: float = 1e-4,
-        early_stopping: bool | str = "auto",
-        validation_fraction: float = 0.1,
-        validation_split: Any = None,
-        scoring: Any = None,
-        n_iter_no_change: int | str = "auto",
-        warm_start: bool = False,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        working_memory: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-        callbacks: Sequence[Any] | None = None,
-        checkpoint_dir: str | PathLike[str] | None = None,
-        checkpoint_every: tuple[int, float] = (1, 60.0),
-        net_params: dict[str, Any] | None = None,
-    ) -> None:
-        store(self, locals())

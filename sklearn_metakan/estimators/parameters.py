@@ -247,13 +247,27 @@ LOSS = """\
         "quantile", or "poisson", which models log(y) and needs y >= 0. Or a function
         ``loss(prediction, target)`` that gives a number for each row, (n,), by torch: both are
         tensors of float64 in the units of y, (n,) or (n, n_outputs). Its mean by sample_weight
-        is minimised; ``loss_`` and what goes with it are over the loss of a constant prediction."""
+        is minimised; ``loss_`` and what goes with it are over the loss of a constant prediction.
+    quantile : float in (0, 1) or sequence of float, default=0.5
+        The level for loss="quantile". Several, in rising order, are learned together and never
+        cross: ``predict`` then gives an axis more, (..., n_quantiles), and ``score`` is that of the
+        one nearest to 0.5.
+    scale_target : bool, default=True
+        Whether the target is scaled inside: to mean 0 and deviation 1; for
+        "absolute_error", "huber" and "quantile" by median and quartiles, which outliers
+        do not move; for "poisson", divided by its mean."""
 
 CLASS_WEIGHT = """\
     class_weight : dict {label: weight}, list of dict, "balanced" or None, default=None
         Factor on the rows of each class; "balanced" is inverse to their frequency. Of several
         labels a list with a dict {0: weight, 1: weight} for each, whose factors are
         multiplied, or "balanced"."""
+
+CLASSES = """\
+    classes_ : ndarray of shape (n_classes,)
+        For several labels at once a list of [0, 1] for each.
+    label_names_ : list
+        Of several labels: names of the columns of y, or numbers from 0 on."""
 
 ATTRIBUTES = """\
     net_ : the skorch net
@@ -306,6 +320,7 @@ _TEXTS = {
     "TRAINING": TRAINING,
     "LOSS": LOSS,
     "CLASS_WEIGHT": CLASS_WEIGHT,
+    "CLASSES": CLASSES,
     "ATTRIBUTES": ATTRIBUTES,
 }
 

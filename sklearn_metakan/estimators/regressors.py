@@ -1,12 +1,11 @@
 """KANs for regression of tables."""
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from numbers import Real
-from os import PathLike
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.metrics import r2_score
@@ -17,7 +16,7 @@ from sklearn_metakan.estimators.inputs.table import TableInputs
 from sklearn_metakan.estimators.parameters import document
 from sklearn_metakan.estimators.targets.number import NumberTarget
 from sklearn_metakan.nn import build_network
-from sklearn_metakan.training import Defaults, store
+from sklearn_metakan.training import Defaults
 
 
 def predict(self: KANEstimator, X: ArrayLike, return_std: bool = False) -> Any:
@@ -116,6 +115,7 @@ def score(self: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
 
 
 @document
+@dataclass(eq=False, repr=False)
 class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     """Regression with a Kolmogorov-Arnold network.
 
@@ -127,14 +127,6 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     {TUNE_FIRST}
     {METHOD}
     {LOSS}
-    quantile : float in (0, 1) or sequence of float, default=0.5
-        The level for loss="quantile". Several, in rising order, are learned together and never
-        cross: ``predict`` then gives an axis more, (..., n_quantiles), and ``score`` is that of the
-        one nearest to 0.5.
-    scale_target : bool, default=True
-        Whether the target is scaled inside: to mean 0 and deviation 1; for
-        "absolute_error", "huber" and "quantile" by median and quartiles, which outliers
-        do not move; for "poisson", divided by its mean.
     {TRAINING}
 
     Attributes
@@ -162,6 +154,18 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     True
     """
 
+    hidden_layer_sizes: int | Sequence[int] | str = "auto"
+    _: KW_ONLY
+    n_estimators: int = 4
+    interactions: int | Sequence[Any] = 0
+    monotonic_cst: Any = None
+    sparsity: float = 0.0
+    categorical_features: Any = "from_dtype"
+    min_frequency: float | None = None
+    loss: str = "squared_error"
+    quantile: float | Sequence[float] = 0.5
+    scale_target: bool = True
+
     _inputs_type, _target_type = TableInputs, NumberTarget
     _make_network = staticmethod(build_network)
     predict, predict_interval, score = predict, predict_interval, score
@@ -176,54 +180,9 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
         ),
     )
 
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Sequence[int] | str = "auto",
-        *,
-        n_estimators: int = 4,
-        interactions: int | Sequence[Any] = 0,
-        monotonic_cst: Any = None,
-        grid_size: int | str = "auto",
-        learning_rate: float | str = "auto",
-        max_iter: int | str = "auto",
-        time_limit: float | None = None,
-        weight_decay: float | str = "auto",
-        sparsity: float = 0.0,
-        basis: str = "bspline",
-        degree: int | str = "auto",
-        knots: str = "uniform",
-        extrapolation: str = "linear",
-        dropout: float = 0.0,
-        scale_inputs: str | None = "auto",
-        categorical_features: Any = "from_dtype",
-        min_frequency: float | None = None,
-        loss: str = "squared_error",
-        quantile: float | Sequence[float] = 0.5,
-        scale_target: bool = True,
-        solver: str = "adamw",
-        learning_rate_schedule: str = "onecycle",
-        batch_size: int | str = "auto",
-        tol: float = 1e-4,
-        early_stopping: bool | str = "auto",
-        validation_fraction: float = 0.1,
-        validation_split: Any = None,
-        scoring: Any = None,
-        n_iter_no_change: int | str = "auto",
-        warm_start: bool = False,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        working_memory: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-        callbacks: Sequence[Any] | None = None,
-        checkpoint_dir: str | PathLike[str] | None = None,
-        checkpoint_every: tuple[int, float] = (1, 60.0),
-        net_params: dict[str, Any] | None = None,
-    ) -> None:
-        store(self, locals())
-
 
 @document
+@dataclass(eq=False, repr=False)
 class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     """Regression with a KAN whose edges a meta-learner generates from prompts.
 
@@ -236,14 +195,6 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     {TUNE_FIRST}
     {METHOD}
     {LOSS}
-    quantile : float in (0, 1) or sequence of float, default=0.5
-        The level for loss="quantile". Several, in rising order, are learned together and never
-        cross: ``predict`` then gives an axis more, (..., n_quantiles), and ``score`` is that of the
-        one nearest to 0.5.
-    scale_target : bool, default=True
-        Whether the target is scaled inside: to mean 0 and deviation 1; for
-        "absolute_error", "huber" and "quantile" by median and quartiles, which outliers
-        do not move; for "poisson", divided by its mean.
     {META}
     {TRAINING}
 
@@ -272,6 +223,25 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
     True
     """
 
+    hidden_layer_sizes: int | Sequence[int] | str = "auto"
+    _: KW_ONLY
+    n_estimators: int = 4
+    interactions: int | Sequence[Any] = 0
+    monotonic_cst: Any = None
+    sparsity: float = 0.0
+    categorical_features: Any = "from_dtype"
+    min_frequency: float | None = None
+    loss: str = "squared_error"
+    quantile: float | Sequence[float] = 0.5
+    scale_target: bool = True
+    prompt_dim: int = 3
+    meta_hidden_dim: int = 0
+    meta_activation: str = "sin"
+    edge_scale: bool = False
+    n_meta_learners: int | str = "layer"
+    prompt_learning_rate: float | None = None
+    meta_learning_rate: float | None = None
+
     _inputs_type, _target_type = TableInputs, NumberTarget
     _make_network = staticmethod(build_network)
     predict, predict_interval, score = predict, predict_interval, score
@@ -286,56 +256,3 @@ class MetaKANRegressor(MultiOutputMixin, RegressorMixin, KANEstimator):
             (64, 64, 64), 0.01, 0.1, 0.001, betas=(0.9, 0.95), steps=4000, passes=(40, 200)
         ),
     )
-
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Sequence[int] | str = "auto",
-        *,
-        n_estimators: int = 4,
-        interactions: int | Sequence[Any] = 0,
-        monotonic_cst: Any = None,
-        grid_size: int | str = "auto",
-        learning_rate: float | str = "auto",
-        max_iter: int | str = "auto",
-        time_limit: float | None = None,
-        weight_decay: float | str = "auto",
-        sparsity: float = 0.0,
-        basis: str = "bspline",
-        degree: int | str = "auto",
-        knots: str = "uniform",
-        extrapolation: str = "linear",
-        dropout: float = 0.0,
-        scale_inputs: str | None = "auto",
-        categorical_features: Any = "from_dtype",
-        min_frequency: float | None = None,
-        loss: str = "squared_error",
-        quantile: float | Sequence[float] = 0.5,
-        scale_target: bool = True,
-        prompt_dim: int = 3,
-        meta_hidden_dim: int = 0,
-        meta_activation: str = "sin",
-        edge_scale: bool = False,
-        n_meta_learners: int | str = "layer",
-        prompt_learning_rate: float | None = None,
-        meta_learning_rate: float | None = None,
-        solver: str = "adamw",
-        learning_rate_schedule: str = "onecycle",
-        batch_size: int | str = "auto",
-        tol: float = 1e-4,
-        early_stopping: bool | str = "auto",
-        validation_fraction: float = 0.1,
-        validation_split: Any = None,
-        scoring: Any = None,
-        n_iter_no_change: int | str = "auto",
-        warm_start: bool = False,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        working_memory: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-        callbacks: Sequence[Any] | None = None,
-        checkpoint_dir: str | PathLike[str] | None = None,
-        checkpoint_every: tuple[int, float] = (1, 60.0),
-        net_params: dict[str, Any] | None = None,
-    ) -> None:
-        store(self, locals())

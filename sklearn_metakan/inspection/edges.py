@@ -152,14 +152,10 @@ class EdgeDisplay:
         module, importances = layers[index], [each[member] for each in within.importances()]
         columns = within.kept if index == 0 else [*range(module.in_features)]
         if edges is None:
-            order = np.argsort(-importances[index], axis=None, kind="stable")[:max_edges]
-            shape = importances[index].shape
-            inputs, outputs = (each.tolist() for each in np.unravel_index(order, shape))
+            inputs, outputs = _strongest(importances[index], max_edges)
         else:
-            names, n_columns = (
-                (within.names, within.n_columns) if index == 0 else ([], len(columns))
-            )
-            inputs, outputs = _checked(edges, columns, n_columns, module.out_features, names)
+            known = (within.n_columns, within.names) if index == 0 else (len(columns), [])
+            inputs, outputs = _checked(edges, columns, module.out_features, *known)
         with torch.no_grad():
             rows = within.rows
             for each in layers[:index]:
@@ -179,10 +175,8 @@ class EdgeDisplay:
         x[beyond] = y[beyond] = np.nan
         levels = [within.levels_of(i) if not index else None for i in inputs]
         for k, of_edge in enumerate(levels):
-            if of_edge is not None:  # sorted by what they do
-                order = np.argsort(y[: len(of_edge), k], kind="stable")
-                x[: len(order), k], y[: len(order), k] = np.arange(len(order)), y[order, k]
-                levels[k] = [of_edge[place] for place in order]
+            if of_edge is not None:
+                levels[k] = _sort_levels(of_edge, x[:, k], y[:, k])
         has_gap = [index == 0 and within.has_gap(i) for i in inputs]
         missing = np.where(has_gap, missing, np.nan)
         named = within.unit_names(index - 1, importances) if index else [*map(within.name, columns)]
@@ -312,8 +306,22 @@ def _blocks(module: KANLinear, t: torch.Tensor) -> Iterator[torch.Tensor]:
         yield module.edge_functions(block).double()
 
 
+def _sort_levels(names: list[str], x: NDArray[Any], y: NDArray[Any]) -> list[str]:
+    """Sort levels, the first points of a curve in place, by what they do; their names."""
+    order = np.argsort(y[: len(names)], kind="stable")
+    x[: len(order)], y[: len(order)] = np.arange(len(order)), y[order]
+    return [names[place] for place in order]
+
+
+def _strongest(importances: NDArray[np.float64], count: int) -> tuple[list[int], list[int]]:
+    """Inputs and outputs of so many edges of a layer."""
+    order = np.argsort(-importances, axis=None, kind="stable")[:count]
+    inputs, outputs = np.unravel_index(order, importances.shape)
+    return inputs.tolist(), outputs.tolist()
+
+
 def _checked(
-    edges: Edges, columns: list[int], n_columns: int, n_out: int, names: list[str]
+    edges: Edges, columns: list[int], n_out: int, n_columns: int, names: list[str]
 ) -> tuple[list[int], list[int]]:
     """Inputs and outputs of the network's edges that are asked for by column or its name."""
     if not len(edges):

@@ -15,7 +15,6 @@ Source: the symmetries are those of Udrescu et al., "AI Feynman 2.0" (2020).
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -158,16 +157,7 @@ def _groups(problem: Problem) -> Iterator[tuple[float, Problem]]:
         values = values * problem.z[:, i] ** (scale * powers[i])
         name = name * problem.names[i] ** _symbol(scale * powers[i])
     slope = scale * values / problem.z[:, first]
-    rest = [i for i in range(len(problem.names)) if not powers[i]]
-    yield (
-        worst * 0.5,
-        replace(
-            problem,
-            names=(*(problem.names[i] for i in rest), name),
-            z=np.column_stack([problem.z[:, rest], values]),
-            slopes=np.column_stack([problem.slopes[:, rest], problem.slopes[:, first] / slope]),
-        ),
-    )
+    yield worst * 0.5, problem.joined([*group, first], name, values, slope)
 
 
 def _joints(problem: Problem) -> Iterator[tuple[float, Problem]]:
@@ -205,7 +195,7 @@ def _monomials(
         return
     zi, zj = problem.z[:, i], problem.z[:, j]
     name = problem.names[i] ** _symbol(power) * problem.names[j]
-    yield spread, problem.joined(i, j, name, zi**power * zj, zi**power)
+    yield spread, problem.joined((i, j), name, zi**power * zj, zi**power)
 
 
 def _sum(problem: Problem, i: int, j: int, u: Term, v: Term, k: float) -> Problem:
@@ -216,7 +206,7 @@ def _sum(problem: Problem, i: int, j: int, u: Term, v: Term, k: float) -> Proble
     values = k * u.of(zi) + v.of(zj)
     factor = _symbol(k) if near else Float(k)
     name = factor * u.of(problem.names[i]) + v.of(problem.names[j])
-    return problem.joined(i, j, name, values, v.slope(zj))
+    return problem.joined((i, j), name, values, v.slope(zj))
 
 
 def _scalings(problem: Problem) -> Iterator[tuple[float, Problem]]:

@@ -87,10 +87,10 @@ class Problem:
         )
         return moved.only([j for j in range(len(self.names)) if j != i])
 
-    def joined(self, i: int, j: int, name: Expr, values: Array, by_j: Array) -> "Problem":
-        """One variable in place of two: ``values`` of it, and its slope along z_j."""
-        rest = [k for k in range(len(self.names)) if k not in (i, j)]
-        slope = self.slopes[:, j] / by_j
+    def joined(self, gone: Sequence[int], name: Expr, values: Array, by_last: Array) -> "Problem":
+        """One variable in place of several: ``values`` of it, and its slope along the last."""
+        rest = [k for k in range(len(self.names)) if k not in gone]
+        slope = self.slopes[:, gone[-1]] / by_last
         return replace(
             self,
             names=(*(self.names[k] for k in rest), name),

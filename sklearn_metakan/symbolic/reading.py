@@ -107,10 +107,7 @@ def symbolic_formula(
     functions = chosen(library)
     table, target, names = _read(X, y, output)
     predict = _prediction(estimator, X, output)
-    rng = np.random.default_rng(0)
-    order = rng.permutation(len(target))[: int(MOST_ROWS / (1 - HELD_OUT))]
-    cut = round(HELD_OUT * len(order)) if len(order) >= FEWEST_ROWS else 0
-    held_out, rows = (order[:cut], order[cut:]) if cut else (order, order)
+    held_out, rows = _split(len(target))
     A, b = table[rows], target[rows]
     fit = np.ones(len(rows), dtype=bool)
     fit[: round(CHOOSE * len(rows))] = False
@@ -125,24 +122,9 @@ def symbolic_formula(
     best = next(each for each in front if each.error <= (1 + tolerance) * least + EXACT)
     finished = search.finished(best)
     plain = {symbol: Symbol(name) for symbol, name in zip(columns, names, strict=True)}
-    place, length = front.index(best), finished.complexity
-    simpler = [each for each in front[:place] if each.complexity < length]
-    longer = [each for each in front[place + 1 :] if each.complexity > length]
-    shown = [*simpler, finished, *longer]
-    spread = float(np.var(b[~fit]))
-    rows_of_front = [
-        {
-            "complexity": each.complexity,
-            "mse": each.error * spread,
-            "r2": 1 - each.error,
-            "expression": each.expression.xreplace(plain),
-            "structure": each.structure,
-        }
-        for each in shown
-    ]
-    formula = SymbolicFormula(
-        finished.expression.xreplace(plain), names, pd.DataFrame(rows_of_front), 0.0, 0.0, []
-    )
+    shown = _front_with(finished, front, front.index(best), plain, float(np.var(b[~fit])))
+    expression = finished.expression.xreplace(plain)
+    formula = SymbolicFormula(expression, names, shown, 0.0, 0.0, [])
     formula.r2 = _r2(target[held_out], formula.predict(table[held_out]))
     formula.estimator_r2 = _r2(target[held_out], predict(table[held_out]))
     missed, by_estimator = 1 - formula.r2, 1 - formula.estimator_r2
@@ -157,6 +139,31 @@ def symbolic_formula(
             stacklevel=2,
         )
     return formula
+
+
+def _split(n_rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows that are held out, and those of the search; of few, all of them for both."""
+    order = np.random.default_rng(0).permutation(n_rows)[: int(MOST_ROWS / (1 - HELD_OUT))]
+    cut = round(HELD_OUT * len(order)) if len(order) >= FEWEST_ROWS else 0
+    return (order[:cut], order[cut:]) if cut else (order, order)
+
+
+def _front_with(
+    finished: Any, front: list[Any], place: int, plain: Any, spread: float
+) -> pd.DataFrame:
+    """The front as a table, with what was made of the expression at this place in its stead."""
+    simpler = [each for each in front[:place] if each.complexity < finished.complexity]
+    longer = [each for each in front[place + 1 :] if each.complexity > finished.complexity]
+    return pd.DataFrame(
+        {
+            "complexity": each.complexity,
+            "mse": each.error * spread,
+            "r2": 1 - each.error,
+            "expression": each.expression.xreplace(plain),
+            "structure": each.structure,
+        }
+        for each in (*simpler, finished, *longer)
+    )
 
 
 def slopes(predict: Callable[[Any], NDArray[np.float64]], X: NDArray[Any]) -> NDArray[np.float64]:

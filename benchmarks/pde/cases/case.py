@@ -47,6 +47,11 @@ class Case(NamedTuple):
     tuned: Mapping[str, Any] = {}
 
 
+def by_name(*makers: Callable[[], Case]) -> dict[str, Callable[[], Case]]:
+    """Functions that make cases, by their names with hyphens."""
+    return {make.__name__.replace("_", "-"): make for make in makers}
+
+
 def error_of(solver: Any, case: Case) -> float:
     """Relative L2, or the largest relative error of a constant."""
     if case.constants:

@@ -1,6 +1,5 @@
 """Equations in space and time."""
 
-from collections.abc import Callable
 from functools import cache
 from math import pi
 from typing import Any
@@ -16,6 +15,7 @@ from benchmarks.pde.cases.case import (
     RAISSI,
     Array,
     Case,
+    by_name,
     first,
     of_torch,
     shipped,
@@ -377,9 +377,10 @@ def heat_in_ball() -> Case:
     return Case(settings, of_torch(exact), ("PINNacle: HNd",))
 
 
-EVOLUTION: dict[str, Callable[[], Case]] = {
-    "schroedinger": schroedinger,
-    "kdv": kdv,
+EVOLUTION = by_name(
+    schroedinger, kdv, decaying_sine, diffusion_reaction, heat, klein_gordon, fast_wave,
+    black_scholes, american_put, beltrami, kuramoto_sivashinsky, heat_multiscale, heat_in_ball,
+) | {
     "burgers": lambda: shipped(
         problems.Burgers(), RAISSI, "DeepXDE: Burgers", "DeepXDE: Burgers_RAR",
         "PINNacle: Burgers1d-C", must=1e-4, aim=1e-7, n_interior=10_000, degree=3,
@@ -389,15 +390,4 @@ EVOLUTION: dict[str, Callable[[], Case]] = {
         n_interior=16_000, hidden_layer_sizes=(16, 16, 16),
     ),
     "wave": lambda: shipped(problems.Wave(), "PINNacle: Wave1d-C"),
-    "decaying-sine": decaying_sine,
-    "diffusion-reaction": diffusion_reaction,
-    "heat": heat,
-    "klein-gordon": klein_gordon,
-    "fast-wave": fast_wave,
-    "black-scholes": black_scholes,
-    "american-put": american_put,
-    "beltrami": beltrami,
-    "kuramoto-sivashinsky": kuramoto_sivashinsky,
-    "heat-multiscale": heat_multiscale,
-    "heat-in-ball": heat_in_ball,
 }  # fmt: skip

@@ -1,6 +1,5 @@
 """Equations with derivatives of fractional order, by quadrature that residuals do themselves."""
 
-from collections.abc import Callable
 from functools import cache
 from math import gamma
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from scipy.special import roots_jacobi
 
-from benchmarks.pde.cases.case import Case, of_torch
+from benchmarks.pde.cases.case import Case, by_name, of_torch
 from sklearn_metakan.pde import Dirichlet, Initial, Interval, SpaceTime
 
 NODES, STEP = 10, 1e-3
@@ -78,7 +77,4 @@ def fractional_diffusion() -> Case:
     return Case(settings, exact, ("DeepXDE: fractional_diffusion_1d",))
 
 
-FRACTIONAL: dict[str, Callable[[], Case]] = {
-    "fractional-poisson": fractional_poisson,
-    "fractional-diffusion": fractional_diffusion,
-}
+FRACTIONAL = by_name(fractional_poisson, fractional_diffusion)

@@ -10,7 +10,7 @@ import torch
 from scipy.integrate import solve_bvp, solve_ivp
 from scipy.interpolate import RectBivariateSpline
 
-from benchmarks.pde.cases.case import Array, Case, of_torch, runge_kutta, stacked
+from benchmarks.pde.cases.case import Array, Case, by_name, of_torch, runge_kutta, stacked
 from sklearn_metakan.pde import Box, Dirichlet, Initial, Interval, Positive, SpaceTime
 
 NOISE, SEED = 0.1, 0
@@ -305,14 +305,7 @@ def heat_conductivity() -> Case:
     return Case(settings, exact, ("PINNacle: HInv",), seen=seen)
 
 
-INVERSE: dict[str, Callable[[], Case]] = {
-    "brinkman-forchheimer": brinkman_forchheimer,
-    "diffusivity": diffusivity,
-    "reaction-rate": reaction_rate,
-    "source-field": source_field,
-    "lorenz-constants": lorenz_free,
-    "lorenz-forced": lorenz_forced,
-    "reaction": reaction,
-    "conductivity": conductivity,
-    "heat-conductivity": heat_conductivity,
-}
+INVERSE = by_name(
+    brinkman_forchheimer, diffusivity, reaction_rate, source_field, lorenz_forced, reaction,
+    conductivity, heat_conductivity,
+) | {"lorenz-constants": lorenz_free}  # fmt: skip

@@ -10,6 +10,7 @@ from benchmarks.pde.cases.case import (
     Array,
     Case,
     at,
+    by_name,
     of_torch,
     runge_kutta,
     stacked,
@@ -218,18 +219,8 @@ def lorenz() -> Case:
     return system(rates, (-8.0, 7.0, 27.0), 3.0, "Lorenz, forward", **limits, **tuned)
 
 
-ORDINARY: dict[str, Callable[[], Case]] = {
-    "beam": beam,
-    "poisson-sine": poisson_sine,
-    "poisson-modes": poisson_modes,
-    "poisson-neumann": poisson_neumann,
-    "poisson-robin": poisson_robin,
-    "poisson-periodic": poisson_periodic,
-    "poisson-multiscale": poisson_multiscale,
-    "integro-differential": integro_differential,
-    "volterra": volterra,
-    "second-order": second_order,
-    "rotation": rotation,
-    "lotka-volterra": lotka_volterra,
-    "lorenz": lorenz,
-}
+ORDINARY = by_name(
+    beam, poisson_sine, poisson_modes, poisson_neumann, poisson_robin, poisson_periodic,
+    poisson_multiscale, integro_differential, volterra, second_order, rotation, lotka_volterra,
+    lorenz,
+)  # fmt: skip

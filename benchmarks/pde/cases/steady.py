@@ -12,7 +12,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.linalg import spsolve
 from scipy.special import h1vp, hankel1, jvp
 
-from benchmarks.pde.cases.case import Array, Case, Reference, of_torch, shipped, stacked
+from benchmarks.pde.cases.case import (
+    Array,
+    Case,
+    Reference,
+    by_name,
+    of_torch,
+    shipped,
+    stacked,
+)
 from sklearn_metakan.pde import (
     Ball,
     Box,
@@ -441,16 +449,10 @@ def _barycentric(s: Array, x: Array) -> Array:
     return shares / shares.sum(1, keepdims=True)
 
 
-STEADY: dict[str, Callable[[], Case]] = {
-    "l-shape": l_shape,
-    "helmholtz": helmholtz,
-    "helmholtz-hole": helmholtz_hole,
-    "sound-hard": sound_hard,
+STEADY = by_name(
+    l_shape, helmholtz, helmholtz_hole, sound_hard, laplace_disk, elasticity, four_holes,
+    screened_holes, lid_driven,
+) | {
     "kovasznay": lambda: shipped(problems.Kovasznay(), "DeepXDE: Kovasznay_flow"),
-    "laplace-disk": laplace_disk,
-    "elasticity": elasticity,
     "poisson-five": lambda: shipped(problems.PoissonCube(5), "PINNacle: PNd"),
-    "four-holes": four_holes,
-    "screened-holes": screened_holes,
-    "lid-driven": lid_driven,
-}
+}  # fmt: skip

@@ -8,9 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sklearn_metakan.estimators.inputs.checks import check_sample_weight, check_target
 from sklearn_metakan.estimators.inputs.columns import ColumnReader
-from sklearn_metakan.estimators.inputs.rows import Rows, rows_that_count
+from sklearn_metakan.estimators.inputs.rows import Rows
 from sklearn_metakan.estimators.inputs.stored import StoredTable, joined, take
 from sklearn_metakan.training import PRESENT, StoredData
 
@@ -77,44 +76,32 @@ class StoredRows:
         return StoredData(read, blocks, held, y, weight, counts, PRESENT.get())
 
 
-def read_stored(
-    estimator: Any,
-    table: StoredTable,
-    y: Any,
-    sample_weight: Any,
-    reset: bool,
-    classes: Any,
-    unit: float | None,
-) -> Rows:
-    """What ``_read`` of an estimator does, for a table that is not read as a whole.
-
-    With ``reset``, one pass over the table finds what scaling and levels are fitted to.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For what cannot be trained on in this way, beside what ``_read`` raises.
-    """
-    target, name = estimator.target_, type(estimator).__name__
+def check_can_be_read_by_parts(estimator: Any) -> None:
+    """Raise a TypeError or a ValueError for what cannot be trained on a stored table."""
     if estimator._inputs_type.of_images:
         raise TypeError(
-            f"{name} takes no StoredTable; pass a numpy.memmap of images, which is read as "
-            "batches need it."
+            f"{type(estimator).__name__} takes no StoredTable; pass a numpy.memmap of images, "
+            "which is read as batches need it."
         )
     if estimator.solver != "adamw":
         raise ValueError(
             f"solver={estimator.solver!r} needs all rows at once, which a StoredTable does not "
             "hold. Set solver='adamw', or fit to table.read() of some rows."
         )
-    y = target.encode(check_target(table, y, target, name), classes)
-    weight = None if sample_weight is None else check_sample_weight(sample_weight, table)
-    if getattr(estimator, "class_weight", None) is not None:
-        weight = target.weights(y, weight, estimator.class_weight)
-    rows = rows_that_count(np.empty((len(table), 0)), y, weight, unit)
-    counting = table if rows.index is None else table[rows.index]
+
+
+def by_parts(estimator: Any, rows: Rows, reset: bool) -> Rows:
+    """Rows whose X is a stored table, which is not read as a whole, as validated numbers.
+
+    With ``reset``, one pass over the table finds what scaling and levels are fitted to.
+    """
+    whole: Any = rows.X
+    table: StoredTable = whole
     sample = None
     if reset:
-        positions, shares, raw = _survey(counting, estimator.categorical_features, name)
+        counting = table if rows.index is None else table[rows.index]
+        columns, name = estimator.categorical_features, type(estimator).__name__
+        positions, shares, raw = _survey(counting, columns, name)
         X = estimator._validated(raw, reset=True)
         of_rows = shares if rows.weight is None else shares * rows.weight[positions]
         mean = of_rows.mean()

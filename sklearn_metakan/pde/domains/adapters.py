@@ -271,7 +271,7 @@ class DeepXDEGeometry(_Foreign):
         inside = np.asarray(self.geometry.inside(x.cpu().numpy())).reshape(-1)
         return torch.as_tensor(inside.astype(bool)).to(x.device)
 
-    def _drawn(self, method: str, n: int, draw: Draw) -> NDArray[Any]:
+    def _seeded(self, method: str, n: int, draw: Draw) -> NDArray[Any]:
         seed, state = draw.seed(), np.random.get_state()  # noqa: NPY002
         np.random.seed(seed)  # noqa: NPY002
         try:
@@ -280,11 +280,11 @@ class DeepXDEGeometry(_Foreign):
             np.random.set_state(state)  # noqa: NPY002
 
     def _inside(self, n: int, draw: Draw) -> Tensor:
-        points = self._drawn("random_points", n, draw)
+        points = self._seeded("random_points", n, draw)
         return self._checked(points, repr(self.geometry), draw)
 
     def _on_boundary(self, n: int, draw: Draw) -> Pair:
-        points = self._drawn("random_boundary_points", n, draw)
+        points = self._seeded("random_boundary_points", n, draw)
         name, normals = repr(self.geometry), np.asarray(self.geometry.boundary_normal(points))
         return self._checked(points, name, draw), self._checked(normals, name, draw)
 

@@ -66,9 +66,13 @@ class Domain(ABC):
         boundary is included; negative, it is not.
         """
 
-    @abstractmethod
     def _inside(self, n: int, draw: Draw) -> Tensor:
         """n points (at most n with "grid"), float64, on the device of the draw."""
+        return draw_in_box(self, n, draw) if draw.method == "grid" else self._drawn(n, draw)
+
+    def _drawn(self, n: int, draw: Draw) -> Tensor:
+        """n points by a law, which "grid" is none of."""
+        return draw_in_box(self, n, draw)
 
     @abstractmethod
     def _on_boundary(self, n: int, draw: Draw) -> Pair:
@@ -400,9 +404,9 @@ class _Combined(Domain):
     def _log_volume(self) -> float:
         return min([super()._log_volume, *(part._log_volume for part in self._around)])
 
-    def _inside(self, n: int, draw: Draw) -> Tensor:
+    def _drawn(self, n: int, draw: Draw) -> Tensor:
         part = min(self._around, key=lambda part: part._log_volume, default=None)
-        if draw.method == "grid" or part is None or part._log_volume >= super()._log_volume:
+        if part is None or part._log_volume >= super()._log_volume:
             return draw_in_box(self, n, draw)
         return by_rejection(n, partial(part._inside, draw=draw), repr(self), self._contains)
 

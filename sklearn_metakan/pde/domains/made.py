@@ -16,7 +16,6 @@ from sklearn_metakan.pde.domains.domain import (
     Pair,
     both,
     by_rejection,
-    draw_in_box,
     numbers,
     refuse_grid,
 )
@@ -179,9 +178,7 @@ class Ellipsoid(Domain):
     def _contains(self, x: Tensor, margin: float = CLOSED) -> Tensor:
         return self._scaled(x).norm(dim=1) <= 1 + margin
 
-    def _inside(self, n: int, draw: Draw) -> Tensor:
-        if draw.method == "grid":
-            return draw_in_box(self, n, draw)
+    def _drawn(self, n: int, draw: Draw) -> Tensor:
         unit = self._unit._inside(n, draw)
         return unit.new_tensor(self.center) + unit.new_tensor(self.semi_axes) * unit
 
@@ -263,9 +260,7 @@ class Product(Domain):
         a, b = self._split(x)
         return self.left._contains(a, margin) & self.right._contains(b, margin)
 
-    def _inside(self, n: int, draw: Draw) -> Tensor:
-        if draw.method == "grid":
-            return draw_in_box(self, n, draw)
+    def _drawn(self, n: int, draw: Draw) -> Tensor:
         right = self.right._inside(n, draw)
         return torch.cat([self.left._inside(n, draw), right[draw.shuffled(n)]], 1)
 
@@ -388,9 +383,7 @@ class ParametricDomain(Domain):
         method = "sobol" if draw.method in ("grid", "radius") else draw.method
         return self._ranges._inside(n, Draw(method, draw.generator))[draw.shuffled(n)]
 
-    def _inside(self, n: int, draw: Draw) -> Tensor:
-        if draw.method == "grid":
-            return draw_in_box(self, n, draw)
+    def _drawn(self, n: int, draw: Draw) -> Tensor:
         if self.domain is None:
             return self._values(n, draw)
         return torch.cat([self.domain._inside(n, draw), self._values(n, draw)], 1)
@@ -470,9 +463,6 @@ class LevelSet(Domain):
         with torch.enable_grad():
             at = x.detach().clone().requires_grad_()
             return torch.autograd.grad(self.fn(at).sum(), at)[0]
-
-    def _inside(self, n: int, draw: Draw) -> Tensor:
-        return draw_in_box(self, n, draw)
 
     def _lines(self, count: int, draw: Draw) -> tuple[Tensor, Tensor]:
         """Ends of random lines through the ball around the box, (count, d) each."""

@@ -17,7 +17,6 @@ from sklearn_metakan.pde.domains.domain import (
     Domain,
     Pair,
     checked_points,
-    draw_in_box,
     refuse_grid,
 )
 from sklearn_metakan.pde.domains.draws import Draw
@@ -172,9 +171,7 @@ class Mesh(Domain):
             found.append(inside)
         return torch.cat(found) if found else torch.zeros(0, dtype=torch.bool, device=x.device)
 
-    def _inside(self, n: int, draw: Draw) -> Tensor:
-        if draw.method == "grid":
-            return draw_in_box(self, n, draw)
+    def _drawn(self, n: int, draw: Draw) -> Tensor:
         unit = draw.unit(self.dim + 1)(n)
         return _within(unit, self._corners, self._volumes)[0]
 

@@ -15,7 +15,6 @@ from sklearn_metakan.pde.domains.domain import (
     Domain,
     Pair,
     checked_points,
-    draw_in_box,
     refuse_grid,
 )
 from sklearn_metakan.pde.domains.draws import Draw
@@ -111,9 +110,7 @@ class Polygon(Domain):
         starts, ends = (x.new_tensor(each) for each in self._sides)
         return from_segments(x, starts, ends)
 
-    def _inside(self, n: int, draw: Draw) -> Tensor:
-        if draw.method == "grid":
-            return draw_in_box(self, n, draw)
+    def _drawn(self, n: int, draw: Draw) -> Tensor:
         triangles = self._triangles
         sides = triangles[:, 1:] - triangles[:, :1]
         share = np.abs(np.linalg.det(sides)).cumsum()

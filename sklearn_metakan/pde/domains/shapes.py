@@ -16,7 +16,6 @@ from sklearn_metakan.pde.domains.domain import (
     Numbers,
     Pair,
     both,
-    draw_in_box,
     numbers,
 )
 from sklearn_metakan.pde.domains.draws import METHODS, Draw, grid_points
@@ -278,9 +277,7 @@ class Ball(_Round):
         away = (x - x.new_tensor(self.center)).square().sum(1)
         return (self.radius**2 - away) / (2 * self.radius)
 
-    def _inside(self, n: int, draw: Draw) -> Tensor:
-        if draw.method == "grid":
-            return draw_in_box(self, n, draw)
+    def _drawn(self, n: int, draw: Draw) -> Tensor:
         unit = draw.unit(self.dim + 1)(n)
         share = unit[:, :1] if draw.method == "radius" else unit[:, :1] ** (1 / self.dim)
         return unit.new_tensor(self.center) + self.radius * share * self._directions(unit[:, 1:])
