@@ -1,5 +1,7 @@
 """The estimators' common base: an estimator has inputs, a network, a target and a trainer."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
@@ -56,16 +58,14 @@ from sklearn_metakan.training import (
     warn_caller,
 )
 
-# Settings of the network that may change as training goes on.
-_CHANGEABLE = {"dropout", "grid_size", "augment"}
+_CHANGEABLE = {"dropout", "grid_size", "augment"}  # in a network, as training goes on
 
 
 class KANEstimator(BaseEstimator):
     """Common base of the estimators that are fitted to rows; not for use on its own.
 
-    Public classes name their parts: the types of inputs and target, the function that makes
-    the network, and what "auto" means for the trainer.
-    """
+    Public classes name their parts: the types of inputs and target, the function that makes the
+    network, and what "auto" means for the trainer."""
 
     _inputs_type: ClassVar[type[TableInputs] | type[ImageInputs]]
     _target_type: ClassVar[type[NumberTarget | LabelTarget]]
