@@ -36,6 +36,8 @@ from tqdm import tqdm
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
 
+__all__ = ["check_picture", "main"]
+
 N_FOLDS = 5
 MIN_ROWS = 2 * N_FOLDS  # R2 needs two rows in each fold
 MAX_CLASSES = 10  # an integer target with at most so many values is a class label
@@ -96,7 +98,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not 0 < options.seconds <= 1e9:
         parser.error(f"--seconds must be above 0, at most 1e9, got {options.seconds:g}")
     try:
-        _check_picture(options.out)
+        check_picture(options.out)
     except (OSError, ValueError) as error:
         parser.error(f"--out: {options.out} cannot be written: {error}")
     if options.csv is not None:
@@ -118,8 +120,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _check_picture(path: Path) -> None:
-    """Raise if it cannot be written, which savefig would only say after all the fits."""
+def check_picture(path: Path) -> None:
+    """Raise OSError or ValueError now if savefig would do so after all the fits."""
     if find_spec("matplotlib") is None:
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -366,6 +368,7 @@ def draw_losses(results: Sequence[Result], axes: Any) -> None:
         if hasattr(result.pipeline[-1], "n_parameters_"):
             axes.plot(result.pipeline[-1].loss_curve_, label=result.name)
     axes.set(xlabel="epoch", ylabel="training loss", yscale="log", title="Training, last fold")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
 
 

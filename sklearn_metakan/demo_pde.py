@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sklearn_metakan.demo import check_picture
 from sklearn_metakan.pde import MetaKANPDESolver, SolutionDisplay, problems
 
 PROBLEM = problems.AllenCahnBall(10)
@@ -55,7 +56,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sklearn_metakan.demo_pde")
     parser.add_argument("--steps", type=int, default=STEPS, help="of training")
     parser.add_argument("--out", type=Path, default=Path("out/demo-pde.png"), help="the picture")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.steps < 1:
+        parser.error(f"--steps must be at least 1, got {options.steps}")
+    try:
+        check_picture(options.out)
+    except (OSError, ValueError) as error:
+        parser.error(f"--out: {options.out} cannot be written: {error}")
+    return options
 
 
 def relative_error(solver: Any) -> float:
@@ -78,7 +86,6 @@ def draw(solver: Any, path: Path) -> None:
     below = parts[1].subplots(1, 2, width_ratios=[1, 2])
     SolutionDisplay.from_estimator(solver, kind="residual", ax=below[0])
     SolutionDisplay.from_estimator(solver, kind="loss", ax=below[1])
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

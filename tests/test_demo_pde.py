@@ -23,6 +23,23 @@ def test_demo(tmp_path, capsys):
     assert image.imread(path).shape[:2] == (660, 1150)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--out", "picture.xyz"], "picture.xyz cannot be written: its name must end in one of"),
+        (["--out", "file/picture.png"], "cannot be written"),
+        (["--steps", "0"], "--steps must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_fit(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        demo_pde.main(arguments)
+    printed = capsys.readouterr()
+    assert said in printed.err and not printed.out
+
+
 @pytest.mark.slow
 def test_demo_solves_its_equation(tmp_path, capsys):
     demo_pde.main(["--out", str(tmp_path / "demo-pde.png")])

@@ -1,5 +1,7 @@
 """KANs for classification of tables, and the methods of all classifiers."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any

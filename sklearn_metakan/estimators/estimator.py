@@ -1,5 +1,7 @@
 """The estimators' common base: an estimator has inputs, a network, a target and a trainer."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field

@@ -1,5 +1,7 @@
 """KANs for classification of images."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any

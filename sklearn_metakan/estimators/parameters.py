@@ -39,7 +39,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "scale_inputs": [StrOptions({"auto", "minmax", "standard", "quantile"}), None],
     "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
     "min_frequency": [COUNT, Interval(Real, 0, 1, closed="neither"), None],
-    "hidden_layer_sizes": [StrOptions({"auto"}), *WIDTHS],
+    "hidden_layer_sizes": [object],  # check_widths explains what is wrong
     "interactions": [Interval(Integral, 0, None, closed="left"), "array-like"],
     "monotonic_cst": ["array-like", dict, None],
     "n_estimators": [Interval(Integral, 1, 1_000, closed="both")],
@@ -231,7 +231,7 @@ TRAINING = """\
         are then in ``callbacks_``; what they collect is there, not in the objects given here.
     checkpoint_dir : str or path-like, default=None
         A folder for checkpoints of one fit, from which ``fit(..., resume=True)`` goes on after a
-        crash. With the same parameters and data; not together with callbacks.
+        crash. With the same parameters and data.
     checkpoint_every : (int, float), default=(1, 60.0)
         Iterations and seconds that must both have passed since the last checkpoint.
     net_params : dict, default=None

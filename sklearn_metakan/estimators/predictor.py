@@ -1,5 +1,7 @@
 """A fitted estimator as a torch module."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from copy import deepcopy
 
 from torch import Tensor, nn

@@ -1,5 +1,7 @@
 """KANs for regression of tables."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from numbers import Real

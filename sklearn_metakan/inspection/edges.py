@@ -1,5 +1,7 @@
 """Plots of learned edge functions."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -97,8 +99,8 @@ class EdgeDisplay:
         max_edges: int = 12,
         n_points: int = 200,
         member: int = 0,
-        ax: "Axes | Iterable[Axes] | None" = None,
-    ) -> "EdgeDisplay":
+        ax: Axes | Iterable[Axes] | None = None,
+    ) -> EdgeDisplay:
         """Evaluate the edge functions of a layer and plot them.
 
         Parameters
@@ -193,7 +195,7 @@ class EdgeDisplay:
         )
         return display.plot(ax=ax)
 
-    def plot(self, ax: "Axes | Iterable[Axes] | None" = None, **line_kw: Any) -> "EdgeDisplay":
+    def plot(self, ax: Axes | Iterable[Axes] | None = None, **line_kw: Any) -> EdgeDisplay:
         """Draw one small plot an edge, all with the same vertical scale, and its importance.
 
         Levels are points, by what they do; so is a missing value, to the right of the curve, and so

@@ -1,5 +1,7 @@
 """Plots of what a column, or two together, do to the prediction."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Iterable, Sequence
 from functools import partial
 from numbers import Integral
@@ -103,8 +105,8 @@ class EffectDisplay:
         kind: Literal["ale", "pdp"] = "ale",
         max_features: int = 6,
         n_points: int | None = None,
-        ax: "Axes | Iterable[Axes] | None" = None,
-    ) -> "EffectDisplay":
+        ax: Axes | Iterable[Axes] | None = None,
+    ) -> EffectDisplay:
         """Compute the effects of columns and plot them.
 
         Parameters
@@ -187,7 +189,7 @@ class EffectDisplay:
         )
         return display.plot(ax=ax)
 
-    def plot(self, ax: "Axes | Iterable[Axes] | None" = None, **line_kw: Any) -> "EffectDisplay":
+    def plot(self, ax: Axes | Iterable[Axes] | None = None, **line_kw: Any) -> EffectDisplay:
         """Draw one plot an effect; curves have the same vertical scale.
 
         Parameters
@@ -234,7 +236,7 @@ class EffectDisplay:
         self.figure_ = axes[0].figure
         return self
 
-    def _draw_curve(self, axis: "Axes", effect: Effect, **line_kw: Any) -> None:
+    def _draw_curve(self, axis: Axes, effect: Effect, **line_kw: Any) -> None:
         (points,), spread = effect.points, effect.members.std(0)
         x = _positions(axis, "x", effect, 0)
         axis.axhline(0, color="gray", linewidth=0.8, alpha=0.5)
@@ -269,7 +271,7 @@ class EffectDisplay:
                 textcoords="offset points",
             )
 
-    def _draw_map(self, axis: "Axes", effect: Effect) -> None:
+    def _draw_map(self, axis: Axes, effect: Effect) -> None:
         x, y = (_positions(axis, side, effect, k) for k, side in enumerate("xy"))
         shown = np.where(effect.known, effect.values, np.nan).T
         most = np.abs(effect.values[effect.known]).max(initial=0) or 1.0
@@ -301,7 +303,7 @@ def _columns(features: Sequence[Any], table: Table) -> list[tuple[int, ...]]:
     return found
 
 
-def _positions(axis: "Axes", side: str, effect: Effect, k: int) -> NDArray[np.float64]:
+def _positions(axis: Axes, side: str, effect: Effect, k: int) -> NDArray[np.float64]:
     """Where the points of a column lie on a side of a plot, which is labelled."""
     points = effect.points[k]
     if points.is_number:
@@ -317,7 +319,7 @@ def _positions(axis: "Axes", side: str, effect: Effect, k: int) -> NDArray[np.fl
 
 
 def _strip(
-    axis: "Axes", x: NDArray[np.float64], width: NDArray[np.float64], counts: NDArray[np.intp]
+    axis: Axes, x: NDArray[np.float64], width: NDArray[np.float64], counts: NDArray[np.intp]
 ) -> None:
     """The distribution of the data, along the lower edge of a plot."""
     heights = counts / max(counts.max(initial=0), 1) * _STRIP

@@ -1,6 +1,8 @@
 """Contributions of columns to the predictions of single rows."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations  # help() shows types as they are written here
+
+from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ MOST_ENUMERATED = 14  # columns
 _UP, _DOWN = "tab:red", "tab:blue"
 
 
-@dataclass
+@dataclass(repr=False)
 class Explanation:
     """What each column adds to the predictions of rows; ``explain`` makes it.
 
@@ -54,8 +56,15 @@ class Explanation:
     names: list[str]
     outputs: list[Any]
     what: str
-    axes_: Any = field(default=None, repr=False)
-    figure_: Any = field(default=None, repr=False)
+    axes_: Any = None
+    figure_: Any = None
+
+    def __repr__(self) -> str:
+        (rows, columns), what = self.values.shape[:2], self.what.removesuffix(" of")
+        return (
+            f"Explanation of {what}: {rows} x {columns} contributions about "
+            f"{np.round(self.base_value, 4)}; to_frame() lists them, plot(row) draws a row's"
+        )
 
     def to_frame(self, target: Any = None) -> pd.DataFrame:
         """Contributions as a table: columns as in X, rows numbered as X's are, if they are.
@@ -79,8 +88,8 @@ class Explanation:
         *,
         target: Any = None,
         max_features: int = 10,
-        ax: "Axes | None" = None,
-    ) -> "Explanation":
+        ax: Axes | None = None,
+    ) -> Explanation:
         """Draw how the columns lead from the base value to the prediction of a row.
 
         Parameters

@@ -1,5 +1,7 @@
 """A network as a picture: nodes, and edges drawn as their functions."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 import json
 from collections.abc import Iterable
 from importlib.resources import files
@@ -69,8 +71,8 @@ class NetworkDisplay:
         member: int = 0,
         max_units: int = 8,
         max_edges: int = 12,
-        ax: "Axes | Iterable[Axes] | None" = None,
-    ) -> "NetworkDisplay":
+        ax: Axes | Iterable[Axes] | None = None,
+    ) -> NetworkDisplay:
         """Draw the part of a network that matters most.
 
         Parameters
@@ -112,7 +114,7 @@ class NetworkDisplay:
             )
         return cls(Graph(estimator, X, member), max_units, max_edges).plot(ax=ax)
 
-    def plot(self, ax: "Axes | Iterable[Axes] | None" = None) -> "NetworkDisplay":
+    def plot(self, ax: Axes | Iterable[Axes] | None = None) -> NetworkDisplay:
         """Draw the strongest units and edges, fainter where they pass on less.
 
         The curve of an edge is in the box on it, all of a layer with the same scale.
@@ -156,7 +158,7 @@ class NetworkDisplay:
         self.axes_, self.figure_ = axis, axis.figure
         return self
 
-    def _draw_layer(self, axis: "Axes", index: int, heights: list[Any]) -> None:
+    def _draw_layer(self, axis: Axes, index: int, heights: list[Any]) -> None:
         """Lines from node to box to node, and the curves in the boxes."""
         layer, edges = self.graph.layers[index], self.edges_[index]
         before, after = heights[index], heights[index + 1]
@@ -178,7 +180,7 @@ class NetworkDisplay:
             axis.fill_between([x - half, x + half], y - height, y + height, color="0.95", zorder=2)
             axis.plot(steps, y + 1.8 * height * part, **line | {"linewidth": 1.6, "zorder": 3})
 
-    def _draw_nodes(self, axis: "Axes", side: int, heights: dict[int, float]) -> None:
+    def _draw_nodes(self, axis: Axes, side: int, heights: dict[int, float]) -> None:
         last = len(self.graph.layers)
         for node, y in heights.items():
             name = self.graph.nodes[side][node]

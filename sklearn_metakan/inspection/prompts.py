@@ -1,5 +1,7 @@
 """Where a MetaKAN's edges lie in prompt space, and what changes along it."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +84,8 @@ class PromptDisplay:
         layer: int = 0,
         n_groups: int = 4,
         member: int = 0,
-        ax: "Iterable[Axes] | None" = None,
-    ) -> "PromptDisplay":
+        ax: Iterable[Axes] | None = None,
+    ) -> PromptDisplay:
         """Look at the prompts of a layer.
 
         Parameters
@@ -143,7 +145,7 @@ class PromptDisplay:
         display = cls(places, importances, groups, inputs, functions, along, shares)
         return display.plot(ax=ax)
 
-    def plot(self, ax: "Iterable[Axes] | None" = None) -> "PromptDisplay":
+    def plot(self, ax: Iterable[Axes] | None = None) -> PromptDisplay:
         """Draw the map, the functions along its first direction, and the groups.
 
         Parameters

@@ -1,5 +1,7 @@
 """A formula that was found, and what it can be written as."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable, Sequence
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
@@ -51,7 +53,7 @@ class SymbolicFormula:
         self,
         expression: Any,
         names: Sequence[str],
-        front: "pd.DataFrame",
+        front: pd.DataFrame,
         r2: float,
         estimator_r2: float,
         unresolved: Sequence[str],

@@ -1,5 +1,7 @@
 """``prune``: a fitted estimator with fewer edges."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from numbers import Integral
 from time import perf_counter
 from typing import Any, TypeVar

@@ -6,10 +6,15 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from skorch.callbacks import Callback
 
@@ -42,6 +47,51 @@ def assert_message(error, *parts):
     message = str(error.value)
     for part in parts:
         assert part in message, message
+
+
+@pytest.mark.parametrize("estimator", ALL)
+@pytest.mark.parametrize(
+    "single",
+    [FRAME["age"], FRAME.iloc[0], pl.Series("age", X[:, 0]), pa.chunked_array([X[:, 0]])],
+    ids=["column", "row", "polars", "pyarrow"],
+)
+def test_one_column_or_row_is_no_table(estimator, single):
+    model = estimator(**SMALL)
+    remedy = re.escape(f"but {estimator.__name__} takes a table, (n_samples, n_features). Take")
+    with pytest.raises(ValueError, match=remedy):
+        model.fit(single, target_of(model)[: len(single)])
+    model.fit(FRAME, target_of(model))
+    with pytest.raises(ValueError, match=remedy):
+        model.predict(single)
+    assert model.predict(FRAME.iloc[[0]]).shape == (1,)
+
+
+def test_objects_of_a_pipeline_step_have_a_remedy_that_works():
+    town = np.where(Y > 0, "Rome", "Oslo")
+    columns = make_column_transformer((StandardScaler(), ["age"]), remainder="passthrough")
+    pipeline = make_pipeline(columns, KANRegressor(**SMALL))
+    with pytest.raises(ValueError, match=re.escape("set_output(transform='pandas')")):
+        pipeline.fit(FRAME.assign(town=town), Y)
+    columns.set_output(transform="pandas")
+    assert pipeline.fit(FRAME.assign(town=town), Y)[-1].categories_.keys() == {3}
+
+
+def test_text_in_y_is_shown_as_text():
+    with pytest.raises(ValueError, match=f"it holds the text '{LABELS[0]}'"):
+        KANRegressor(**SMALL).fit(X, LABELS)
+
+
+@pytest.mark.parametrize("table", [X, FRAME])
+def test_categories_are_named_by_what_the_table_has(table):
+    with pytest.raises(ValueError, match=r"X by (.*)number, below 3; got 'town'") as error:
+        KANRegressor(**SMALL, categorical_features=["town"]).fit(table, Y)
+    assert ("'age'" in str(error.value)) == (table is FRAME)
+
+
+@pytest.mark.parametrize("widths", ["32", None, {3}, {3: 4}])
+def test_widths_that_are_no_list(widths):
+    with pytest.raises(ValueError, match="hidden_layer_sizes must be a list of whole numbers"):
+        KANRegressor(**(SMALL | {"hidden_layer_sizes": widths})).fit(X, Y)
 
 
 @pytest.mark.parametrize("estimator", ALL)

@@ -140,6 +140,7 @@ def test_several_classes_and_outputs():
     assert found.values.shape == (5, 4, 3) and found.outputs == ["a", "b", "c"]
     np.testing.assert_allclose(sums(found), model.decision_function(ROWS), atol=1e-6)
     np.testing.assert_array_equal(found.to_frame("b").to_numpy(), found.values[..., 1])
+    assert repr(found).startswith("Explanation of score: 5 x 4 contributions about [")
     assert "score of c" in found.plot(1, target="c").axes_.get_title()
     for wrong in (None, "z"):
         with pytest.raises(ValueError, match=r"target must be one of \['a', 'b', 'c'\]"):

@@ -160,6 +160,17 @@ SETTINGS = {
         },
         "change with the other points",
     ),
+    "field plus": (
+        {"residual": lambda x, u: u.laplacian() + u**2},
+        "for numbers: they are u.value",
+    ),
+    "field in sine": ({"residual": lambda x, u: torch.sin(u)}, "for numbers: they are u.value"),
+    "field in a condition": (
+        {"conditions": [Condition(lambda x, u, n: x[:, 0] * u)]},
+        "for numbers: they are u.value",
+    ),
+    "text as domain": ({"domain": "disc"}, "a domain must be one of sklearn_metakan.pde, such as"),
+    "ends as domain": ({"domain": (0, 1)}, "a domain must be one of sklearn_metakan.pde, such as"),
     "constants": ({"pde_params": {"nu": "a"}}, "pde_params must map names to numbers"),
     "sampling": ({"sampling": "random"}, "The 'sampling' parameter"),
     "radius": ({"domain": SpaceTime(LINE), "sampling": "radius"}, "SpaceTime knows"),

@@ -27,7 +27,8 @@ _SINGLE = ("float32", "float16", "halffloat", "float[")  # of Arrow's float in p
 # What to do about text where it is not taken as categories.
 _IN_ARRAYS = (
     " Text in a DataFrame is taken as categories, with categorical_features='from_dtype'; columns "
-    "of an array or a list may be named there by number."
+    "of an array or a list may be named there by number. A step of a pipeline hands a DataFrame on "
+    "after set_output(transform='pandas')."
 )
 _NOT_NAMED = " To have text taken as categories, name such columns in categorical_features."
 _NUMBERS_BEFORE = " In training these columns held numbers."
@@ -127,10 +128,10 @@ class ColumnReader:
             elif isinstance(each, int) and 0 <= each < len(names):
                 found.append(each)
             else:
+                by_name = f"name, {listed([*map(shown, names)])}, or by " if table.is_frame else ""
                 raise ValueError(
                     "categorical_features must be 'from_dtype', None, a mask, or list columns of "
-                    f"X by name, {listed([*map(shown, names)])}, or by number, below "
-                    f"{len(names)}; got {shown(each)}."
+                    f"X by {by_name}number, below {len(names)}; got {shown(each)}."
                 )
         return sorted({*found})
 

@@ -21,6 +21,7 @@ _KIND = re.compile(
     r"(?P<nested>list|array|struct|map|large_list|fixed_size_list)|(?P<sparse>sparse)|"
     r"(?P<object>object|decimal|null)"  # known by its values
 )
+_SINGLE_COLUMNS = ("Series", "ChunkedArray")  # of pandas and polars, of pyarrow
 GAP = type(pd.NaT) | type(pd.NA) | None
 # The kind of a value among objects, the first that fits; else nested.
 _TYPES: list[tuple[str, Any]] = [
@@ -61,6 +62,8 @@ class Table(NamedTuple):
 
 def shown(value: Any) -> str:
     """Its representation, cut if it is long; of whole numbers of 5,000 digits Python has none."""
+    if isinstance(value, np.str_ | np.number | np.bool_):  # as what they are: 'a', not np.str_('a')
+        value = value.item()
     try:
         text = repr(value)
     except ValueError:
@@ -82,9 +85,13 @@ def as_table(X: Any, estimator_name: str) -> Table:
         )
     X, first = _as_pandas(X)
     table = f"{estimator_name} takes a table, (n_samples, n_features)"
+    if (name := type(X).__name__) in _SINGLE_COLUMNS:
+        raise ValueError(
+            f"X is a {name}, but {table}. Take a column as a table, X[['a']], and a row, "
+            "X.iloc[[0]] or X[:1]."
+        )
     if not isinstance(X, list | tuple) and not hasattr(X, "__array__"):
         remedies = {"dict": " Pass pd.DataFrame(X).", "LazyFrame": " Pass X.collect()."}
-        name = type(X).__name__
         raise TypeError(f"X is of type {name}, but {table}.{remedies.get(name, '')}")
     if len(getattr(X, "shape", ())) > 2:
         raise ValueError(
@@ -113,6 +120,8 @@ def _as_pandas(X: Any) -> tuple[Any, str]:
     """Frames of other libraries than pandas and polars as pandas', with the code for it."""
     if hasattr(X, "to_native"):  # narwhals
         X = X.to_native()
+    if type(X).__name__ in _SINGLE_COLUMNS:
+        return X, ""
     if isinstance(X, pd.DataFrame) or "polars" in _libraries(X):
         return X, ""
     if "pyarrow" in _libraries(X) and hasattr(X, "schema"):

@@ -36,6 +36,10 @@ def check_physics(physics: Physics, batch: Batch, loss_weights: Any = None) -> N
                 raise TypeError(
                     f"{title} must use torch, not numpy: its arguments are tensors ({error})."
                 ) from error
+            if isinstance(error, TypeError) and "Field" in str(error):
+                raise TypeError(
+                    f"{title} takes u for numbers: they are u.value ({error})."
+                ) from error
             raise
         n = len(batch[name][0][0])
         if name == EQUATION:

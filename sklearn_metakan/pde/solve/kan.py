@@ -1,5 +1,7 @@
 """The PDE solvers with scikit-learn's interface."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable, Sequence
 from inspect import signature
 from os import PathLike
@@ -146,7 +148,7 @@ TRAINING = """\
         An epoch is a run of 100 steps.
     checkpoint_dir : str or path-like, default=None
         A folder for checkpoints of one fit, from which ``fit(..., resume=True)`` goes on after a
-        crash. With the same parameters and data; not together with callbacks.
+        crash. With the same parameters and data.
     checkpoint_every : (int, float), default=(1, 60.0)
         Runs of 100 steps and seconds that must both have passed since the last checkpoint.
     net_params : dict, default=None

@@ -1,5 +1,7 @@
 """How a PDE solver trains, and what it can then be asked."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -87,10 +89,7 @@ class Begun(NamedTuple):
 
 
 class PDESolver(BaseEstimator):
-    """The base of the PDE solvers; not for use on its own.
-
-    Constructor parameters are those of ``KANPDESolver``.
-    """
+    """The base of the PDE solvers, whose parameters are ``KANPDESolver``'s; not for use alone."""
 
     _make_network: ClassVar[Callable[..., nn.Module]] = staticmethod(build_network)
     _net_type = PDENet
