@@ -311,6 +311,14 @@ def test_finite_numbers_may_be_huge(scale_inputs):
     assert np.isfinite(model.predict(huge)).all()
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("shape", [(40,), (40, 1), (40, 2)])
+def test_targets_too_large_for_predictions_are_told_of_without_a_warning(shape):
+    largest = np.resize([1.7e308, -1.7e308], shape)  # whose sums are inf and -inf
+    with pytest.raises(ValueError, match=r"1\.70e\+308.*at most 1e\+307"):
+        KANRegressor(**SMALL).fit(X, largest)
+
+
 def test_numbers_too_large_to_go_unscaled_are_named():
     with pytest.raises(ValueError) as error:
         KANRegressor(**SMALL, scale_inputs=None).fit(X * 1e200, Y)

@@ -208,6 +208,7 @@ def test_a_time_that_never_changes_is_silent():
     assert not model.predict_derivative(points, "t").any()
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("size", [1e30, float(np.finfo(np.float32).max), 1e300, 1.7e308])
 @pytest.mark.parametrize("kind", [np.float64, np.float32])
@@ -217,7 +218,7 @@ def test_far_outside_is_finite_or_an_error(precision, size, kind):
         **QUICK | {"max_iter": 2},
     ).fit()  # fmt: skip
     with np.errstate(over="ignore"):
-        X = np.array([[0.5], [size], [-size]]).astype(kind)
+        X = np.r_[0.5, np.tile([size, -size], 16)].reshape(-1, 1).astype(kind)
     if not np.isfinite(X).all():
         return
     for ask in (model.predict, model.predict_derivative, model.predict_residual):

@@ -80,7 +80,8 @@ def check_target(X: Any, y: Any, target: Any, estimator_name: str) -> NDArray[An
     plain = values.dtype.kind in "biuf" and values.itemsize <= 8  # longer ones may be too large
     if not (plain and np.isfinite(values).all()):
         _refuse_target(values, numeric, estimator_name)
-    found: NDArray[Any] = _check_y(y, **target.validation, estimator=estimator_name)
+    with np.errstate(over="ignore", invalid="ignore"):  # of a sum of large numbers
+        found: NDArray[Any] = _check_y(y, **target.validation, estimator=estimator_name)
     return found
 
 

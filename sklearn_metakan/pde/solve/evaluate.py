@@ -27,7 +27,8 @@ def evaluated(solver: Any, X: Any, channels: int, quantity: Quantity) -> NDArray
     """
     check_is_fitted(solver)
     X = in_order(X, solver._problem.variables)
-    X = validate_data(solver, X, reset=False, dtype=[np.float64, np.float32])
+    with np.errstate(over="ignore", invalid="ignore"):  # of a sum of large numbers
+        X = validate_data(solver, X, reset=False, dtype=[np.float64, np.float32])
     if solver.outside != "ignore":
         report_outside(solver.domain_, X, solver.outside == "error")
     return _evaluated(solver, X, channels, quantity)
