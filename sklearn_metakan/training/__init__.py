@@ -28,7 +28,6 @@ from sklearn_metakan.training.parameters import (
     get_params,
     refuse_misspelt,
     set_params,
-    store,
 )
 from sklearn_metakan.training.pickles import getstate, setstate
 from sklearn_metakan.training.saving import PARTS, restore, save
@@ -91,6 +90,5 @@ __all__ = [
     "set_params",
     "set_values",
     "setstate",
-    "store",
     "warn_caller",
 ]

@@ -113,12 +113,6 @@ _ELSEWHERE = {
 }
 
 
-def store(estimator: Any, arguments: dict[str, Any]) -> None:
-    """Set every argument of a constructor, given as its ``locals()``, as an attribute."""
-    arguments.pop("self")
-    vars(estimator).update(arguments)
-
-
 def refuse_misspelt(cls: type, *args: Any, **params: Any) -> Any:
     """``__new__`` of the estimators: a TypeError for a parameter that there is not."""
     known = signature(cls).parameters

@@ -2,19 +2,13 @@
 
 from __future__ import annotations  # help() shows types as they are written here
 
-from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from inspect import signature
-from os import PathLike
 from typing import Any, TypeVar
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from sklearn_metakan.pde.physics.constants import Positive
 from sklearn_metakan.pde.solve.parameters import CONSTRAINTS
 from sklearn_metakan.pde.solve.solver import PDESolver
-from sklearn_metakan.training import fill_docstring, store
+from sklearn_metakan.training import fill_docstring
 
 T = TypeVar("T", bound=Any)
 
@@ -201,6 +195,7 @@ def document(cls: T) -> T:
 
 
 @document
+@dataclass(eq=False, repr=False)
 class KANPDESolver(PDESolver):
     """Solves a partial differential equation with a Kolmogorov-Arnold network.
 
@@ -239,64 +234,9 @@ class KANPDESolver(PDESolver):
     True
     """
 
-    def __init__(
-        self,
-        residual: Callable[..., Any],
-        *,
-        domain: Any = None,
-        boundary: Any = None,
-        conditions: Any = (),
-        ansatz: Callable[..., Tensor] | None = None,
-        features: Callable[[Tensor], Tensor] | None = None,
-        hard: bool = False,
-        n_outputs: int = 1,
-        variables: Sequence[str] | None = None,
-        pde_params: dict[str, float | Positive] | None = None,
-        eigenvalue: str | None = None,
-        n_modes: int = 1,
-        solution: Callable[..., Any] | None = None,
-        derivatives: str = "exact",
-        n_directions: int = 4,
-        n_interior: int = 1000,
-        n_boundary: int = 200,
-        n_initial: int = 200,
-        n_observations: int | None = None,
-        sampling: str = "uniform",
-        resample_every: int | None = 1,
-        loss_weights: dict[str, float] | str | None = "auto",
-        causal: float | None = None,
-        windows: int = 1,
-        outside: str = "warn",
-        hidden_layer_sizes: int | Sequence[int] = (32, 32),
-        grid_size: int = 5,
-        solver: str | None = "auto",
-        learning_rate: float | str = "auto",
-        max_iter: int | str = "auto",
-        lbfgs_iter: int = 0,
-        ssbfgs_iter: int = 0,
-        ssbroyden_iter: int = 0,
-        lm_iter: int = 0,
-        tol: float = 0.0,
-        time_limit: float | None = None,
-        weight_decay: float | str = "auto",
-        basis: str = "bspline",
-        degree: int | str = "auto",
-        learning_rate_schedule: str = "onecycle",
-        warm_start: bool = False,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        working_memory: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-        callbacks: Sequence[Any] | None = None,
-        checkpoint_dir: str | PathLike[str] | None = None,
-        checkpoint_every: tuple[int, float] = (1, 60.0),
-        net_params: dict[str, Any] | None = None,
-    ) -> None:
-        store(self, locals())
-
 
 @document
+@dataclass(eq=False, repr=False)
 class MetaKANPDESolver(PDESolver):
     """Solves a partial differential equation with a KAN whose edges a meta-learner generates.
 
@@ -338,65 +278,11 @@ class MetaKANPDESolver(PDESolver):
     True
     """
 
-    def __init__(
-        self,
-        residual: Callable[..., Any],
-        *,
-        domain: Any = None,
-        boundary: Any = None,
-        conditions: Any = (),
-        ansatz: Callable[..., Tensor] | None = None,
-        features: Callable[[Tensor], Tensor] | None = None,
-        hard: bool = False,
-        n_outputs: int = 1,
-        variables: Sequence[str] | None = None,
-        pde_params: dict[str, float | Positive] | None = None,
-        eigenvalue: str | None = None,
-        n_modes: int = 1,
-        solution: Callable[..., Any] | None = None,
-        derivatives: str = "exact",
-        n_directions: int = 4,
-        n_interior: int = 1000,
-        n_boundary: int = 200,
-        n_initial: int = 200,
-        n_observations: int | None = None,
-        sampling: str = "uniform",
-        resample_every: int | None = 1,
-        loss_weights: dict[str, float] | str | None = "auto",
-        causal: float | None = None,
-        windows: int = 1,
-        outside: str = "warn",
-        hidden_layer_sizes: int | Sequence[int] = (32, 32),
-        grid_size: int = 5,
-        solver: str | None = "auto",
-        learning_rate: float | str = "auto",
-        max_iter: int | str = "auto",
-        lbfgs_iter: int = 0,
-        ssbfgs_iter: int = 0,
-        ssbroyden_iter: int = 0,
-        lm_iter: int = 0,
-        tol: float = 0.0,
-        time_limit: float | None = None,
-        weight_decay: float | str = "auto",
-        basis: str = "bspline",
-        degree: int | str = "auto",
-        prompt_dim: int = 3,
-        meta_hidden_dim: int = 0,
-        meta_activation: str = "sin",
-        edge_scale: bool = False,
-        n_meta_learners: int | str = "layer",
-        prompt_learning_rate: float | None = None,
-        meta_learning_rate: float | None = None,
-        learning_rate_schedule: str = "onecycle",
-        warm_start: bool = False,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        working_memory: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-        callbacks: Sequence[Any] | None = None,
-        checkpoint_dir: str | PathLike[str] | None = None,
-        checkpoint_every: tuple[int, float] = (1, 60.0),
-        net_params: dict[str, Any] | None = None,
-    ) -> None:
-        store(self, locals())
+    _: KW_ONLY
+    prompt_dim: int = 3
+    meta_hidden_dim: int = 0
+    meta_activation: str = "sin"
+    edge_scale: bool = False
+    n_meta_learners: int | str = "layer"
+    prompt_learning_rate: float | None = None
+    meta_learning_rate: float | None = None

@@ -4,8 +4,10 @@ from __future__ import annotations  # help() shows types as they are written her
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from math import nan
+from os import PathLike
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -19,16 +21,16 @@ from torch import Tensor, nn
 from sklearn_metakan.nn import build_network
 from sklearn_metakan.pde.physics.checks import check_conditions, check_physics
 from sklearn_metakan.pde.physics.conditions import Condition
+from sklearn_metakan.pde.physics.constants import Positive
 from sklearn_metakan.pde.physics.hard import Exact, PeriodicFeatures
-from sklearn_metakan.pde.physics.physics import DATA, EQUATION, Batch, Physics
+from sklearn_metakan.pde.physics.physics import DATA, Batch, Physics
 from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree
-from sklearn_metakan.pde.solve.collocation import Collocation, Steps
+from sklearn_metakan.pde.solve.collocation import Collocation
 from sklearn_metakan.pde.solve.doubt import error_left
 from sklearn_metakan.pde.solve.evaluate import evaluated, relative_error
 from sklearn_metakan.pde.solve.held import Held, held
-from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt
 from sklearn_metakan.pde.solve.modes import Overlap, find_modes
-from sklearn_metakan.pde.solve.net import PDENet, PDEProgress, root
+from sklearn_metakan.pde.solve.net import PDENet, root
 from sklearn_metakan.pde.solve.parameters import check_settings
 from sklearn_metakan.pde.solve.problem import STORED, Problem, read_problem
 from sklearn_metakan.pde.solve.sizes import (
@@ -40,12 +42,9 @@ from sklearn_metakan.pde.solve.sizes import (
     warn_if_unsolved,
 )
 from sklearn_metakan.pde.solve.stages import (
-    Release,
-    Settled,
-    Stage,
     is_second_order,
+    run_stages,
     stages,
-    trains_by_itself,
 )
 from sklearn_metakan.pde.solve.weights import BY_POINT
 from sklearn_metakan.pde.solve.windows import End, march
@@ -54,9 +53,6 @@ from sklearn_metakan.training import (
     Checkpoints,
     Defaults,
     Execution,
-    LearningRateSchedule,
-    Monitor,
-    TimeLimit,
     Trainer,
     check_unchanged,
     choose_execution,
@@ -88,8 +84,61 @@ class Begun(NamedTuple):
     checkpoints: Checkpoints | None
 
 
+@dataclass(eq=False, repr=False)
 class PDESolver(BaseEstimator):
-    """The base of the PDE solvers, whose parameters are ``KANPDESolver``'s; not for use alone."""
+    """The base of the PDE solvers, with the parameters of both; not for use on its own."""
+
+    residual: Callable[..., Any]
+    _: KW_ONLY
+    domain: Any = None
+    boundary: Any = None
+    conditions: Any = ()
+    ansatz: Callable[..., Tensor] | None = None
+    features: Callable[[Tensor], Tensor] | None = None
+    hard: bool = False
+    n_outputs: int = 1
+    variables: Sequence[str] | None = None
+    pde_params: dict[str, float | Positive] | None = None
+    eigenvalue: str | None = None
+    n_modes: int = 1
+    solution: Callable[..., Any] | None = None
+    derivatives: str = "exact"
+    n_directions: int = 4
+    n_interior: int = 1000
+    n_boundary: int = 200
+    n_initial: int = 200
+    n_observations: int | None = None
+    sampling: str = "uniform"
+    resample_every: int | None = 1
+    loss_weights: dict[str, float] | str | None = "auto"
+    causal: float | None = None
+    windows: int = 1
+    outside: str = "warn"
+    hidden_layer_sizes: int | Sequence[int] = (32, 32)
+    grid_size: int = 5
+    solver: str | None = "auto"
+    learning_rate: float | str = "auto"
+    max_iter: int | str = "auto"
+    lbfgs_iter: int = 0
+    ssbfgs_iter: int = 0
+    ssbroyden_iter: int = 0
+    lm_iter: int = 0
+    tol: float = 0.0
+    time_limit: float | None = None
+    weight_decay: float | str = "auto"
+    basis: str = "bspline"
+    degree: int | str = "auto"
+    learning_rate_schedule: str = "onecycle"
+    warm_start: bool = False
+    device: str | torch.device = "auto"
+    precision: str = "auto"
+    working_memory: float | None = None
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 0
+    callbacks: Sequence[Any] | None = None
+    checkpoint_dir: str | PathLike[str] | None = None
+    checkpoint_every: tuple[int, float] = (1, 60.0)
+    net_params: dict[str, Any] | None = None
 
     _make_network: ClassVar[Callable[..., nn.Module]] = staticmethod(build_network)
     _net_type = PDENet
@@ -97,13 +146,12 @@ class PDESolver(BaseEstimator):
         learning_rate=0.01, prompt_learning_rate=0.1, weight_decay=0.0
     )
 
-    net_: Any  # PDENet, over Physics
-    _network: dict[str, Any]
-    _sizes: Sizes
-    net_params: dict[str, Any] | None
-    loss_terms_: dict[str, NDArray[np.float64]]
-    history_: dict[str, NDArray[np.float64]]
-    pde_params_: dict[str, float]
+    net_: Any = field(init=False)  # PDENet, over Physics
+    _network: dict[str, Any] = field(init=False)
+    _sizes: Sizes = field(init=False)
+    loss_terms_: dict[str, NDArray[np.float64]] = field(init=False)
+    history_: dict[str, NDArray[np.float64]] = field(init=False)
+    pde_params_: dict[str, float] = field(init=False)
 
     __new__ = refuse_misspelt
     get_params, set_params = get_params, set_params
@@ -177,7 +225,7 @@ class PDESolver(BaseEstimator):
             if begun.checkpoints is not None:
                 begun.checkpoints.check_start(begun.physics)
             draw_apart(begun.collocation.generator)
-            fitted._solve(begun, plan)
+            run_stages(fitted, begun, plan)
             fitted._record()
             fitted._judge(begun.counts, begun.seed)
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
@@ -239,7 +287,7 @@ class PDESolver(BaseEstimator):
             **trainer.options,
         }
         self._options = deepcopy(trainer.options)
-        self._trial = {
+        self._trial: dict[str, Any] = {
             "input_shift": shift,
             "input_scale": scale,
             "output_shift": torch.zeros(self.n_outputs),
@@ -339,51 +387,6 @@ class PDESolver(BaseEstimator):
             generator=torch.Generator(self._execution.device).manual_seed(seed),
             dtype=self._points_dtype,
         )
-
-    def _solve(self, begun: Begun, plan: Sequence[Stage]) -> None:
-        """One optimiser after the other."""
-        trainer, collocation, checkpoints = begun.trainer, begun.collocation, begun.checkpoints
-        truth, width = self._truth(), self._physics.trial.network.widest_features
-        goals = {name: self.tol**2 * size for name, size in self._sizes.smooth.items()}
-        settled = Settled(goals, waits=trains_by_itself(self))
-        smooth = self._sizes.smooth
-        equations = {name: size for name, size in smooth.items() if name not in begun.batch}
-        equations |= {EQUATION: smooth[EQUATION]} if EQUATION in smooth else {}
-        for phase, (optimizer, count, every, report, share, first) in enumerate(plan):
-            if checkpoints is not None and not checkpoints.reaches(phase):
-                continue
-            limit = trainer.time_limit
-            if limit is not None:
-                limit = TimeLimit(limit.began, share * limit.seconds, share == 1)
-            callbacks: list[Any] = [PDEProgress()] if self.verbose else []
-            rates: Any = self.learning_rate_schedule if optimizer is None else "constant"
-            callbacks.insert(0, LearningRateSchedule(rates, count, limit))
-            if optimizer is not None:
-                callbacks.append(settled)
-                if optimizer["optimizer"] is LevenbergMarquardt:  # which asks anew at each step
-                    callbacks.append(Release(equations))
-                before = self.net_
-                make = partial(getattr, before, "module_")
-                self.net_ = self._net(trainer, make, before.execution_, **optimizer)
-                self.net_.history.extend(before.history)
-                self.net_.weights_ = before.weights_
-            monitor = Monitor(None, 0.0, False, expects_convergence=False, time_limit=limit)
-            counts = [report] * (count // report) + [count % report] * (count % report > 0)
-            data = Steps(collocation, self._residual_size, counts, every, first)
-            self.net_.planned_steps_, self.net_.truth = count, truth
-            found = trainer.run(
-                self.net_,
-                data,
-                None,
-                [*callbacks, monitor],
-                len(counts),
-                self.n_interior * width,
-                checkpoints,
-            )
-            self.net_.truth = None
-            self.cuda_graph_, self.callbacks_ = found.replayed, found.callbacks
-            if found.broken or found.interrupted:
-                break
 
     def _residual_size(self, x: Tensor) -> Tensor:
         """|residual| at points, (n,), of several equations the sum."""

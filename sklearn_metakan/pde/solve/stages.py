@@ -1,15 +1,25 @@
 """Which optimisers train a solver one after the other, on which points, and when they end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import Any, NamedTuple
 
 from sklearn_metakan.pde.physics.physics import EQUATION, Batch, Physics
+from sklearn_metakan.pde.solve.collocation import Steps
 from sklearn_metakan.pde.solve.least_squares import LevenbergMarquardt, check_least_squares
-from sklearn_metakan.pde.solve.net import REPORT
+from sklearn_metakan.pde.solve.net import REPORT, PDEProgress
 from sklearn_metakan.pde.solve.weights import check_weights
-from sklearn_metakan.training import LBFGS, AfterEpoch, SelfScaled, StopTraining
+from sklearn_metakan.training import (
+    LBFGS,
+    AfterEpoch,
+    LearningRateSchedule,
+    Monitor,
+    SelfScaled,
+    StopTraining,
+    TimeLimit,
+)
 
 STEPS = 5000  # of AdamW, what max_iter="auto" means
 SECOND_ORDER = ("lbfgs_iter", "ssbfgs_iter", "ssbroyden_iter", "lm_iter")
@@ -113,6 +123,52 @@ def _few(physics: Physics, batch: Batch) -> float:
     size = sum(p.numel() for p in physics.parameters() if p.requires_grad)
     rows = len(x) * len(physics.residuals(x[:2]))
     return min(1.0, FEW * size / rows)
+
+
+def run_stages(solver: Any, begun: Any, plan: Sequence[Stage]) -> None:
+    """One optimiser after the other."""
+    trainer, collocation, checkpoints = begun.trainer, begun.collocation, begun.checkpoints
+    truth, width = solver._truth(), solver._physics.trial.network.widest_features
+    goals = {name: solver.tol**2 * size for name, size in solver._sizes.smooth.items()}
+    settled = Settled(goals, waits=trains_by_itself(solver))
+    smooth = solver._sizes.smooth
+    equations = {name: size for name, size in smooth.items() if name not in begun.batch}
+    equations |= {EQUATION: smooth[EQUATION]} if EQUATION in smooth else {}
+    for phase, (optimizer, count, every, report, share, first) in enumerate(plan):
+        if checkpoints is not None and not checkpoints.reaches(phase):
+            continue
+        limit = trainer.time_limit
+        if limit is not None:
+            limit = TimeLimit(limit.began, share * limit.seconds, share == 1)
+        callbacks: list[Any] = [PDEProgress()] if solver.verbose else []
+        rates: Any = solver.learning_rate_schedule if optimizer is None else "constant"
+        callbacks.insert(0, LearningRateSchedule(rates, count, limit))
+        if optimizer is not None:
+            callbacks.append(settled)
+            if optimizer["optimizer"] is LevenbergMarquardt:  # which asks anew at each step
+                callbacks.append(Release(equations))
+            before = solver.net_
+            make = partial(getattr, before, "module_")
+            solver.net_ = solver._net(trainer, make, before.execution_, **optimizer)
+            solver.net_.history.extend(before.history)
+            solver.net_.weights_ = before.weights_
+        monitor = Monitor(None, 0.0, False, expects_convergence=False, time_limit=limit)
+        counts = [report] * (count // report) + [count % report] * (count % report > 0)
+        data = Steps(collocation, solver._residual_size, counts, every, first)
+        solver.net_.planned_steps_, solver.net_.truth = count, truth
+        found = trainer.run(
+            solver.net_,
+            data,
+            None,
+            [*callbacks, monitor],
+            len(counts),
+            solver.n_interior * width,
+            checkpoints,
+        )
+        solver.net_.truth = None
+        solver.cuda_graph_, solver.callbacks_ = found.replayed, found.callbacks
+        if found.broken or found.interrupted:
+            break
 
 
 class Release(AfterEpoch):
