@@ -147,6 +147,12 @@ def test_least_squares_take_gradients_of_u_elsewhere(kind):
     torch.testing.assert_close(2 * vector, torch.cat([s.reshape(-1) for s in slopes]))
 
 
+def test_integrals_and_weights_of_single_points():
+    settings = QUICK | {"lm_iter": 3, "loss_weights": "rba"}
+    solver = KANPDESolver(both_ways, domain=Interval(0, 1), conditions=[Dirichlet(1.0)], **settings)
+    assert np.isfinite(solver.fit().loss_)
+
+
 def autograd(x, u):
     x = x.clone().requires_grad_()
     return torch.autograd.grad(u(x).sum(), x, create_graph=True)[0][:, 0] - 1

@@ -6,7 +6,7 @@ import torch
 
 from sklearn_metakan.pde import Initial, Interval, KANPDESolver, TrialFunction
 from sklearn_metakan.pde.physics.physics import EQUATION, Physics
-from sklearn_metakan.pde.solve.integrated import can_integrate, distance
+from sklearn_metakan.pde.solve.integrated import EXACT, can_integrate, distance
 
 
 class Known(torch.nn.Module):
@@ -119,8 +119,17 @@ def test_constants_are_those_that_were_found():
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_a_fit_in_either_precision_is_followed(precision, recwarn):
+    """The equation is given points as in training: here a network of its own takes no others."""
+    turn = torch.nn.Linear(1, 1, dtype=getattr(torch, precision)).requires_grad_(False)
+    turn.weight.fill_(0.0)
+    turn.bias.fill_(1.0)
+
+    def turned(x, u):
+        rate = turn(x)[:, 0]
+        return u[0].dt() - rate * u[1].value, u[1].dt() + rate * u[0].value
+
     solver = KANPDESolver(
-        pair,
+        turned,
         domain=Interval(0, 3),
         variables=("t",),
         n_outputs=2,
@@ -134,8 +143,9 @@ def test_a_fit_in_either_precision_is_followed(precision, recwarn):
         device="cpu",
     ).fit()
     assert not [each for each in recwarn if "Not solved" in str(each.message)]
-    found = distance(solver._physics, np.array([0.0, 3.0]), 0.0)
+    dtype = solver._points_dtype
+    found = distance(solver._physics, np.array([0.0, 3.0]), 0.0, dtype)
     t = np.linspace(0, 3, 400)
     exact = np.stack([np.sin(t), np.cos(t)], 1)
     error = np.sqrt(np.mean((solver.predict(t[:, None]) - exact) ** 2, 0)) / exact.std(0)
-    assert found < 5 * error.max() + 1e-4
+    assert found < 5 * error.max() + 10 * EXACT[getattr(torch, precision)]

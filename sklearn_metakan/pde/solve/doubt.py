@@ -49,7 +49,7 @@ def _from_the_start(solver: Any, physics: Physics, seed: int) -> float | None:
     with torch.no_grad(), solver._execution.active():
         misfits = [physics.misfit(name, batch[name]) for name in physics.conditions]
         missed = max((float(misfit.abs().max()) for misfit in misfits), default=0.0)
-        return distance(physics, solver._problem.bounds[-1], missed)
+        return distance(physics, solver._problem.bounds[-1], missed, solver._points_dtype)
 
 
 def can_doubt(physics: Physics, inputs: int) -> bool:

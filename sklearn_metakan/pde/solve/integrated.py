@@ -11,9 +11,10 @@ from sklearn_metakan.pde.physics.physics import EQUATION, Physics, named_residua
 from sklearn_metakan.pde.physics.trial import order_of
 
 TIMES = 400  # where the two are compared
-EXACT = 1e-6  # what the classical method may leave in a step, relative
+# What the classical method may leave in a step, relative.
+EXACT = {torch.float64: 1e-6, torch.float32: 1e-4}
 MOST = 5000  # times that the equation may be asked
-_AFFINE = 1e-6  # of the equation's terms: what is left with the highest derivatives found
+_AFFINE = 1e-4  # of the equation's terms: what is left with the highest derivatives found
 _LEVEL = 0.05  # of values, beside their spread
 _ROUNDING = 1e-9  # of values, by which a start may be another
 _SEVERAL = 5  # times at which residuals must be those of each time by itself
@@ -33,16 +34,19 @@ def can_integrate(physics: Physics) -> bool:
 
 
 @torch.no_grad()
-def distance(physics: Physics, ends: NDArray[np.float64], missed: float) -> float | None:
+def distance(
+    physics: Physics, ends: NDArray[np.float64], missed: float, dtype: torch.dtype = torch.float64
+) -> float | None:
     """The error of a solution that its start determines, relative to its spread.
 
     From u, u', ... at the first of the ``ends``, as many as the order needs, the equation is
     integrated to the last (LSODA, also where it is stiff); the error is the root mean square of
     what is between, of the output where it is largest. ``missed`` is by how much the start may be
-    another; where that moves the solution half as far, 0 is returned. None where highest
-    derivatives do not follow from the equation, or the method does not come to its end.
+    another; where that moves the solution half as far, 0 is returned. ``dtype`` is that of the
+    points that the equation is given. None where highest derivatives do not follow from the
+    equation, or the method does not come to its end.
     """
-    system = _System(physics)
+    system = _System(physics, dtype)
     times = np.linspace(ends[0], ends[1], TIMES)
     first, known = system.jets(times[:1])[0, :-1], system.values(times)
     unit = missed + _ROUNDING * np.abs(known).max(0)
@@ -62,8 +66,8 @@ def distance(physics: Physics, ends: NDArray[np.float64], missed: float) -> floa
 class _System:
     """``u^(order) = f(t, u, ..., u^(order - 1))``, from residuals that are affine in it."""
 
-    def __init__(self, physics: Physics) -> None:
-        self.physics, self.trial = physics, physics.trial
+    def __init__(self, physics: Physics, dtype: torch.dtype) -> None:
+        self.physics, self.trial, self.dtype = physics, physics.trial, dtype
         self.order = order_of(physics.requests[EQUATION])
         self.k, self.left = len(physics.trial.output_scale), MOST
 
@@ -80,7 +84,7 @@ class _System:
 
     def check(self, times: NDArray[np.float64]) -> None:
         """Give up unless the equation is one, at each time by itself, for highest derivatives."""
-        together = self.physics.residuals(self._tensor(times)[:, None])
+        together = self.physics.residuals(self._tensor(times).to(self.dtype)[:, None])
         wanted = torch.stack([*together.values()], 1).double()
         for time, jet, residual in zip(times, self.jets(times), wanted, strict=True):
             found = self._residual(time, jet[:-1], jet[-1:])
@@ -94,9 +98,10 @@ class _System:
     def integrated(self, first: States, times: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values at times (n, k), from a state at the first of them."""
         self.left = MOST
-        least = EXACT * _LEVEL * float(np.abs(first).max() + 1e-300)
+        exact = EXACT[self.trial.output_scale.dtype]
+        least = exact * _LEVEL * float(np.abs(first).max() + 1e-300)
         found = solve_ivp(
-            self._rate, times[[0, -1]], first.ravel(), "LSODA", times, rtol=EXACT, atol=least
+            self._rate, times[[0, -1]], first.ravel(), "LSODA", times, rtol=exact, atol=least
         )
         if not found.success or not np.isfinite(found.y).all():
             raise _GivesUpError
@@ -126,7 +131,8 @@ class _System:
         """Of functions with this state and these highest derivatives (n, k): (n, m)."""
         n = len(highest)
         jets = torch.cat([state.expand(n, -1, -1), highest[:, None]], 1)
-        x = self._tensor([time]).expand(n, 1)
+        jets = jets.to(self.trial.output_scale.dtype)
+        x = self._tensor([time]).to(self.dtype).expand(n, 1)
         names = self.trial.variables or ("t",)
         values = Evaluation(self.trial, x, None, names, frozenset(), None, 1)
         for m in range(self.order + 1):

@@ -327,6 +327,8 @@ def _keeps_rows(physics: Physics, name: str, sets: Sequence[PointSet]) -> bool:
     """Whether gradients of single points, where u is evaluated elsewhere too, are right in sum."""
     few = [(x[:3], None if normal is None else normal[:3]) for x, normal in sets]
     trained = [p for p in physics.parameters() if p.requires_grad]
+    physics = with_parts(physics)
+    physics.attention = None  # it would take these points for those of training
     problem = LeastSquares(physics, {name: few}, lambda _: 1.0, trained)
     total = torch.zeros(problem.size, dtype=torch.float64, device=trained[0].device)
     weighted, number = trained[0].new_zeros(()), 0
