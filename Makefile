@@ -12,10 +12,10 @@ SPHINX = OMP_NUM_THREADS=1 $(RUN) -m sphinx -q -W --keep-going
 
 .PHONY: demo demo-pde docs dist test test-dist test-full test-lowest test-gpu lint bench-quick clean check-python
 
-demo: .venv/.stamp
+demo: .venv/.stamp-demo
 	$(RUN) -m sklearn_metakan.demo --out out/demo.png
 
-demo-pde: .venv/.stamp
+demo-pde: .venv/.stamp-demo
 	$(RUN) -m sklearn_metakan.demo_pde --out out/demo-pde.png
 
 # The site, with pictures: open out/docs/index.html.
@@ -68,10 +68,14 @@ check-python:
 	  echo "sklearn_metakan needs Python 3.11 or later; '$(PYTHON)' is" \
 	    "$$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12 ..."; exit 1; }
 
-# torch first and alone, so that pip takes the pinned build and not a newer one.
-.venv/.stamp: pyproject.toml constraints.txt | check-python
+# Enough for the demos. torch first and alone, so that pip takes the pinned build and not a newer one.
+.venv/.stamp-demo: pyproject.toml constraints.txt | check-python
 	$(PYTHON) -m venv .venv
 	$(RUN) $(PIP_INSTALL) $(TORCH) -c constraints.txt
+	$(RUN) $(PIP_INSTALL) -e ".[plot]" -c constraints.txt
+	touch $@
+
+.venv/.stamp: .venv/.stamp-demo
 	$(RUN) $(PIP_INSTALL) -e ".[dev]" -c constraints.txt
 	touch $@
 

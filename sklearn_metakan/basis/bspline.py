@@ -1,5 +1,7 @@
 """B-splines of any degree on uniform or per-input knots, with the base function silu."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable
 from math import perm
 from typing import Any, NamedTuple, Self, get_args

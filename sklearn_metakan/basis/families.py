@@ -1,5 +1,7 @@
 """From a name to a basis."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, get_args

@@ -1,5 +1,7 @@
 """Knots of splines, and the polynomial that each spline is on each cell."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from functools import cache
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Chebyshev, Legendre and Gram polynomials, all by one three-term recurrence."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from functools import cache
 from math import factorial
 from typing import Literal, Self, get_args

@@ -1,5 +1,7 @@
 """Gaussian radial basis functions, as in FastKAN, with the base function silu."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from math import sqrt
 
 import torch

@@ -1,5 +1,7 @@
 """Wavelets, as in WavKAN: translates and scales of a mother wavelet over the grid."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable
 from functools import partial
 from math import factorial, pi, sqrt

@@ -145,7 +145,7 @@ class Explanation:
         for k, (start, end) in enumerate(zip(starts, ends, strict=True)):
             axis.plot([end, end], [k, min(k + 1, len(bars) - 1)], color="0.6", linewidth=0.8)
             place_of = {"va": "center", "fontsize": "x-small"}
-            right = max(start, end)
+            right = max(start, end + np.nan_to_num(error[k]))  # beyond bar and error
             axis.annotate(
                 f"{bars[k]:+.3g}", (right, k), (4, 0), textcoords="offset points", **place_of
             )

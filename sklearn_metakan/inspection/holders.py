@@ -1,5 +1,7 @@
 """What holds an estimator, and the network within; names of columns."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Sequence
 from difflib import get_close_matches
 from numbers import Integral

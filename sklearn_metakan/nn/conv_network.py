@@ -1,5 +1,7 @@
 """Networks for images: convolutions of univariate functions, pooling, a linear head."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import partial
@@ -187,7 +189,7 @@ class ConvKAN(KANNetwork):
         self.augment = nn.Identity() if augment is None else Augment(augment, draw_seed(generator))
         self.dropout = Dropout(dropout, draw_seed(generator)) if dropout else nn.Identity()
 
-    def with_layers(self, layers: Sequence[KANLayer]) -> "ConvKAN":
+    def with_layers(self, layers: Sequence[KANLayer]) -> ConvKAN:
         network = copy(self)
         network._modules = self._modules | {
             "layers": nn.ModuleList(layers),

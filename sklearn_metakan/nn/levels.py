@@ -1,5 +1,7 @@
 """Gaps, levels and atoms: what an edge's function is beside its curve."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from itertools import pairwise
@@ -257,7 +259,7 @@ class Levels(nn.Module):
             yield column, slice(*place), self.prompts[slice(*place)], edges
 
     @torch.no_grad()
-    def settled(self, of_numbers: Tensor) -> "Levels":
+    def settled(self, of_numbers: Tensor) -> Levels:
         """With the column's mean where training saw nothing like it; the rest is shared.
 
         Parameters

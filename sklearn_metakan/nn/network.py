@@ -1,5 +1,7 @@
 """Networks: KAN layers one after the other, with or without meta-learners."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
@@ -261,7 +263,7 @@ class KAN(KANNetwork):
             y = layer(dropout(y))
         return self.by_member(y)
 
-    def member(self, member: int) -> "KAN":
+    def member(self, member: int) -> KAN:
         """One member as a network of its own: a copy, in which meta-learners are copies too."""
         alone = deepcopy(self)
         alone.n_members, own = 1, self._own(member)
@@ -306,7 +308,7 @@ class KAN(KANNetwork):
                     found[f"layers.{number}.{name}"] = (own,) if number else (..., own)
         return found
 
-    def with_pairs(self, kept: Sequence[int]) -> "KAN":
+    def with_pairs(self, kept: Sequence[int]) -> KAN:
         """The network with some of its pairs alone; all else is shared."""
         first, *later = self._layers
         own, found = copy(first), copy(self)
@@ -330,7 +332,7 @@ class KAN(KANNetwork):
         """Outputs of the last layer as the network gives them."""
         return y if self.n_members == 1 else y.unflatten(1, (self.n_members, -1))
 
-    def settled(self, x: Tensor) -> "KAN":
+    def settled(self, x: Tensor) -> KAN:
         """The network, to which gaps and levels that training did not see are the mean over x.
 
         Its numbers are shared.

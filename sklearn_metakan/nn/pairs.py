@@ -1,5 +1,7 @@
 """Pairs of inputs: functions of two, beside those of one, which hold nothing of what one does."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from typing import Any, NamedTuple
@@ -298,7 +300,7 @@ class Pairs(nn.Module):
             found.append(self(exchanged) - before if paired else torch.zeros_like(before))
         return torch.stack(found, 1)
 
-    def only(self, kept: Sequence[int]) -> "Pairs":
+    def only(self, kept: Sequence[int]) -> Pairs:
         """Some of them alone, their weights made once and for all."""
         found = copy(self)
         with torch.no_grad():

@@ -1,5 +1,7 @@
 """``symbolic_formula``: reads a formula off a fitted estimator."""
 
+from __future__ import annotations  # help() shows types as they are written here
+
 import warnings
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real

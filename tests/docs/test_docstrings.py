@@ -1,6 +1,7 @@
 """Every public object says what its parameters are; every public room has its pages."""
 
 import inspect
+import pydoc
 import re
 from importlib import import_module
 from pathlib import Path
@@ -62,6 +63,11 @@ def test_every_parameter_of_a_method_is_named(name):
     own = inspect.getdoc(method)
     assert own
     assert parameters(method) <= {*re.findall(r"\w+", f"{own} {inspect.getdoc(owner)}")}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_help_shows_types_as_they_are_written(name):
+    assert "numpy._typing" not in pydoc.render_doc(OBJECTS[name])
 
 
 def test_names_are_seen():

@@ -46,8 +46,6 @@ def test_code_runs_and_prints_what_it_says(name, capsys, tmp_path, monkeypatch):
     for block in BLOCKS[name]:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            # torch's own, where its forward mode is first used.
-            warnings.filterwarnings("ignore", ".*torch.jit.script")
             exec(compile(block, name, "exec"), names)
         stated = re.findall(r"^ *print\(.*\)  # (.+)$", block, re.MULTILINE)
         assert_prints(capsys.readouterr().out.splitlines(), stated)

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
-from sklearn_metakan.inspection import EffectDisplay, explain
+from sklearn_metakan.inspection import EffectDisplay, Explanation, explain
 from sklearn_metakan.inspection import explanations as module
 from sklearn_metakan.inspection.shapley import by_enumeration, by_orders, of_sum
 
@@ -195,6 +195,19 @@ def test_columns_are_those_of_the_table_before_any_step(wrap):
     found = explain(model, table[:3], table, max_evaluations=1000)
     np.testing.assert_allclose(sums(found), model.predict(table[:3]), atol=1e-6)
     assert found.names == [*table]
+
+
+def test_numbers_stand_beyond_bars_and_errors():
+    row = {
+        "data": pd.DataFrame([[1, 2]]),
+        "names": ["a", "b"],
+        "outputs": [0],
+        "what": "prediction",
+    }
+    errors = np.array([[0.5, 0.3]])
+    axes = Explanation(np.array([[1.0, -2.0]]), 0.0, errors, **row).plot(0).axes_
+    right = {round(text.xy[1]): text.xy[0] for text in axes.texts}
+    assert right == {0: 0.0, 1: -0.5}  # from 0 to -2 +- 0.3, from there to -1 +- 0.5
 
 
 @pytest.mark.parametrize("kind", [np.asarray, pl.DataFrame])

@@ -1,6 +1,8 @@
 """Conditions that hold exactly, features, and what is kept while points stay."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -25,6 +27,22 @@ from sklearn_metakan.pde.physics.hard import exactly
 
 QUICK = {"hidden_layer_sizes": (5,), "n_interior": 200, "n_boundary": 40, "n_initial": 40}
 QUICK |= {"max_iter": 0, "random_state": 0, "device": "cpu", "hard": True}
+
+
+FIRST = """
+import warnings
+from sklearn_metakan.pde import Dirichlet, Interval, KANPDESolver
+warnings.simplefilter("error")
+KANPDESolver(
+    lambda x, u: u.d(0, 0) + 1, domain=Interval(0, 1), conditions=[Dirichlet()], hard=True,
+    hidden_layer_sizes=(4,), n_interior=100, max_iter=0, lm_iter=20, random_state=0,
+).fit()
+"""
+
+
+def test_the_first_fit_of_a_process_is_silent():
+    run = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def fitted(lm_iter=2, **settings):

@@ -1,18 +1,32 @@
 """Derivatives of an ansatz g(x, N(x)), from those of the raw field N."""
 
+import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import jvp
 
 from sklearn_metakan.pde.derivatives.channels import Channels, Index, places_on
 
 Ansatz = Callable[[Tensor, Tensor], Tensor]
 NUMBERS = {"cpu": 2**21, "cuda": 2**25}  # rows * d that one evaluation takes
 CROSSED = " A term of shape (n, 1) met one of shape (n,): drop the axis of the former."
+
+
+def jvp(function: Callable[..., Any], primals: Any, tangents: Any) -> Any:
+    """``torch.func.jvp``, silent where torch warns of what it does itself."""
+    _load_forward_mode()
+    return torch.func.jvp(function, primals, tangents)
+
+
+@cache
+def _load_forward_mode() -> None:
+    with warnings.catch_warnings():  # the first call loads rules that torch still scripts
+        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
+        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 def apply_ansatz(ansatz: Ansatz, x: Tensor, raw: Tensor) -> Tensor:

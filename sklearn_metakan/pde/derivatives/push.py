@@ -5,9 +5,9 @@ from math import pi
 
 import torch
 from torch import Tensor, nn
-from torch.func import jvp
 
 from sklearn_metakan.nn import KAN, Dropout, KANLinear
+from sklearn_metakan.pde.derivatives.ansatz import jvp
 from sklearn_metakan.pde.derivatives.channels import Channels, Index, bell, places_on
 from sklearn_metakan.pde.derivatives.edge_jet import combined, edge_jet, weights_of
 from sklearn_metakan.pde.derivatives.per_sample import PerSample
