@@ -203,7 +203,7 @@ class KAN(KANNetwork):
         if columns is not None:
             known = Columns(**columns) if isinstance(columns, Mapping) else columns
             share = (layer_sizes[0] + len(known.levels)) ** -0.5
-            gain = min(1.0, _GAIN * share) if meta_learners is None else share
+            gain = _GAIN * share if meta_learners is None else share
             levels = Levels(known, layer_sizes[1] * n_members, gain=gain, dtype=dtype)
             kinds[0] = partial(kinds[0], levels=levels)
         layers = make_layers(

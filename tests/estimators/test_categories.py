@@ -306,8 +306,6 @@ def test_in_pipelines_and_searches():
 @each_regressor
 def test_no_worse_than_behind_one_hot_columns(estimator):
     options = {"hidden_layer_sizes": (8,), "n_estimators": 2, "max_iter": 60, "random_state": 0}
-    # As many steps as ever; with "auto" a KAN falls behind (docs/lab/defaults.md).
-    options["batch_size"] = 256
     encoder = make_column_transformer(
         (OneHotEncoder(sparse_output=False), ["city", "member"]), remainder="passthrough"
     )
