@@ -28,9 +28,10 @@ CHOSEN_ON = ("uci_boston", "uci_concrete", "uci_energy", "uci_wine_red", "uci_ya
 CHOSEN_ON += ("credit_g", "phoneme")  # their training rows, for the settings
 PAIRS, MOST_PAIRS = 5, 60  # a column, and in all
 MOST_CLASSES = 10  # of a KAN by solver="reml"
-SOLVED: dict[str, Any] = {"solver": "reml", "degree": 1, "grid_size": 32, "knots": "quantile"}
+SOLVED: dict[str, Any] = {"solver": "reml", "degree": 1, "knots": "quantile"}
 SOLVED |= {"n_estimators": 1}
-MANY_CLASSES = {"solver": "lbfgs", "weight_decay": 1e-3, "early_stopping": True}
+MANY_CLASSES = SOLVED | {"solver": "lbfgs", "grid_size": 32, "weight_decay": 1e-3}
+MANY_CLASSES |= {"early_stopping": True}
 DECAYS = (3e-4, 3e-3, 3e-2, 3e-1)
 SEARCHED: dict[str, Any] = {"solver": "lbfgs", "grid_size": 10, "n_estimators": 6, "prompt_dim": 6}
 SEARCHED |= {"early_stopping": True}
@@ -55,11 +56,10 @@ class Additive(BaseEstimator):
     def fit(self, X: pd.DataFrame, y: ArrayLike) -> Self:
         is_meta = self.kind.startswith("Meta")
         how = {"random_state": self.random_state, "device": self.device}
-        how |= (SEARCHED if is_meta else SOLVED) | {"pairs": PAIRS, "decays": DECAYS}
-        how |= self.settings or {}
+        many = self.kind.endswith("Classifier") and len(np.unique(y)) > MOST_CLASSES
+        how |= SEARCHED if is_meta else MANY_CLASSES if many else SOLVED
+        how |= {"pairs": PAIRS, "decays": DECAYS} | (self.settings or {})
         pairs, decays = min(how.pop("pairs") * X.shape[1], MOST_PAIRS), how.pop("decays")
-        if not is_meta and self.kind.endswith("Classifier") and len(np.unique(y)) > MOST_CLASSES:
-            how |= MANY_CLASSES
         model = getattr(sklearn_metakan, self.kind)((), **how, interactions=pairs)
         if not is_meta:
             self.model_ = model.fit(X, y)

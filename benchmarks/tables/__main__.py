@@ -50,7 +50,8 @@ def finished(options: argparse.Namespace) -> Ledger:
     ledger = Ledger(options.out / "tables.csv", Trial, RESULTS, options, SHOWN)
     if not options.report:
         todo = [*trials(options)]
-        fit = partial(run, data_dir=options.data_dir, peers_dir=options.peers_dir)
+        where = {"data_dir": options.data_dir, "peers_dir": options.peers_dir}
+        fit = partial(run, **where, processes=options.processes)
         with parallel_config("threading"):  # that wait for a process each
             ledger.finish(todo, fit)
     return ledger
@@ -85,6 +86,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--settings", nargs="+", type=named, default=[], metavar="NAME:JSON",
         help="variants, such as 'metakan-wide:{\"hidden_layer_sizes\": [256]}'")  # fmt: skip
     add("--peers-dir", type=Path, help="folder of a checkout of efficient-kan")
+    add("--processes", type=int, default=1, help="of a fit of EBM; default: 1")
     add("--splits", type=int, help="the first so many of each set; default: all")
     add("--max-rows", type=int, default=0, help="training rows at most; default: all")
     add("--held-out", action="store_true",

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from joblib import parallel_config
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -53,11 +54,14 @@ RESULTS += ("predict_seconds", "parameters", "memory", "memory_before", "train_r
 RESULTS += ("columns", "version", "processor")
 
 
-def run(trial: Trial, data_dir: Path, peers_dir: Path | None = None) -> dict[str, Any]:
+def run(
+    trial: Trial, data_dir: Path, peers_dir: Path | None = None, processes: int = 1
+) -> dict[str, Any]:
     """``measure`` in a new process, one thread, an empty folder. RuntimeError if it fails."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     asked = {"trial": trial._asdict(), "data_dir": str(data_dir.resolve())}
     asked["peers_dir"] = str(peers_dir.resolve()) if peers_dir else None
+    asked["processes"] = processes
     command = [sys.executable, "-m", "benchmarks.tables.fit", json.dumps(asked)]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
@@ -80,8 +84,8 @@ def measure(trial: Trial, data_dir: Path, peers_dir: str | None = None) -> dict[
     1e-7; ``constant`` that of the training rows' mean, or of their shares of classes;
     ``coverage`` the share of the rows in 90 % intervals, of regressors that give some. Seconds
     of the fit include what the model imports then; ``fit_cpu`` are those of the processor, all
-    threads, which say more where others run, and nothing of a card. Memory, in megabytes, is
-    the most that the process ever had, and what it had before the fit.
+    threads and processes, which say more where others run, and nothing of a card. Memory, in
+    megabytes, is the most that the process ever had, and what it had before the fit.
     """
     held_out, most = trial.scored == "held out", trial.max_rows or None
     fold = load_fold(trial.data, trial.split, data_dir, most, held_out)
@@ -91,9 +95,9 @@ def measure(trial: Trial, data_dir: Path, peers_dir: str | None = None) -> dict[
     model = make(name, fold.task, trial.split, trial.device, settings, categories, peers_dir)
     torch.zeros(1, device=trial.device)  # starts a card
     before = memory("VmRSS")
-    cpu = time.process_time()
+    cpu = _cpu()
     spent = seconds(lambda: model.fit(fold.X_train, fold.y_train), trial.device)
-    cpu = time.process_time() - cpu
+    cpu = _cpu() - cpu
     method = model.predict if fold.task == "regression" else model.predict_proba
     begin = time.perf_counter()
     predicted = np.asarray(method(fold.X_test), dtype=np.float64)
@@ -161,6 +165,11 @@ def _entry(path: Path, name: str) -> str | None:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
 
 
+def _cpu() -> float:
+    """Seconds of this process and of those that it started and that ended."""
+    return sum(os.times()[:4])
+
+
 def _end_with(parent: int) -> None:
     """A fit whose results nobody would take does not go on."""
     while os.getppid() == parent:
@@ -173,7 +182,8 @@ def main() -> None:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    with threadpool_limits(1):
+    how = parallel_config("multiprocessing", n_jobs=asked["processes"])
+    with threadpool_limits(1), how:
         found = measure(Trial(**asked["trial"]), Path(asked["data_dir"]), asked["peers_dir"])
     print("\n" + json.dumps(found))
 

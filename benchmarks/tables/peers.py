@@ -75,7 +75,8 @@ PEERS: dict[str, Peer] = {
     "catboost": Peer("catboost", "catboost",
         ("CatBoostRegressor", "CatBoostClassifier"), "raw", _SILENT_CAT),
     "ebm": Peer("interpret-core", "interpret.glassbox",
-        ("ExplainableBoostingRegressor", "ExplainableBoostingClassifier"), "raw", _ONE_JOB),
+        ("ExplainableBoostingRegressor", "ExplainableBoostingClassifier"), "raw",
+        {"n_jobs": None}),  # the processes that joblib is told
     "realmlp": Peer("pytabkit", "pytabkit",
         ("RealMLP_TD_Regressor", "RealMLP_TD_Classifier"), "filled", _TABKIT, True),
     "tabm": Peer("pytabkit", "pytabkit",

@@ -17,7 +17,7 @@ from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, Met
 
 DEGREE = 1  # of the splines that are multiplied
 MOST_LEVELS = 12  # functions of a column of levels; the rarer ones share the last
-FUNCTIONS, IN_ALL = (40, 100), 2400  # of a pair, fewest and most, and of all pairs
+FUNCTIONS = 100  # of a pair, at most
 STRENGTH = 0.1  # deviation of a pair's functions, all together, with coefficients of one (measured)
 SMOOTHNESS = 1.0  # of squared differences, beside squared coefficients
 _RELATIVE = 1e-9  # of the largest: constraints, and functions, that are smaller are none
@@ -314,7 +314,9 @@ class Pairs(nn.Module):
         return found
 
 
-def pair_functions(inputs: PairInputs, chunks: Iterable[tuple[Tensor, Array]]) -> Array:
+def pair_functions(
+    inputs: PairInputs, chunks: Iterable[tuple[Tensor, Array]], at_most: int = FUNCTIONS
+) -> Array:
     """Functions of two inputs that hold nothing of what one does, from the smoothest on.
 
     Of products ``sum_cd w_cd B_c(x_a) B_d(x_b)``, those that are orthogonal, over these rows, to
@@ -328,6 +330,8 @@ def pair_functions(inputs: PairInputs, chunks: Iterable[tuple[Tensor, Array]]) -
     inputs : PairInputs
     chunks : iterable of (Tensor of float64, ndarray)
         Rows (n, n_inputs) of the network's inputs, and their weights (n,).
+    at_most : int, default=100
+        Functions of a pair.
 
     Returns
     -------
@@ -345,8 +349,6 @@ def pair_functions(inputs: PairInputs, chunks: Iterable[tuple[Tensor, Array]]) -
         for of_pair, (a, b) in zip(moments, places, strict=True):
             of_pair += (squares[a] * weight[:, None]).T @ squares[b]
         total += weight.sum()
-    fewest, at_most = FUNCTIONS
-    at_most = min(at_most, max(fewest, IN_ALL // len(places)))
     found = np.zeros((len(places), width, width, at_most))
     most = 1
     for k, pair in enumerate(places.tolist()):

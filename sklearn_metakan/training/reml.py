@@ -1,6 +1,7 @@
 """Sums of functions, solved exactly, their smoothness chosen by restricted maximum likelihood."""
 
 from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from typing import Any, NamedTuple
 
 import torch
@@ -13,11 +14,11 @@ from sklearn_metakan.training.memory import Batch
 FOLDS = 5  # of rows with labels, which say how far all strengths are off
 FACTORS = 1.0, 0.5, 2.0, 4.0, 8.0  # of all of them; the first, where no other is surely better
 SETTLED = 0.01  # change of the degrees of freedom, in shares of all, that ends it
-SOME_ROWS = 2**13  # of labels, that do until then
+FEW_ROWS = 2**13  # of labels, up to which folds are made
 STRENGTHS = 1e-2, 1e7
 NOISE = 1e-8  # of the target's variance, at least
 CURVATURE = 1e-4  # of a row's log loss, at least
-DROPPED, PATIENCE = 0.01, 6  # degrees of freedom of terms left out, after so many steps on all rows
+DROPPED, PATIENCE = 0.01, 6  # degrees of freedom of terms left out, after so many steps
 _NEWTON, _MOST_STEPS = 3, 50  # for a factor, and of a fold
 _AT_A_TIME, _HELD = 2**21, 2**25  # features
 
@@ -106,8 +107,8 @@ class Reml(torch.optim.Optimizer):
 
     Notes
     -----
-    A step takes P^3 for P numbers v and, of labels, n P^2 for n rows (until it settles, for 8,192
-    of them); of squares, the sums over the rows are made once. With n below P it takes n^2 P.
+    A step takes P^3 for P numbers v and, of labels, n P^2 for n rows; of squares, the sums over the
+    rows are made once. With n below P it takes n^2 P.
 
     Source: MacKay, "Bayesian interpolation" (1992); Wood and Fasiolo, "A generalized
     Fellner-Schall method for smoothing parameter optimization" (2017).
@@ -115,7 +116,7 @@ class Reml(torch.optim.Optimizer):
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 1.0) -> None:
         super().__init__(params, {"lr": lr})
-        self.settled = self._with_all = False
+        self.settled = False
         self._done, self._kept = 0, list[int]()
         self._terms: list[Term] = []  # those that are kept, of the features in columns
         self._columns = torch.empty(0, dtype=torch.long)
@@ -125,13 +126,16 @@ class Reml(torch.optim.Optimizer):
     def extra_state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         states = [state._asdict() for state in self._states]
-        found = {"settled": self.settled, "with_all": self._with_all, "states": states}
-        return found | {"done": self._done, "kept": self._kept}
+        return {
+            "settled": self.settled,
+            "done": self._done,
+            "kept": self._kept,
+            "states": states,
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The inverse."""
-        self.settled, self._with_all = state["settled"], state["with_all"]
-        self._done, self._kept = state["done"], state["kept"]
+        self.settled, self._done, self._kept = state["settled"], state["done"], state["kept"]
         self._states = [_State(**each) for each in state["states"]]
 
     @torch.no_grad()
@@ -166,7 +170,7 @@ class Reml(torch.optim.Optimizer):
         rows = _Rows(x, y, weight, known)
         loss = self._step(network, criterion, rows, seed)
         squares = isinstance(criterion, nn.MSELoss)
-        if self.settled and not squares and FOLDS <= len(y) <= SOME_ROWS:
+        if self.settled and not squares and FOLDS <= len(y) <= FEW_ROWS:
             factor = self._best_factor(network, criterion, rows, seed)
             self._multiply(factor)
             for _ in range(_NEWTON if factor != 1 else 0):
@@ -183,11 +187,6 @@ class Reml(torch.optim.Optimizer):
         x, y, weight, known = rows
         generator = torch.Generator(device=x.device).manual_seed(seed)
         squares = isinstance(criterion, nn.MSELoss)
-        self._with_all |= squares or len(y) <= SOME_ROWS
-        with_all = self._with_all
-        if not with_all:
-            some = torch.randperm(len(y), generator=generator, device=x.device)[:SOME_ROWS]
-            x, y, weight, _ = rows.of(some)
         features = _features(network, x, known, self._columns)
         before = [state.freedom for state in self._states]
         size = sum(term.size for term in self._terms)
@@ -201,12 +200,10 @@ class Reml(torch.optim.Optimizer):
             )
         if hold:
             return loss
-        self._done += with_all  # some rows do not tell which terms do nothing
         after = torch.cat([state.freedom for state in self._states])
         moved = (after - torch.cat(before)).abs().sum() if before else after.sum()
-        settled = bool(moved < SETTLED * after.sum().clamp(min=1.0))
-        self.settled = settled and with_all
-        self._with_all |= settled
+        self.settled = bool(moved < SETTLED * after.sum().clamp(min=1.0))
+        self._done += 1
         if self._done >= PATIENCE:
             self._drop()
         return loss
@@ -216,24 +213,29 @@ class Reml(torch.optim.Optimizer):
         n, device = len(rows.y), rows.x.device
         generator = torch.Generator(device=device).manual_seed(seed)
         fold = torch.randperm(n, generator=generator, device=device) % FOLDS
-        losses = rows.x.new_zeros(n, len(FACTORS))
-        for k in range(FOLDS):
-            others, held = rows.of(fold != k), rows.of(fold == k)
-            solver = Reml(self.param_groups[0]["params"])
+        solvers = [Reml(self.param_groups[0]["params"]) for _ in range(FOLDS)]
+        for k, solver in enumerate(solvers):
+            others = rows.of(fold != k)
             for _ in range(_MOST_STEPS):
                 solver._step(network, criterion, others, seed)
                 if solver.settled:
                     break
-            solver._narrow(network)
-            features, before = _features(network, held.x, held.known, solver._columns), 1.0
-            for place, factor in enumerate(FACTORS):
+        losses, before, best = [], 1.0, inf
+        for factor in FACTORS:
+            found = rows.x.new_zeros(n)
+            for k, solver in enumerate(solvers):
+                others, held = rows.of(fold != k), rows.of(fold == k)
                 solver._multiply(factor / before)
-                before = factor
                 for _ in range(_NEWTON):
                     solver._step(network, criterion, others, seed, hold=True)
-                by_row = _by_row(criterion, solver._logits(features), held.y)
-                losses[fold == k, place] = by_row * held.weight
-        gains = losses[:, :1] - losses
+                features = _features(network, held.x, held.known, solver._columns)
+                found[fold == k] = _by_row(criterion, solver._logits(features), held.y)
+            losses.append(found * rows.weight)
+            loss, before = float(losses[-1].mean()), factor
+            if factor > 1 and loss > best:  # and so are those beyond
+                break
+            best = min(best, loss)
+        gains = losses[0][:, None] - torch.stack(losses, 1)
         sure = gains.mean(0) > gains.std(0) / n**0.5
         return FACTORS[int(torch.where(sure, gains.mean(0), 0.0).argmax())]
 

@@ -69,7 +69,7 @@ def toys(monkeypatch):
         monkeypatch.setattr(module, "PEERS", toys)
     fitted = []
 
-    def run(trial, data_dir, peers_dir):
+    def run(trial, data_dir, peers_dir, processes):
         fitted.append(trial)
         return fit.measure(trial, data_dir)
 

@@ -17,7 +17,7 @@ from sklearn_metakan import (
     MetaKANRegressor,
     load,
 )
-from sklearn_metakan.estimators.inputs.interactions import main_effects
+from sklearn_metakan.estimators.inputs.interactions import detail, main_effects
 from sklearn_metakan.inspection import EffectDisplay, NetworkDisplay, explain
 from sklearn_metakan.inspection.answers import Answers
 from sklearn_metakan.inspection.shapley import by_enumeration
@@ -281,3 +281,13 @@ def test_the_screen_leaves_no_main_effects(n_classes):
     for column in bins:
         means = np.stack([residual[column == k].mean(0) for k in np.unique(column)])
         assert np.abs(means).max() < 0.03
+
+
+def test_pairs_have_functions_by_rows_and_by_their_number():
+    assert detail(700, 28, 46) == (10, 85)  # cells, functions
+    assert detail(1400, 60, 93) == (16, 40)
+    assert detail(9000, 6, 600) == (31, 500)
+    assert detail(9000, 60, 600) == (16, 50)
+    for n_pairs in (1, 6, 30, 100):
+        cells, functions = detail(9000, n_pairs, 600)
+        assert functions < (cells + 1) ** 2 and detail(9000, n_pairs, 0)[1] <= functions

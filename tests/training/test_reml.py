@@ -119,15 +119,25 @@ def test_newton_steps_end_where_the_gradient_does(kind):
             assert np.linalg.norm(pull) < 2 * float((state.strengths * state.freedom).max()) ** 0.5
 
 
-def test_some_rows_of_many_are_a_start(monkeypatch):
+def test_features_that_memory_does_not_hold_are_made_at_each_step(monkeypatch):
     y = (SCORE + RNG.logistic(size=N) > 0.3).astype(int)
-    whole = KANClassifier(**HOW).fit(X, y)
-    monkeypatch.setattr(reml, "SOME_ROWS", 100)
+    held = KANClassifier(**HOW).fit(X, y).decision_function(X)
     monkeypatch.setattr(reml, "_HELD", 0)
     monkeypatch.setattr("sklearn_metakan.training.net.FEATURES_MEMORY", 0)
-    begun = KANClassifier(**HOW).fit(X, y)
-    differences = begun.decision_function(X) - whole.decision_function(X)
-    assert np.abs(differences).max() < 0.2 * np.ptp(whole.decision_function(X))
+    made = KANClassifier(**HOW).fit(X, y).decision_function(X)
+    np.testing.assert_allclose(made, held, atol=1e-6 * np.ptp(held))
+
+
+@pytest.mark.parametrize(("kind", "cells"), [(KANRegressor, 75), (KANClassifier, 32)])
+def test_many_rows_with_numbers_have_finer_functions(kind, cells):
+    """Those with labels do not; each row of numbers tells more."""
+    x = np.random.default_rng(0).uniform(size=(6000, 1))
+    y = np.sign(np.sin(50 * np.pi * x[:, 0]))
+    how = HOW | {"degree": 1}
+    found = kind(**how).fit(x, y)
+    assert found.module_.layers[0].basis.breaks.shape[1] - 3 == cells
+    if kind is KANRegressor:
+        assert found.score(x, y) > 0.1 + kind(**how, grid_size=32).fit(x, y).score(x, y)
 
 
 def test_curves_are_as_smooth_as_they_are():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import combinations, pairwise
+from math import isqrt
 from numbers import Integral
 from typing import Any
 
@@ -18,7 +19,11 @@ from sklearn_metakan.nn import PairInputs, group_levels, pair_functions
 Array = NDArray[np.float64]
 SCREENED_ROWS, SCREENED_COLUMNS = 2**13, 100
 PURIFIED_ROWS, _CHUNK = 2**16, 2**12
-CELLS, MORE_CELLS, FOR_MORE = 10, 16, 1000  # of a side of a pair, and rows for more (measured)
+# Measured: cells of a side of a pair, and rows for more; functions of a pair, fewest and most, and
+# of all pairs; and, where each of the most has so many rows, those for the exact solution.
+CELLS, MORE_CELLS, FOR_MORE = 10, 16, 1000
+FUNCTIONS, IN_ALL = (40, 100), 2400
+ROWS_A_FUNCTION, MOST_SOLVED, SOLVED_IN_ALL = 15, 500, 3000
 N_BINS = 16  # of a column's main effect; pairs have cells of two
 N_STEPS = 30  # towards the main effects on labels
 _RIDGE = 1.0  # rows
@@ -49,7 +54,11 @@ def check_interactions(interactions: Any, widths: tuple[int, ...]) -> None:
 
 
 def pair_settings(
-    inputs: Any, rows: Rows, interactions: Any, signs: NDArray[np.int64] | None = None
+    inputs: Any,
+    rows: Rows,
+    interactions: Any,
+    signs: NDArray[np.int64] | None = None,
+    exact: bool = False,
 ) -> dict[str, Any]:
     """What a network without hidden layers is told of pairs; nothing if there are none.
 
@@ -64,6 +73,8 @@ def pair_settings(
     interactions : int, or list of pairs of columns
     signs : ndarray of shape (n_numbers,), optional
         Numbers in which predictions must rise or fall have 1 or -1, and are in no pair.
+    exact : bool, default=False
+        Whether least squares are solved, which may have more functions where rows are many.
 
     Raises
     ------
@@ -87,11 +98,26 @@ def pair_settings(
     if not found:
         return {}
     some = rows.take(_some(len(rows), PURIFIED_ROWS))
-    knots = inputs.quantile_knots_of(some, CELLS if len(rows) < FOR_MORE else MORE_CELLS)
+    of_rows = len(rows) // ROWS_A_FUNCTION if exact else 0
+    cells, n_functions = detail(len(rows), len(found), of_rows)
+    knots = inputs.quantile_knots_of(some, cells)
     groups = [*map(group_levels, inputs.code_counts_)]
     shape = PairInputs(np.array(found), knots, inputs.gaps_ > 0, groups)
-    functions = pair_functions(shape, _chunks(inputs, rows))
+    functions = pair_functions(shape, _chunks(inputs, rows), n_functions)
     return {"pairs": {"inputs": shape._asdict(), "functions": functions}}
+
+
+def detail(n_rows: int, n_pairs: int, of_rows: int) -> tuple[int, int]:
+    """Cells of a side of a pair, and functions of each pair at most.
+
+    ``of_rows`` functions, if they are more than a hundred, and cells that have twice as many
+    products.
+    """
+    cells, (fewest, most) = CELLS if n_rows < FOR_MORE else MORE_CELLS, FUNCTIONS
+    if of_rows <= most:
+        return cells, min(most, max(fewest, IN_ALL // n_pairs))
+    n_functions = min(of_rows, MOST_SOLVED, max(fewest, SOLVED_IN_ALL // n_pairs))
+    return max(cells, isqrt(2 * n_functions)), n_functions
 
 
 def _chunks(inputs: Any, rows: Rows) -> Iterator[tuple[Tensor, Array]]:

@@ -36,6 +36,8 @@ from sklearn_metakan.training import LARGE_TABLE
 
 QUANTILE_ROWS = 2**13
 _WIDE = 500  # columns of numbers that have fewer functions each
+# Cells for "reml", fewest and most of a column; of numbers, rows for one more, and most in all.
+_SOLVED_CELLS, _ROWS_A_CELL, _CELLS_IN_ALL = (32, 128), 80, 1024
 _SEARCHED = 512  # rows from which on tables for finding pieces pay off
 _TILE, _TILE_ROWS = 2**15, 2**11  # numbers, and rows, that are then scaled at a time
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
@@ -377,7 +379,7 @@ class TableInputs(FittedModule):
     ) -> dict[str, Any]:
         """What the network is told of its inputs and outputs."""
         knots: Any = (-1.0, 1.0)
-        grid = _grid(estimator, self.n_numbers)
+        grid = _grid(estimator, self.n_numbers, 0 if rows.y.ndim == 1 else len(rows.y))
         by_range = self.kind in ("auto", "minmax", "quantile") or not self.slopes.any()
         if estimator.knots == "quantile":
             knots = self.quantile_knots_of(rows, grid["grid_size"])
@@ -404,7 +406,8 @@ class TableInputs(FittedModule):
         interactions = estimator.interactions
         if not isinstance(interactions, int) or interactions:
             check_interactions(interactions, widths)
-            found |= pair_settings(self, rows, interactions, found.get("monotone"))
+            exact = estimator.solver == "reml" and rows.y.ndim > 1
+            found |= pair_settings(self, rows, interactions, found.get("monotone"), exact)
         return found
 
     def _scaled_atoms(self, monotone: Any) -> Array:
@@ -512,10 +515,22 @@ class TableInputs(FittedModule):
         return {"categories_": categories, "interactions_": [*self.pairs_]}
 
 
-def _grid(estimator: Any, n_numbers: int) -> dict[str, int]:
-    """Cells and degree, of which "auto" depends on how many columns of numbers there are."""
+def _grid(estimator: Any, n_numbers: int, n_targets: int) -> dict[str, int]:
+    """Cells and degree, of which "auto" depends on columns, solver, and rows with numbers."""
+    if estimator.solver == "reml":
+        return _grid_of_sums(estimator, n_numbers, n_targets)
     is_wide = n_numbers >= _WIDE and estimator.basis == "bspline" and estimator.grid_size == "auto"
     cells, degree = estimator.grid_size, estimator.degree
     cells = (2 if is_wide else 5) if cells == "auto" else cells
     degree = (2 if is_wide else 3) if degree == "auto" else degree
+    return {"grid_size": int(cells), "degree": int(degree)}
+
+
+def _grid_of_sums(estimator: Any, n_numbers: int, n_targets: int) -> dict[str, int]:
+    """The same for the exact solution, whose cells bound the detail, which it chooses."""
+    cells, (fewest, most) = estimator.grid_size, _SOLVED_CELLS
+    if cells == "auto":
+        share = min(n_targets // _ROWS_A_CELL, _CELLS_IN_ALL // max(n_numbers, 1))
+        cells = min(max(fewest, share), most)
+    degree = 3 if estimator.degree == "auto" else estimator.degree
     return {"grid_size": int(cells), "degree": int(degree)}
