@@ -60,8 +60,7 @@ def run(
     """``measure`` in a new process, one thread, an empty folder. RuntimeError if it fails."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     asked = {"trial": trial._asdict(), "data_dir": str(data_dir.resolve())}
-    asked["peers_dir"] = str(peers_dir.resolve()) if peers_dir else None
-    asked["processes"] = processes
+    asked |= {"peers_dir": str(peers_dir.resolve()) if peers_dir else None, "processes": processes}
     command = [sys.executable, "-m", "benchmarks.tables.fit", json.dumps(asked)]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
@@ -95,9 +94,9 @@ def measure(trial: Trial, data_dir: Path, peers_dir: str | None = None) -> dict[
     model = make(name, fold.task, trial.split, trial.device, settings, categories, peers_dir)
     torch.zeros(1, device=trial.device)  # starts a card
     before = memory("VmRSS")
-    cpu = _cpu()
+    cpu = sum(os.times()[:4])  # of this process and of those that it starts
     spent = seconds(lambda: model.fit(fold.X_train, fold.y_train), trial.device)
-    cpu = _cpu() - cpu
+    cpu = sum(os.times()[:4]) - cpu
     method = model.predict if fold.task == "regression" else model.predict_proba
     begin = time.perf_counter()
     predicted = np.asarray(method(fold.X_test), dtype=np.float64)
@@ -163,11 +162,6 @@ def processor() -> str | None:
 def _entry(path: Path, name: str) -> str | None:
     lines = path.read_text().splitlines() if path.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
-
-
-def _cpu() -> float:
-    """Seconds of this process and of those that it started and that ended."""
-    return sum(os.times()[:4])
 
 
 def _end_with(parent: int) -> None:

@@ -303,7 +303,8 @@ OF_IMAGES = """image_shape_ : tuple of int
 _AUTO = {
     "or_auto": ' or "auto"',
     "auto_grid": """ "auto" is 5, but 2 for splines
-        of 500 columns of numbers or more, where few functions each do better.""",
+        of 500 columns of numbers or more, where few functions each do better, and for "reml" 32
+        (fewer beyond 64 columns) or, of numbers in many rows, up to 128, one for 80 rows.""",
     "auto_degree": """ "auto" is 3, but
         2 where grid_size="auto" is 2.""",
     "grid_size": '"auto"',

@@ -126,12 +126,8 @@ class Reml(torch.optim.Optimizer):
     def extra_state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         states = [state._asdict() for state in self._states]
-        return {
-            "settled": self.settled,
-            "done": self._done,
-            "kept": self._kept,
-            "states": states,
-        }
+        found = {"settled": self.settled, "done": self._done}
+        return found | {"kept": self._kept, "states": states}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The inverse."""

@@ -36,8 +36,8 @@ from sklearn_metakan.training import LARGE_TABLE
 
 QUANTILE_ROWS = 2**13
 _WIDE = 500  # columns of numbers that have fewer functions each
-# Cells for "reml", fewest and most of a column; of numbers, rows for one more, and most in all.
-_SOLVED_CELLS, _ROWS_A_CELL, _CELLS_IN_ALL = (32, 128), 80, 1024
+# Cells for "reml": of few rows, and most, of a column and of all; rows with numbers for one more.
+_SOLVED_CELLS, _SOLVED_IN_ALL, _ROWS_A_CELL = (32, 128), (2048, 1024), 80
 _SEARCHED = 512  # rows from which on tables for finding pieces pay off
 _TILE, _TILE_ROWS = 2**15, 2**11  # numbers, and rows, that are then scaled at a time
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
@@ -517,20 +517,12 @@ class TableInputs(FittedModule):
 
 def _grid(estimator: Any, n_numbers: int, n_targets: int) -> dict[str, int]:
     """Cells and degree, of which "auto" depends on columns, solver, and rows with numbers."""
-    if estimator.solver == "reml":
-        return _grid_of_sums(estimator, n_numbers, n_targets)
     is_wide = n_numbers >= _WIDE and estimator.basis == "bspline" and estimator.grid_size == "auto"
-    cells, degree = estimator.grid_size, estimator.degree
+    cells, degree, n = estimator.grid_size, estimator.degree, max(n_numbers, 1)
+    if cells == "auto" and estimator.solver == "reml" and not is_wide:
+        (fewest, most), (few, many) = _SOLVED_CELLS, _SOLVED_IN_ALL
+        by_rows = min(most, n_targets // _ROWS_A_CELL, many // n)
+        cells = max(by_rows, min(fewest, max(5, few // n)))
     cells = (2 if is_wide else 5) if cells == "auto" else cells
     degree = (2 if is_wide else 3) if degree == "auto" else degree
-    return {"grid_size": int(cells), "degree": int(degree)}
-
-
-def _grid_of_sums(estimator: Any, n_numbers: int, n_targets: int) -> dict[str, int]:
-    """The same for the exact solution, whose cells bound the detail, which it chooses."""
-    cells, (fewest, most) = estimator.grid_size, _SOLVED_CELLS
-    if cells == "auto":
-        share = min(n_targets // _ROWS_A_CELL, _CELLS_IN_ALL // max(n_numbers, 1))
-        cells = min(max(fewest, share), most)
-    degree = 3 if estimator.degree == "auto" else estimator.degree
     return {"grid_size": int(cells), "degree": int(degree)}
