@@ -1,6 +1,6 @@
 """Additive models with pairs of columns beside EBM, on the tables of ``benchmarks.tables``.
 
-    python -m benchmarks.additive [--sets NAME ...] [--splits N] [--max-rows N] [--jobs N]
+    python -m benchmarks.additive [--sets NAME ...] [--splits N] [--jobs N] [--processes N]
 
 All options are those of ``benchmarks.tables``, whose CSV, splits and processes are used; EBM has
 its defaults. Ours are sums of functions of one column and of two, with five pairs a column, 60 at
