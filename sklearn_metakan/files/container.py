@@ -213,6 +213,8 @@ def _digest_of(text: str) -> str:
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file through one beside it, which takes its place once all of it is on the disk."""
     target = Path(os.path.realpath(path))
+    if not target.parent.exists():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {target.parent}.")
     beside = target.with_name(f".{target.name[:100]}.{uuid4().hex}.tmp")
     try:
         with open(beside, "xb") as file:

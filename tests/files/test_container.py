@@ -284,6 +284,11 @@ def test_other_files(path, tmp_path):
         read(tmp_path)
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere\.$"):
+        write(tmp_path / "nowhere" / "model.safetensors", {"x": 1}, ARRAYS)
+
+
 def test_huge_headers_are_neither_written_nor_read(path, monkeypatch):
     monkeypatch.setattr(container, "_LARGEST_HEADER", 1000)
     with pytest.raises(ValueError, match="more than can be read"):
