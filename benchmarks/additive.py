@@ -30,8 +30,7 @@ PAIRS, MOST_PAIRS = 5, 60  # a column, and in all
 MOST_CLASSES = 10  # of a KAN by solver="reml"
 SOLVED: dict[str, Any] = {"solver": "reml", "degree": 1, "knots": "quantile"}
 SOLVED |= {"n_estimators": 1}
-MANY_CLASSES = SOLVED | {"solver": "lbfgs", "grid_size": 32, "weight_decay": 1e-3}
-MANY_CLASSES |= {"early_stopping": True}
+MANY_CLASSES = {"solver": "lbfgs", "grid_size": 32, "weight_decay": 1e-3, "early_stopping": True}
 DECAYS = (3e-4, 3e-3, 3e-2, 3e-1)
 SEARCHED: dict[str, Any] = {"solver": "lbfgs", "grid_size": 10, "n_estimators": 6, "prompt_dim": 6}
 SEARCHED |= {"early_stopping": True}
@@ -57,7 +56,7 @@ class Additive(BaseEstimator):
         is_meta = self.kind.startswith("Meta")
         how = {"random_state": self.random_state, "device": self.device}
         many = self.kind.endswith("Classifier") and len(np.unique(y)) > MOST_CLASSES
-        how |= SEARCHED if is_meta else MANY_CLASSES if many else SOLVED
+        how |= SEARCHED if is_meta else SOLVED | (MANY_CLASSES if many else {})
         how |= {"pairs": PAIRS, "decays": DECAYS} | (self.settings or {})
         pairs, decays = min(how.pop("pairs") * X.shape[1], MOST_PAIRS), how.pop("decays")
         model = getattr(sklearn_metakan, self.kind)((), **how, interactions=pairs)

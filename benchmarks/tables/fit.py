@@ -82,9 +82,9 @@ def measure(trial: Trial, data_dir: Path, peers_dir: str | None = None) -> dict[
     ``error`` is the root of the mean square, or the log loss with probabilities of at least
     1e-7; ``constant`` that of the training rows' mean, or of their shares of classes;
     ``coverage`` the share of the rows in 90 % intervals, of regressors that give some. Seconds
-    of the fit include what the model imports then; ``fit_cpu`` are those of the processor, all
-    threads and processes, which say more where others run, and nothing of a card. Memory, in
-    megabytes, is the most that the process ever had, and what it had before the fit.
+    of the fit include what the model imports then; ``fit_cpu`` are those of the processor, of all
+    processes, which say more where others run, and nothing of a card. Memory, in megabytes, is
+    the most that the process ever had, and what it had before the fit.
     """
     held_out, most = trial.scored == "held out", trial.max_rows or None
     fold = load_fold(trial.data, trial.split, data_dir, most, held_out)
@@ -176,8 +176,7 @@ def main() -> None:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    how = parallel_config("multiprocessing", n_jobs=asked["processes"])
-    with threadpool_limits(1), how:
+    with threadpool_limits(1), parallel_config("multiprocessing", n_jobs=asked["processes"]):
         found = measure(Trial(**asked["trial"]), Path(asked["data_dir"]), asked["peers_dir"])
     print("\n" + json.dumps(found))
 
