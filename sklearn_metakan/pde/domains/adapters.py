@@ -318,12 +318,11 @@ def as_domain(source: Any, dim: int | None = None) -> Domain:
     elif all(hasattr(source, name) for name in _DEEPXDE):
         domain = DeepXDEGeometry(source)
     elif hasattr(source, "__array__") or not callable(sample):  # DataFrames have a sample as well
-        if np.ndim(source) != 2:  # numbers, text, a class in place of a domain
-            raise ValueError(
-                "a domain must be one of sklearn_metakan.pde, such as Interval(0, 1) or "
-                f"Box([0, 0], [1, 1]), or points of shape (n, d), got {source!r}."
-            )
-        domain = Points(source)
+        try:
+            domain = Points(source)
+        except ValueError as error:
+            others = " Or give a domain, such as Interval(0, 1) or Box([0, 0], [1, 1])."
+            raise ValueError(f"{error}{others}") from error
     else:
         width = dim
         if width is None:
