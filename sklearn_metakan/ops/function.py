@@ -75,6 +75,11 @@ class EdgeSum(torch.autograd.Function):
         return whole(x, *tensors), 0
 
 
+# ``EdgeSum.apply`` where no transform of torch.func is at work, without binding its arguments to
+# the signature, which takes as long as all else that PyTorch does around a small layer.
+apply_untransformed = super(torch.autograd.Function, EdgeSum).apply
+
+
 def _rounded_to(x: Tensor) -> torch.dtype | None:
     """The dtype of the autocast region that this is, if it is one."""
     place = x.device.type

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sklearn_metakan.basis import Basis
 from sklearn_metakan.ops.convolution import Convolution
-from sklearn_metakan.ops.function import EdgeSum
+from sklearn_metakan.ops.function import EdgeSum, apply_untransformed
 from sklearn_metakan.ops.products import Product
 from sklearn_metakan.ops.reference import sum_of_products
 from sklearn_metakan.ops.source import CoefficientSource
@@ -28,7 +28,8 @@ def edge_sum_kept(x: Tensor, basis: Basis, source: CoefficientSource, groups: in
     tensors = (weights,) if dictionary is None else (weights, dictionary)
     if torch.is_inference_mode_enabled():
         return way.compute(x, *tensors)
-    y: Tensor = EdgeSum.apply(x, way, *tensors)
+    transformed = torch._C._are_functorch_transforms_active()
+    y: Tensor = (EdgeSum.apply if transformed else apply_untransformed)(x, way, *tensors)
     return y
 
 
