@@ -26,7 +26,7 @@ from benchmarks.common.report import table
 from sklearn_metakan import MetaKANRegressor
 
 ROOT = f"{Path(sklearn_metakan.__file__).parent}/"
-END = "edge_sum"
+ENDS = ("edge_sum", "edge_sums")  # of one layer, and of several one after the other
 SHOWN = 8  # files
 Calls = list[tuple[str, str]]  # file, function
 
@@ -35,15 +35,15 @@ class _Arrived(BaseException):
     """No ``except Exception`` on the way stops it."""
 
 
-def walk(run: Callable[[], object], end: str = END) -> Calls:
-    """The package's calls in a run, up to the first of the function ``end``, with it."""
+def walk(run: Callable[[], object], ends: tuple[str, ...] = ENDS) -> Calls:
+    """The package's calls in a run, up to the first of the functions ``ends``, with it."""
     calls = []
 
     def see(frame: FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
         if event == "call" and code.co_filename.startswith(ROOT):
             calls.append((code.co_filename.removeprefix(ROOT), code.co_qualname))
-            if code.co_name == end:
+            if code.co_name in ends:
                 raise _Arrived
 
     sys.setprofile(see)
@@ -53,7 +53,7 @@ def walk(run: Callable[[], object], end: str = END) -> Calls:
         return calls
     finally:
         sys.setprofile(None)
-    raise LookupError(f"{end} was not called.")
+    raise LookupError(f"none of {ends} was called.")
 
 
 def walks() -> dict[str, Calls]:

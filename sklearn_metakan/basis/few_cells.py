@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_metakan.basis.base import silu
 from sklearn_metakan.basis.knots import Array, uniform_cell
 
 MOST_CELLS = 2
@@ -91,36 +90,36 @@ def terms_of(
     """
     (low, high, middle, width), (cells, k) = ends, sizes
     at = x.clamp(low, high)
-    t = (at - middle).div_(width) if middle else at / width
+    t = _in_cells(at, middle, width)
     n_terms = cells + k + constant
     shape = (len(x), n_terms, x.shape[1]) if axis else (n_terms, *x.shape)
-    room, outside, still = x.new_empty(shape), None, None
+    room, still = x.new_empty(shape), None
     base, *places = room.narrow(axis, 0, k + 1).unbind(axis)
     if constant:
         room.select(axis, -1).fill_(1.0)
-    value = torch.nn.functional.silu(at)
-    slope = silu(at, 1, value)
+    sigmoid = at.sigmoid()
+    value = at * sigmoid
+    slope = torch.addcmul(sigmoid, value, 1 - sigmoid)
+    moved = far = t
     if goes_on:
-        outside = x - at
-        torch.addcmul(value, outside, slope, out=base)
+        far = _in_cells(x, middle, width)
+        torch.addcmul(value, x - at, slope, out=base)
     else:
         base.copy_(value)
         still = x != at
+    # Of t^r, t^(r - 1) (t + r (far - t)): beyond the grid along the slope at its end.
     powers = [t]
-    for r, place in enumerate(places, 1):
-        moved = t if outside is None else torch.add(t, outside, alpha=r / width)
-        if r == 1:
-            place.copy_(moved)
-        else:
-            torch.mul(powers[-1], moved, out=place)
-            if r < k:
-                powers.append(powers[-1] * t)
+    places[0].copy_(far)
+    for r in range(2, k + 1):
+        moved = torch.lerp(t, far, r) if goes_on else t
+        torch.mul(powers[-1], moved, out=places[r - 1])
+        if r < k:
+            powers.append(powers[-1] * t)
     above = None
     if cells == 2:
         upper = t.clamp_min(0.0)
-        above = upper.sign() if k == 1 else upper ** (k - 1)
-        moved = upper if outside is None else torch.add(upper, outside, alpha=k / width)
-        torch.mul(above, moved, out=room.select(axis, k + 1))
+        above = upper.sign() if k == 1 else upper if k == 2 else upper ** (k - 1)
+        torch.mul(above, far if k == 1 else moved, out=room.select(axis, k + 1))
     return room, Terms(axis, k, width, powers, above, slope, still)
 
 
@@ -132,5 +131,13 @@ def pulled(grad: Tensor, kept: Terms) -> Tensor:
         found = torch.addcmul(found, of_power, power, value=r)
     if above is not None:
         found = torch.addcmul(found, grad.select(axis, k + 1), above, value=k)
-    found = (found / width).addcmul_(of_silu, slope)
+    if width != 1:
+        found = found / width
+    found = torch.addcmul(found, of_silu, slope)
     return found if still is None else found.masked_fill_(still, 0.0)
+
+
+def _in_cells(x: Tensor, middle: float, width: float) -> Tensor:
+    """x in cells from the middle; where cells have the width 1 around 0, x itself."""
+    x = x - middle if middle else x
+    return x if width == 1 else x / width

@@ -92,18 +92,31 @@ def edge_sum(
         backend = "reference"
     elif on_cpu:
         keep_freed_memory()
-    unfused = on_cpu or groups > 1
-    if not derivative and (backend == "kept" or (backend == "auto" and unfused)):
-        rounded = torch.is_autocast_enabled(x.device.type)
-        numbers = basis.n_functions * len(x) + source.numbers_per_input
-        most = KEPT if working_memory is None else min(KEPT, working_memory / BESIDE)
-        if not rounded and numbers * x.shape[1] * x.element_size() <= most * 2**20:
-            return edge_sum_kept(x, basis, source, groups)
+    if not derivative and keeps_features(x, basis, source, backend, working_memory, groups):
+        return edge_sum_kept(x, basis, source, groups)
     how = backend, working_memory
     if groups == 1:
         return _compute(x, basis, source, derivative, *how, Product(), widest)
     product = grouped(source.in_features, groups)
     return _compute(x[..., None], basis, source, derivative, *how, product, widest)[..., 0]
+
+
+def keeps_features(
+    x: Tensor,
+    basis: Basis,
+    source: CoefficientSource,
+    backend: str = "auto",
+    working_memory: float | None = None,
+    groups: int = 1,
+) -> bool:
+    """Whether ``edge_sum`` of as many rows as x has, where it lies, keeps its features."""
+    place = x.device.type
+    if not (backend == "kept" or (backend == "auto" and (place == "cpu" or groups > 1))):
+        return False
+    numbers = basis.n_functions * len(x) + source.numbers_per_input
+    most = KEPT if working_memory is None else min(KEPT, working_memory / BESIDE)
+    size = numbers * source.in_features * basis.dtype.itemsize
+    return size <= most * 2**20 and not torch.is_autocast_enabled(place)
 
 
 def edge_conv(

@@ -1,10 +1,10 @@
 """The one autograd function of the sum over edges; how it is computed is its ``Way``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from inspect import signature
-from typing import Any, Protocol
+from inspect import Signature
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +26,21 @@ class Way(Protocol):
         ...
 
 
+class _Bound(NamedTuple):
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def apply_defaults(self) -> None:
+        """There are none."""
+
+
+class _AsGiven(Signature):
+    """Arguments by position without defaults, which need no binding."""
+
+    def bind(self, *args: Any, **kwargs: Any) -> _Bound:  # type: ignore[override]
+        return _Bound(args, kwargs)
+
+
 class EdgeSum(torch.autograd.Function):
     """``way.compute(x, *tensors)``; goes through ``torch.func`` and any number of derivatives."""
 
@@ -33,8 +48,8 @@ class EdgeSum(torch.autograd.Function):
     def forward(x: Tensor, way: Way, *tensors: Tensor) -> Tensor:
         return way.compute(x, *tensors)
 
-    # Else torch inspects it in every call, which takes longer than a product of a small layer.
-    forward.__func__.__signature__ = signature(forward.__func__)  # type: ignore[attr-defined]
+    # torch inspects it and binds arguments to it in every call, which took as long as a product.
+    forward.__func__.__signature__ = _AsGiven()  # type: ignore[attr-defined]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

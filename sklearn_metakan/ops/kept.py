@@ -16,16 +16,14 @@ from sklearn_metakan.ops.convolution import Convolution
 from sklearn_metakan.ops.function import EdgeSum
 from sklearn_metakan.ops.products import Product
 from sklearn_metakan.ops.reference import sum_of_products
-from sklearn_metakan.ops.source import CoefficientSource
+from sklearn_metakan.ops.source import CoefficientSource, factors
 
 
 def edge_sum_kept(x: Tensor, basis: Basis, source: CoefficientSource, groups: int) -> Tensor:
     """See ``edge_sum``."""
-    by_input, shared = source.tensors()
-    weights, dictionary = source.generate(by_input, shared), source.dictionary(shared)
-    x = x.to(weights.dtype)
-    way = _Kept(basis, groups, torch.is_grad_enabled() and x.requires_grad)
-    tensors = (weights,) if dictionary is None else (weights, dictionary)
+    tensors = factors(source)
+    x = x.to(tensors[0].dtype)
+    way = Kept(basis, groups, torch.is_grad_enabled() and x.requires_grad)
     if torch.is_inference_mode_enabled():
         return way.compute(x, *tensors)
     y: Tensor = EdgeSum.apply(x, way, *tensors)
@@ -38,7 +36,7 @@ def grouped(in_features: int, groups: int) -> Product:
     return Convolution(in_features, *geometry, groups)
 
 
-class _Kept:
+class Kept:
     """One call: weights (in, C or p, out) and perhaps a dictionary (C, p); see ``Way``."""
 
     def __init__(self, basis: Basis, groups: int, of_x: bool) -> None:

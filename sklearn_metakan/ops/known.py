@@ -4,64 +4,56 @@ Splines on few cells are sums of terms, one of which is 1 for every input: that 
 product, and a row has a fifth fewer numbers to be copied and multiplied.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from sklearn_metakan.ops.source import CoefficientSource
 
+class Known:
+    """``y_o = sum_i phi_oi(x_i)`` from the terms of x; see ``Way``.
 
-def known_sum(terms: Tensor, matrix: Tensor, source: CoefficientSource) -> Tensor:
-    """``y_o = sum_i phi_oi(x_i)`` from the terms of x.
+    x is terms (n, (C - 1) * in), all but 1, term by term; weights are (in, C or p, out), with a
+    dictionary (C, p). Products of the matrix are over all edges at once.
 
     Parameters
     ----------
-    terms : Tensor of shape (n, (C - 1) * in)
-        All but 1, term by term.
     matrix : Tensor of shape (C, C)
         The basis' functions are ``matrix @`` terms, of which 1 is the last.
-    source : CoefficientSource
-        Of the coefficients of the functions.
-
-    Returns
-    -------
-    Tensor of shape (n, out)
-    """
-    by_input, shared = source.tensors()
-    weights, dictionary = source.generate(by_input, shared), source.dictionary(shared)
-    mixing = matrix.T if dictionary is None else matrix.T @ dictionary
-    y: Tensor = _KnownSum.apply(terms, mixing, weights)
-    return y
-
-
-class _KnownSum(torch.autograd.Function):
-    """``F (A V)`` with terms F (n, (C - 1) * in), A (C, K) and weights V (in, K, out).
-
-    Products of A are over all edges at once, with V as (K, in * out).
     """
 
-    @staticmethod
-    def forward(ctx: Any, terms: Tensor, mixing: Tensor, weights: Tensor) -> Tensor:
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    def compute(self, x: Tensor, weights: Tensor, *dictionary: Tensor) -> Tensor:
+        mixing = self.matrix.T
+        for each in dictionary:
+            mixing = mixing @ each
         inputs, functions, outputs = weights.shape
-        by_function = weights.transpose(0, 1).reshape(functions, inputs * outputs)
-        mixed = mixing @ by_function
-        ctx.save_for_backward(terms, mixing, by_function)
-        ctx.shape = weights.shape
+        self.mixing = mixing
+        self.by_function = weights.transpose(0, 1).reshape(functions, inputs * outputs)
+        mixed = mixing @ self.by_function
         constant = mixed[-1].view(inputs, outputs).sum(0)
-        return torch.addmm(constant, terms, mixed[:-1].view(-1, outputs))
+        return torch.addmm(constant, x, mixed[:-1].view(-1, outputs))
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
-        terms, mixing, by_function = ctx.saved_tensors
-        inputs, functions, outputs = ctx.shape
-        of_mixed = by_function.new_empty(len(mixing), inputs * outputs)
-        torch.mm(terms.T, grad, out=of_mixed[:-1].view(-1, outputs))
+    def gradients(
+        self, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
+    ) -> list[Tensor | None]:
+        inputs, functions, outputs = tensors[0].shape
+        of_mixed = grad.new_empty(len(self.matrix), inputs * outputs)
+        torch.mm(x.T, grad, out=of_mixed[:-1].view(-1, outputs))
         of_mixed[-1].view(inputs, outputs).copy_(grad.sum(0))
-        of_mixing = of_mixed @ by_function.T if ctx.needs_input_grad[1] else None
-        of_weights = None
-        if ctx.needs_input_grad[2]:
-            of_functions = mixing.T @ of_mixed
-            of_weights = of_functions.view(functions, inputs, outputs).transpose(0, 1)
-        return None, of_mixing, of_weights
+        found: list[Tensor | None] = [None] * len(needed)
+        if needed[1]:
+            of_functions = self.mixing.T @ of_mixed
+            found[1] = of_functions.view(functions, inputs, outputs).transpose(0, 1).contiguous()
+        if len(tensors) > 1 and needed[2]:
+            found[2] = self.matrix @ (of_mixed @ self.by_function.T)
+        return found
+
+    def reference(self, x: Tensor, weights: Tensor, *dictionary: Tensor) -> Tensor:
+        for each in dictionary:
+            weights = each @ weights
+        mixed = self.matrix.T @ weights
+        terms = x.unflatten(1, (len(self.matrix) - 1, -1))
+        return torch.einsum("nci,ico->no", terms, mixed[:, :-1]) + mixed[:, -1].sum(0)

@@ -49,3 +49,10 @@ class CoefficientSource(Protocol):
     def scaled(self, shared: Sequence[Tensor]) -> Sequence[Tensor]:
         """The shared tensors with whatever constant the layer multiplies them by."""
         ...
+
+
+def factors(source: CoefficientSource) -> tuple[Tensor, ...]:
+    """Weights (in, C or p, out), of a source that has one also its dictionary (C, p)."""
+    by_input, shared = source.tensors()
+    weights, dictionary = source.generate(by_input, shared), source.dictionary(shared)
+    return (weights,) if dictionary is None else (weights, dictionary)

@@ -526,8 +526,12 @@ class KANNet(NeuralNet):
 
     def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
         # The gradients of a captured step stay where they are; other steps use them too.
-        captured = self.captured_ is not None and self.captured_.graph is not None
-        super()._zero_grad_optimizer(set_to_none=not captured)
+        if self.captured_ is not None and self.captured_.graph is not None:
+            super()._zero_grad_optimizer(set_to_none=False)
+            return
+        for group in self.optimizer_.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def loss_by_row(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Losses (n, ...), of several members (n, n_members)."""

@@ -1,11 +1,16 @@
 """AdamW without torch's compiler; L-BFGS one iteration at a time, to the dtype's last digit."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from itertools import chain
+from types import NoneType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def _plain(method: Any) -> Any:
@@ -13,14 +18,77 @@ def _plain(method: Any) -> Any:
     return getattr(method, "__wrapped__", method)
 
 
+class _Moments(NamedTuple):
+    """An optimiser's ``state``, and it by group, in the order of parameters."""
+
+    state: dict[Tensor, dict[str, Tensor]]
+    by_group: list[list[dict[str, Tensor]]]
+
+
 class AdamW(torch.optim.AdamW):
-    """torch's AdamW, which would import torch.compile's machinery (2 s) to be left alone by it."""
+    """torch's AdamW, which would import torch.compile's machinery (2 s) to be left alone by it.
+
+    On a CPU, fused steps after the first go straight to torch's kernel, unless there are hooks.
+    What is around it (spans for profilers, tensors sorted by device) takes as long as 100,000
+    numbers do.
+    """
+
+    _moments: _Moments | None = None
 
     add_param_group = _plain(torch.optim.Optimizer.add_param_group)
-    zero_grad = _plain(torch.optim.Optimizer.zero_grad)
     state_dict = _plain(torch.optim.Optimizer.state_dict)
     load_state_dict = _plain(torch.optim.Optimizer.load_state_dict)
-    step = torch.no_grad()(_plain(torch.optim.Adam.step))
+    zero_grad = _plain(torch.optim.Optimizer.zero_grad)
+    _any_step = torch.optim.Optimizer.profile_hook_step(
+        torch.no_grad()(_plain(torch.optim.Adam.step))
+    )
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        known, state = self._moments, self.state
+        if known is None or known.state is not state or sum(map(len, known.by_group)) != len(state):
+            found = self._any_step(closure)
+            self._moments = self._known_moments()
+            return found
+        if any(self._hooks()):
+            return self._any_step(closure)
+        found = None
+        if closure is not None:
+            with torch.enable_grad():
+                found = closure()
+        gradients = [[p.grad for p in group["params"]] for group in self.param_groups]
+        sizes = [*map(len, gradients)], [*map(len, known.by_group)]
+        if sizes[0] != sizes[1] or NoneType in map(type, chain(*gradients)):
+            self._any_step()
+            return found
+        with torch.no_grad():
+            for group, own, of_group in zip(
+                self.param_groups, known.by_group, gradients, strict=True
+            ):
+                first, second, steps = ([each[name] for each in own] for name in _MOMENTS)
+                torch._foreach_add_(steps, 1)
+                beta1, beta2 = group["betas"]
+                how = {name: group[name] for name in ("lr", "weight_decay", "eps", "maximize")}
+                how |= {"beta1": beta1, "beta2": beta2, "amsgrad": False}
+                torch._fused_adamw_(group["params"], of_group, first, second, [], steps, **how)
+        return found
+
+    step.hooked = True  # type: ignore[attr-defined] # or torch puts the span around it again
+
+    def _hooks(self) -> tuple[dict[int, Any], ...]:
+        """What wants to be called before and after steps, of this optimiser or of all."""
+        own = self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks
+        return *own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks
+
+    def _known_moments(self) -> _Moments | None:
+        """What a step goes straight to the kernel with; None where that is not possible."""
+        by_group = []
+        for group in self.param_groups:
+            parameters, first = group["params"], group["params"][0]
+            same = all(p.is_cpu and p.dtype == first.dtype and p in self.state for p in parameters)
+            if not same or not group["fused"] or group["amsgrad"]:
+                return None
+            by_group.append([self.state[p] for p in parameters])
+        return _Moments(self.state, by_group)
 
 
 class LBFGS(torch.optim.LBFGS):

@@ -6,19 +6,19 @@ import pytest
 
 from benchmarks import walk
 from sklearn_metakan import KANRegressor
-from sklearn_metakan.ops import edge_sum
 
 
 def test_a_walk_ends_at_the_first_sum_over_edges():
     for calls in walk.walks().values():
         functions = [function for _, function in calls]
-        assert functions.index(edge_sum.__qualname__) == len(functions) - 1 > 0
+        ends = [place for place, name in enumerate(functions) if name in walk.ENDS]
+        assert ends == [len(functions) - 1]
         assert all(file.endswith(".py") and "/" in file for file, _ in calls)
     assert sys.getprofile() is None
 
 
 def test_a_way_that_does_not_get_there_is_an_error():
-    with pytest.raises(LookupError, match="edge_sum was not called"):
+    with pytest.raises(LookupError, match=r"edge_sum.* was called"):
         walk.walk(KANRegressor)
     assert sys.getprofile() is None
 

@@ -148,7 +148,8 @@ def fit_numbers(
         for j, (of_column, of_levels, of_atoms), gap, least in every:
             if np.isnan(least) or not (of_column or gap):
                 continue
-            atoms.append(np.insert(of_atoms, 0, len(kept), axis=1))
+            if len(of_atoms):
+                atoms.append(np.insert(of_atoms, 0, len(kept), axis=1))
             kept.append(j)
             gaps.append(gap)
             quantiles.append(of_levels / units[j])
