@@ -16,7 +16,7 @@ from sklearn_metakan.basis import Basis, BSplineBasis
 from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.pairs import Pairs
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients, MetaLearner
-from sklearn_metakan.ops import edge_sum, edge_sums, keeps_features
+from sklearn_metakan.ops import Layer, edge_sum, edge_sums
 
 Init = Literal["variance", "paper"]
 InputLaw = Literal["uniform", "normal"]
@@ -214,17 +214,14 @@ class KANLinear(KANLayer):
             y = y + self.pairs(x)
         return y if self.bias is None else y + self.bias
 
-    def is_chained(self, x: Tensor) -> bool:
-        """Whether ``forward`` of as many rows as x has is a sum over edges that keeps its features.
-
-        And nothing else: ``ops.edge_sums`` may make it one with those of other layers.
-        """
+    def alone(self) -> Layer | None:
+        """What ``ops.edge_sums`` is told, if ``forward`` is a sum over edges and nothing else."""
         if self._forward_hooks or self._forward_pre_hooks or type(self) is not KANLinear:
-            return False
+            return None
         if self.levels is not None or self.pairs is not None or self.bias is not None:
-            return False
-        how = self.backend, self.working_memory, self.groups
-        return keeps_features(x, self.basis, self.source, *how)
+            return None
+        how = self.backend, self.working_memory, self.widest, self.groups
+        return Layer(self.basis, self.source, 0, *how)
 
     def features(self, x: Tensor, terms: bool = False) -> Tensor:
         """What of ``forward`` depends on x alone: functions (n, in * C), then of levels, pairs.
@@ -246,7 +243,7 @@ class KANLinear(KANLayer):
             weights = self.source.coefficients(*self.source.tensors()).flatten(0, 1)
             y = torch.mm(own, weights)
         else:
-            y = edge_sums(own, [(self.basis, self.source, 1)], matrix)
+            y = edge_sums(own, [Layer(self.basis, self.source)], matrix)
         for part in (self.levels, self.pairs):
             if part is not None:
                 y = y + part.from_features(features[:, last : last + part.n_features])

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sklearn_metakan.basis import BasisName, Extrapolation, basis_family, is_traced
+from sklearn_metakan.basis import BasisName, Extrapolation, basis_family
 from sklearn_metakan.nn.layers import Init, InputLaw, KANLayer, KANLinear, initialize
 from sklearn_metakan.nn.levels import Columns, Levels
 from sklearn_metakan.nn.monotone import MonotoneCoefficients, check_can_be_monotone
@@ -27,7 +27,7 @@ from sklearn_metakan.nn.sources import (
     make_meta_learners,
 )
 from sklearn_metakan.nn.sparse import Edges, keep_edges
-from sklearn_metakan.ops import edge_sums
+from sklearn_metakan.ops import Layer, edge_sums
 
 HIDDEN_RANGE = 3.0  # grid of hidden layers, in standard deviations of their inputs
 _GAIN = 3.0  # of numbers of levels and gaps, over the root of the number of columns (measured)
@@ -258,28 +258,22 @@ class KAN(KANNetwork):
         self, x: Tensor | None, features: Tensor | None = None, matrix: Tensor | None = None
     ) -> Tensor:
         """Of x, or of ``features(x)``, where that is given; see ``from_features``."""
-        layers = cast(Sequence[KANLinear], [*self.layers])
-        first, *later = layers
-        given = cast(Tensor, x if features is None else features)
-        if torch.is_grad_enabled() and self._is_chained(later, given):
-            known = matrix is not None and first.is_chained(given)
-            if not known:
-                given = first(x) if features is None else first.from_features(features, matrix)
-            chain = [(part.basis, part.source, part.groups) for part in layers[not known :]]
-            return self.by_member(edge_sums(given, chain, matrix if known else None))
+        first, *later = cast(Sequence[KANLinear], self.layers)
+        known = matrix is not None and first.alone()
+        if known and (chain := self._alone(later)):
+            return self.by_member(edge_sums(cast(Tensor, features), [known, *chain], matrix))
         y: Tensor = first(x) if features is None else first.from_features(features, matrix)
+        if chain := self._alone(later):
+            return self.by_member(edge_sums(y, chain))
         for dropout, layer in zip([*self.dropouts][1:], later, strict=True):
             y = layer(dropout(y))
         return self.by_member(y)
 
-    def _is_chained(self, later: Sequence[KANLinear], given: Tensor) -> bool:
-        """Whether these layers are trained as one operation, with nothing between them."""
-        if not later or given.requires_grad or is_traced():
-            return False
-        for dropout in self.dropouts:
-            if isinstance(dropout, Dropout) and dropout.training:
-                return False
-        return all(layer.is_chained(given) for layer in later)
+    def _alone(self, layers: Sequence[KANLinear]) -> list[Layer]:
+        """These layers, if they are sums over edges with nothing between them; else none."""
+        found = [layer.alone() for layer in layers]
+        drops = any(isinstance(each, Dropout) and each.training for each in self.dropouts)
+        return [] if drops or None in found else cast(list[Layer], found)
 
     def member(self, member: int) -> KAN:
         """One member as a network of its own: a copy, in which meta-learners are copies too."""

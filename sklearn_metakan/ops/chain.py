@@ -4,28 +4,42 @@ What PyTorch does around an operation of its own takes as long as a small layer'
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from sklearn_metakan.basis import Basis
+from sklearn_metakan.basis import Basis, is_traced
+from sklearn_metakan.ops.edge_sum import edge_sum, keeps_features
 from sklearn_metakan.ops.function import EdgeSum
 from sklearn_metakan.ops.kept import Kept
 from sklearn_metakan.ops.known import Known
 from sklearn_metakan.ops.memory import keep_freed_memory
 from sklearn_metakan.ops.source import CoefficientSource, factors
 
-Layer = tuple[Basis, CoefficientSource, int]  # with groups
+
+class Layer(NamedTuple):
+    """What ``edge_sum`` is told of a layer."""
+
+    basis: Basis
+    source: CoefficientSource
+    derivative: int = 0
+    backend: str = "auto"
+    working_memory: float | None = None
+    widest: tuple[int, int] | None = None
+    groups: int = 1
 
 
 def edge_sums(x: Tensor, layers: Sequence[Layer], matrix: Tensor | None = None) -> Tensor:
-    """``edge_sum`` by each layer of what the one before gives.
+    """``edge_sum`` by each layer of what the one before gives; one operation where that is quicker.
+
+    That is in training, of layers whose features are small enough to be kept.
 
     Parameters
     ----------
     x : Tensor of shape (n, in_features)
         Or terms of it, all but 1: (n, (C - 1) * in_features), if there is a ``matrix``.
-    layers : sequence of (basis, source, groups)
-        Whose features are small enough to be kept; see ``keeps_features``.
+    layers : sequence of Layer
     matrix : Tensor of shape (C, C), optional
         By which the first basis' functions are sums of terms.
 
@@ -33,17 +47,34 @@ def edge_sums(x: Tensor, layers: Sequence[Layer], matrix: Tensor | None = None) 
     -------
     Tensor of shape (n, out_features)
     """
+    known = matrix is not None
+    together = torch.is_grad_enabled() and not is_traced()
+    if not (together and all(_is_kept(x, layer) for layer in layers[known:])):
+        if known:
+            x, layers = _at_once(x, layers[:1], matrix), layers[1:]
+        for layer in layers:
+            x = edge_sum(x, *layer)
+        return x
+    return _at_once(x, layers, matrix)
+
+
+def _is_kept(x: Tensor, layer: Layer) -> bool:
+    how = layer.backend, layer.working_memory, layer.groups
+    return not layer.derivative and keeps_features(x, layer.basis, layer.source, *how)
+
+
+def _at_once(x: Tensor, layers: Sequence[Layer], matrix: Tensor | None) -> Tensor:
     if x.is_cpu:
         keep_freed_memory()
     ways: list[Known | Kept] = []
-    for basis, _, groups in layers:
-        ways.append(Kept(basis, groups, bool(ways) or x.requires_grad))
+    for layer in layers:
+        ways.append(Kept(layer.basis, layer.groups, bool(ways) or x.requires_grad))
     if matrix is not None:
         ways[0] = Known(matrix)
-    tensors = [factors(source) for _, source, _ in layers]
+    tensors = [factors(layer.source) for layer in layers]
     chain = ways[0] if len(ways) == 1 else Chain(ways, [*map(len, tensors)])
     given = [each for of_layer in tensors for each in of_layer]
-    y: Tensor = EdgeSum.apply(x, chain, *given)
+    y: Tensor = EdgeSum.apply(x.to(given[0].dtype), chain, *given)
     return y
 
 

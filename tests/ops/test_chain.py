@@ -30,7 +30,7 @@ def one_by_one(network, x):
 
 
 def chained(network, x, matrix=None):
-    return edge_sums(x, [(each.basis, each.source, each.groups) for each in network.layers], matrix)
+    return edge_sums(x, [each.alone() for each in network.layers], matrix)
 
 
 def gradients(y, network):

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, Freezer, GradientNormClipping
 
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor
-from sklearn_metakan.nn import KANLinear
+from sklearn_metakan.nn import KAN
 from sklearn_metakan.training.callbacks import LearningRateSchedule, Listeners
 from sklearn_metakan.training.capture import (
     WARM_UP,
@@ -391,23 +391,24 @@ def test_error_in_an_epoch_frees_the_graph(pretend):
 
 @pytest.mark.parametrize("where", ["warm-up", "ragged batch", "validation"])
 def test_without_memory_the_graph_is_freed_and_training_goes_on(pretend, monkeypatch, where):
-    forward, freed = KANLinear.forward, []
+    forward, freed = KAN.forward, []
 
-    def limited(layer, x):
+    def limited(network, x, features=None, matrix=None):
+        rows = len(x if features is None else features)
         if (
             not freed
             and {
-                "warm-up": layer.training,
-                "ragged batch": layer.training and len(x) == 4,
-                "validation": not layer.training,
+                "warm-up": network.training,
+                "ragged batch": network.training and rows == 4,
+                "validation": not network.training,
             }[where]
         ):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return forward(layer, x)
+        return forward(network, x, features, matrix)
 
     close = CapturedStep.close
     monkeypatch.setattr(CapturedStep, "close", lambda self: freed.append(close(self)))
-    monkeypatch.setattr(KANLinear, "forward", limited)
+    monkeypatch.setattr(KAN, "forward", limited)
     given = {"X_val": X[:30], "y_val": Y[:30]}
     with pytest.warns(RuntimeWarning, match="working_memory was lowered") as caught:
         model = KANRegressor(**SMALL).fit(X, Y, **given)
