@@ -19,7 +19,18 @@ from sklearn_metakan.ops.source import CoefficientSource, factors
 
 
 class Layer(NamedTuple):
-    """What ``edge_sum`` is told of a layer."""
+    """What ``edge_sum`` is told of a layer, and explains.
+
+    Parameters
+    ----------
+    basis : Basis
+    source : CoefficientSource
+    derivative : int, default=0
+    backend : str, default="auto"
+    working_memory : float, optional
+    widest : (int, int), optional
+    groups : int, default=1
+    """
 
     basis: Basis
     source: CoefficientSource
