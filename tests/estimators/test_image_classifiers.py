@@ -318,7 +318,7 @@ def test_a_callable_is_no_part_of_a_cuda_graph():
             listeners_=Listeners([]),
             module_=network,
             criterion_=None,
-            ranks_=None,
+            training_=None,
         )
         reason = obstacle(net)
         assert ("augment" in reason) if forbidden else reason is None
