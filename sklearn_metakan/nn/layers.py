@@ -221,7 +221,7 @@ class KANLinear(KANLayer):
         if self.levels is not None or self.pairs is not None or self.bias is not None:
             return None
         how = self.backend, self.working_memory, self.widest, self.groups
-        return Layer(self.basis, self.source, 0, *how)
+        return Layer(self.basis, self.source, *how)
 
     def features(self, x: Tensor, terms: bool = False) -> Tensor:
         """What of ``forward`` depends on x alone: functions (n, in * C), then of levels, pairs.

@@ -269,11 +269,15 @@ class KAN(KANNetwork):
             y = layer(dropout(y))
         return self.by_member(y)
 
-    def _alone(self, layers: Sequence[KANLinear]) -> list[Layer]:
-        """These layers, if they are sums over edges with nothing between them; else none."""
-        found = [layer.alone() for layer in layers]
-        drops = any(isinstance(each, Dropout) and each.training for each in self.dropouts)
-        return [] if drops or None in found else cast(list[Layer], found)
+    def _alone(self, later: Sequence[KANLinear]) -> list[Layer]:
+        """The later layers, if they are sums over edges with nothing between them; else none."""
+        found = []
+        for dropout, layer in zip([*self.dropouts][1:], later, strict=True):
+            drops = isinstance(dropout, Dropout) and dropout.training
+            if drops or (alone := layer.alone()) is None:
+                return []
+            found.append(alone)
+        return found
 
     def member(self, member: int) -> KAN:
         """One member as a network of its own: a copy, in which meta-learners are copies too."""

@@ -25,7 +25,6 @@ class Layer(NamedTuple):
     ----------
     basis : Basis
     source : CoefficientSource
-    derivative : int, default=0
     backend : str, default="auto"
     working_memory : float, optional
     widest : (int, int), optional
@@ -34,7 +33,6 @@ class Layer(NamedTuple):
 
     basis: Basis
     source: CoefficientSource
-    derivative: int = 0
     backend: str = "auto"
     working_memory: float | None = None
     widest: tuple[int, int] | None = None
@@ -64,24 +62,23 @@ def edge_sums(x: Tensor, layers: Sequence[Layer], matrix: Tensor | None = None) 
         if known:
             x, layers = _at_once(x, layers[:1], matrix), layers[1:]
         for layer in layers:
-            x = edge_sum(x, *layer)
+            how = layer.backend, layer.working_memory, layer.widest, layer.groups
+            x = edge_sum(x, layer.basis, layer.source, 0, *how)
         return x
     return _at_once(x, layers, matrix)
 
 
 def _is_kept(x: Tensor, layer: Layer) -> bool:
     how = layer.backend, layer.working_memory, layer.groups
-    return not layer.derivative and keeps_features(x, layer.basis, layer.source, *how)
+    return keeps_features(x, layer.basis, layer.source, *how)
 
 
 def _at_once(x: Tensor, layers: Sequence[Layer], matrix: Tensor | None) -> Tensor:
     if x.is_cpu:
         keep_freed_memory()
-    ways: list[Known | Kept] = []
-    for layer in layers:
+    ways: list[Known | Kept] = [] if matrix is None else [Known(matrix)]
+    for layer in layers[len(ways) :]:
         ways.append(Kept(layer.basis, layer.groups, bool(ways) or x.requires_grad))
-    if matrix is not None:
-        ways[0] = Known(matrix)
     tensors = [factors(layer.source) for layer in layers]
     chain = ways[0] if len(ways) == 1 else Chain(ways, [*map(len, tensors)])
     given = [each for of_layer in tensors for each in of_layer]
