@@ -95,8 +95,15 @@ def in_turn(estimators, variants):
     return [turns[i](**settings(turns[i], variant)) for i, variant in enumerate(variants)]
 
 
-@parametrize_with_checks([estimator(random_state=0) for estimator in ALL])
+# Of each pair one has its turn here, the other in the slow part: with these it takes minutes.
+@parametrize_with_checks([of(random_state=0) for of in (MetaKANRegressor, KANClassifier)])
 def test_defaults(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([of(random_state=0) for of in (KANRegressor, MetaKANClassifier)])
+def test_defaults_of_the_others(estimator, check):
     check(estimator)
 
 
