@@ -450,6 +450,8 @@ def spline_knots(knots: ArrayLike, in_features: int, grid_size: int, degree: int
 
     Those beyond are as far apart as the cells at the ends.
 
+    Raises ValueError if the shape is another one.
+
     Parameters
     ----------
     knots : (float, float) or array
@@ -459,11 +461,6 @@ def spline_knots(knots: ArrayLike, in_features: int, grid_size: int, degree: int
     Returns
     -------
     ndarray of shape (1 or in_features, grid_size + 1 + 2 (2 k + 1))
-
-    Raises
-    ------
-    ValueError
-        If the shape is another one.
     """
     given = np.asarray(knots, dtype=np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # the basis refuses what is not finite

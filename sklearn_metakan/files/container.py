@@ -60,10 +60,7 @@ class Opened:
     def take(self, name: Any) -> NDArray[Any]:
         """An array, each once.
 
-        Raises
-        ------
-        FileError
-            For a name that there is not (any more), and numbers with another checksum.
+        Raises FileError for a name that there is not (any more), and numbers with another checksum.
         """
         _, _, checksum = self._entry(name)
         del self._left[name]
@@ -96,6 +93,8 @@ class Opened:
 def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: Mapping[str, Any]) -> None:
     """Write a file at once: a crash, or a full disk, leaves what was there before.
 
+    Raises OSError if it cannot be written.
+
     Parameters
     ----------
     path : str or path-like
@@ -103,11 +102,6 @@ def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: Mapping[
         Plain JSON values.
     arrays : mapping of str to ndarray
         Of numbers; strings belong into the header.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
     """
     plain = {name: np.ascontiguousarray(_little(array)) for name, array in arrays.items()}
     plain = {name: array.reshape(np.shape(arrays[name])) for name, array in plain.items()}

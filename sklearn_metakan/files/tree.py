@@ -51,10 +51,7 @@ class Codec:
     def encode(self, value: Any, path: str = "", depth: int = 0) -> Any:
         """A value as JSON; its arrays are added to ``arrays``.
 
-        Raises
-        ------
-        UnstorableError
-            For what files cannot hold, such as functions; it names the place.
+        Raises UnstorableError for what files cannot hold, such as functions; it names the place.
         """
         if id(value) in self.references and value is not None:
             return {"given": self.references[id(value)]}
@@ -83,10 +80,7 @@ class Codec:
     def decode(self, value: Any, take: Callable[[Any], Any], depth: int = 0) -> Any:
         """The inverse; ``take`` gives arrays by their names.
 
-        Raises
-        ------
-        FileError
-            For what no encoder makes.
+        Raises FileError for what no encoder makes.
         """
         if depth > 2 * _DEEPEST:
             raise FileError("The file is damaged: its header is nested too deeply.")

@@ -105,10 +105,7 @@ class Answers:
     def output(self, target: Any) -> tuple[int, float, str]:
         """Position and sign of an output that is given by its label, and what it is.
 
-        Raises
-        ------
-        ValueError
-            For a target that there is not, and without one where there are several.
+        Raises ValueError for a target that there is not, and without one where there are several.
         """
         if self.classes is not None:
             if target is None and self._of_two:

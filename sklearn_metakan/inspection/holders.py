@@ -93,10 +93,7 @@ class Within:
     def member(self, member: int) -> list[KANLinear]:
         """The layers of one member.
 
-        Raises
-        ------
-        ValueError
-            For one that there is not.
+        Raises ValueError for one that there is not.
         """
         if not isinstance(member, Integral) or not 0 <= member < self.n_members:
             raise ValueError(
@@ -250,10 +247,7 @@ def edge_importances(estimator: Any, X: ArrayLike | None = None) -> list[NDArray
 def column_number(column: Any, names: Sequence[str], n_columns: int) -> int:
     """The position of a column that is given by name or number.
 
-    Raises
-    ------
-    ValueError
-        For one that there is not, with those that there are.
+    Raises ValueError for one that there is not, with those that there are.
     """
     if isinstance(column, str):
         if column not in names:

@@ -19,6 +19,8 @@ class Table:
     Values are only ever taken from rows that there are, so that types, levels and missing values
     are as their owner has them.
 
+    Raises ValueError for what is no table, or one without rows.
+
     Parameters
     ----------
     X : array-like of shape (n_rows, n_columns)
@@ -27,11 +29,6 @@ class Table:
     ----------
     names : list of str
         Of the columns; empty for an array.
-
-    Raises
-    ------
-    ValueError
-        For what is no table, or one without rows.
     """
 
     def __init__(self, X: Any) -> None:
@@ -93,10 +90,7 @@ class Table:
     def joined(self, other: "Table") -> "Table":
         """The rows of both.
 
-        Raises
-        ------
-        ValueError
-            For tables of other columns or another kind.
+        Raises ValueError for tables of other columns or another kind.
         """
         if (
             type(self.X) is not type(other.X)

@@ -230,9 +230,12 @@ class KANLinear(KANLayer):
         (n, in * (C - 1)) of which they are sums by ``basis.matrix_of_terms()``, if there is one.
         """
         numbers = x if self.levels is None else self.levels.numbers(x)
-        own = self.basis.terms(numbers) if terms else self.basis.values(numbers, 0, 0)
-        others = [part.features(x) for part in (self.levels, self.pairs) if part is not None]
-        return torch.cat([own.flatten(1), *others], 1) if others else own.flatten(1)
+        found = self.basis.terms(numbers) if terms else self.basis.values(numbers, 0, 0)
+        found = found.flatten(1)
+        for part in (self.levels, self.pairs):
+            if part is not None:
+                found = torch.cat([found, part.features(x)], 1)
+        return found
 
     def from_features(self, features: Tensor, matrix: Tensor | None = None) -> Tensor:
         """``forward`` from ``features(x, matrix is not None)``, of one group and not settled."""

@@ -145,10 +145,7 @@ def _columns(numbers: Tensor, inputs: list[int], outputs: list[int]) -> Tensor:
 def keep_edges(layers: Sequence[KANLinear], edges: Sequence[Edges]) -> None:
     """Leave only the listed edges of each layer, in place.
 
-    Raises
-    ------
-    ValueError
-        For lists that do not fit the layers.
+    Raises ValueError for lists that do not fit the layers.
     """
     if len(edges) != len(layers):
         raise ValueError(

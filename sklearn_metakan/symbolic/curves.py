@@ -72,10 +72,7 @@ LIBRARY: dict[str, Function] = {
 def chosen(library: str | Iterable[str | Function]) -> list[Function]:
     """The functions of a library that is named, or listed.
 
-    Raises
-    ------
-    ValueError
-        For a name that is not in the library, or an empty one.
+    Raises ValueError for a name that is not in the library, or an empty one.
     """
     if isinstance(library, str):
         library = LIBRARY if library == "default" else [library]

@@ -24,15 +24,12 @@ class CallbackStates:
     theirs. Functions, classes and parameters of the constructor are those of the callback that is
     given again. What else there is must stay as it was when training began.
 
+    Raises ValueError for a callback that a checkpoint cannot hold, naming it and its attribute.
+
     Parameters
     ----------
     callbacks : iterable of (name, callback)
         As training begins.
-
-    Raises
-    ------
-    ValueError
-        For a callback that a checkpoint cannot hold, naming it and its attribute.
     """
 
     def __init__(self, callbacks: Iterable[tuple[str, Any]]) -> None:
@@ -46,10 +43,7 @@ class CallbackStates:
     def state(self) -> dict[str, dict[str, Any]]:
         """Of each callback by its name.
 
-        Raises
-        ------
-        ValueError
-            For an attribute that is no value and has changed.
+        Raises ValueError for an attribute that is no value and has changed.
         """
         found: dict[str, dict[str, Any]] = {}
         for name, callback in self.callbacks.items():

@@ -359,10 +359,7 @@ class Listeners:
     ``by_hook`` has them by their methods for batches, ``watching`` the names of those that have
     such, but for the schedule; ``scoring`` score predictions, ``watched`` is watched for its best.
 
-    Raises
-    ------
-    ValueError
-        For callbacks that wait for validation rows where none are held out.
+    Raises ValueError for callbacks that wait for validation rows where none are held out.
     """
 
     def __init__(self, callbacks: Iterable[tuple[str, Callback]], holds_out: bool = False) -> None:

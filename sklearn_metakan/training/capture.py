@@ -260,10 +260,7 @@ def check_cuda_graph(cuda_graph: Any) -> None:
 def is_captured(net: Any, full_batches: int) -> bool:
     """Whether a net is to capture its step, with so many full batches in a pass.
 
-    Raises
-    ------
-    ValueError
-        If ``cuda_graph=True`` and something forbids it.
+    Raises ValueError if ``cuda_graph=True`` and something forbids it.
     """
     if net.cuda_graph is False:
         return False

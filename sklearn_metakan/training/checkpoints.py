@@ -61,10 +61,8 @@ class Checkpoints(Callback):
     def begin(self, seeds: list[int], estimator: Any, data: Mapping[str, Any]) -> list[int]:
         """The seeds of the fit that goes on, or these for a new one.
 
-        Raises
-        ------
-        ValueError
-            For other parameters or data than those of the checkpoint, naming the first.
+        Raises ValueError for other parameters or data than those of the checkpoint, naming the
+        first.
         """
         given = {"class": type(estimator).__name__} | estimator.get_params(deep=False)
         given["callbacks"] = facts_of_callbacks(estimator.callbacks)
@@ -175,10 +173,7 @@ class Checkpoints(Callback):
 def open_checkpoints(estimator: Any, resume: bool) -> Checkpoints | None:
     """Those that the parameters of an estimator ask for.
 
-    Raises
-    ------
-    ValueError
-        For parameters that contradict one another; if no checkpoint is whole.
+    Raises ValueError for parameters that contradict one another; if no checkpoint is whole.
     """
     folder, every = estimator.checkpoint_dir, estimator.checkpoint_every
     if folder is None:

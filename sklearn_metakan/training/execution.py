@@ -26,10 +26,7 @@ def choose_device(device: str | torch.device) -> torch.device:
     "auto": CUDA where there is some, but the CPU inside a joblib worker, where several
     processes would each open the card.
 
-    Raises
-    ------
-    ValueError
-        If the name means nothing to torch, or the device is not there.
+    Raises ValueError if the name means nothing to torch, or the device is not there.
     """
     if device == "auto":
         nested = get_active_backend()[0].nesting_level

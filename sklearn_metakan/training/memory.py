@@ -74,6 +74,8 @@ class Frugal:
     ) -> dict[str, Any]:
         """What a step finds for a batch, again and again until it fits.
 
+        Raises torch.cuda.OutOfMemoryError if a single row is too much for the least working memory.
+
         Parameters
         ----------
         module : Module
@@ -86,11 +88,6 @@ class Frugal:
             Drops what an attempt left, and whatever can be spared.
         full : Exception, optional
             With which the step failed on the whole batch.
-
-        Raises
-        ------
-        torch.cuda.OutOfMemoryError
-            If a single row is too much for the least working memory.
         """
         lowered, n = False, len(batch[0])
 

@@ -204,13 +204,15 @@ class KANNet(NeuralNet):
         sums = self.execution_.products == "full" and not isinstance(self.optimizer_, Reml)
         with torch.no_grad():
             self._matrix = first.basis.matrix_of_terms() if sums else None
+            terms = self._matrix is not None
+            width -= first.in_features if terms else 0
             for part in (data,) if validation is None else (data, validation):
                 if part is not data and part.table is data.table:
                     part.features = data.features[part.within]
                     continue
-                terms = self._matrix is not None
-                made = (first.features(x, terms) for x in part.table.split(step))
-                part.features = joined(made, len(part.table))
+                part.features = part.table.new_empty(len(part.table), width)
+                for x, made in zip(part.table.split(step), part.features.split(step), strict=True):
+                    made.copy_(first.features(x, terms))
         size, left = self.batch_size, len(data.y) % self.batch_size
         if len(data.y) > size > _IN_CACHE / data.features.shape[1]:
             room = data.room_for(size)  # new memory would cost more than the copy

@@ -125,10 +125,7 @@ class Ranks:
     def begin(self, module: nn.Module, data: Any) -> None:
         """Have all start from the weights of the first.
 
-        Raises
-        ------
-        ValueError
-            If their data differ, and for batch norm.
+        Raises ValueError if their data differ, and for batch norm.
         """
         if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
             raise ValueError(

@@ -164,6 +164,9 @@ def module_options(net_params: dict[str, Any] | None) -> dict[str, Any]:
 def check_net_params(net_params: Any, settings: Mapping[str, Any], known: set[str]) -> None:
     """Check the keys of ``net_params``.
 
+    Raises ValueError for keys that a constructor parameter sets, naming that parameter, and for
+    unknown ones.
+
     Parameters
     ----------
     net_params : dict
@@ -171,11 +174,6 @@ def check_net_params(net_params: Any, settings: Mapping[str, Any], known: set[st
         The network's settings that the estimator fills in.
     known : set of str
         Parameters of the net itself; others must be of its parts, such as ``optimizer__eps``.
-
-    Raises
-    ------
-    ValueError
-        For keys that a constructor parameter sets, naming that parameter, and for unknown ones.
     """
     for key in net_params:
         if not isinstance(key, str):

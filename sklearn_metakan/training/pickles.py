@@ -36,10 +36,7 @@ def packed_net(net: KANNet) -> dict[str, Any]:
 def unpacked_net(packed: dict[str, Any], module: nn.Module, net_type: type = KANNet) -> Any:
     """A net over a module of the same shape, without an optimiser that could go on.
 
-    Raises
-    ------
-    ValueError
-        For a pickle of another format, or one whose numbers were altered.
+    Raises ValueError for a pickle of another format, or one whose numbers were altered.
     """
     if packed["format"] != _FORMAT:
         raise ValueError(
@@ -125,10 +122,7 @@ def _portable(state: dict[str, Any], name: str) -> dict[str, Any]:
 
     Callbacks that cannot be pickled in any way are left out of a fitted estimator, with a warning.
 
-    Raises
-    ------
-    PicklingError
-        For other parameters of that kind, naming them.
+    Raises PicklingError for other parameters of that kind, naming them.
     """
     given = {key: value for key, value in state.items() if key != "_net"}
     if _fault(pickle.dumps, given) is None:

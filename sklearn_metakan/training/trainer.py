@@ -116,6 +116,8 @@ class Found(NamedTuple):
 class Trainer:
     """Makes the net of an estimator and trains it, as its parameters say.
 
+    Raises ValueError for parameters that contradict each other, and for callbacks and net_params.
+
     Parameters
     ----------
     parameters : mapping
@@ -138,11 +140,6 @@ class Trainer:
         The parameters that a net is made for.
     execution : Execution
         Where and how to compute, once ``follow`` has seen a table.
-
-    Raises
-    ------
-    ValueError
-        For parameters that contradict each other, and for callbacks and net_params.
     """
 
     fixed: ClassVar[dict[str, Any]] = {
@@ -199,10 +196,8 @@ class Trainer:
     def _check(self) -> None:
         """What no single range of values can say.
 
-        Raises
-        ------
-        ValueError
-            For parameters that contradict each other, and for callbacks and net_params.
+        Raises ValueError for parameters that contradict each other, and for callbacks and
+        net_params.
         """
         given = self.parameters
         rate = given.learning_rate
@@ -511,10 +506,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 def check_widths(name: str, widths: Any, single: bool = False) -> tuple[int, ...]:
     """Widths of layers as a tuple; one number is one layer where that is allowed.
 
-    Raises
-    ------
-    ValueError
-        Unless they are whole numbers from 1 to 1,000,000, in a list of some kind.
+    Raises ValueError unless they are whole numbers from 1 to 1,000,000, in a list of some kind.
     """
     is_number = isinstance(widths, Real) or (isinstance(widths, np.ndarray) and not widths.ndim)
     if is_number and not single:

@@ -66,6 +66,9 @@ class ColumnReader:
     def read(self, X: Any, name: str, reset: bool = True) -> Any:
         """The table as scikit-learn validates it: as it is, if that is numbers, or as floats.
 
+        Raises TypeError, ValueError for what is no table, and columns that are neither numbers nor
+        categories.
+
         Parameters
         ----------
         X : table of any kind
@@ -73,11 +76,6 @@ class ColumnReader:
             Of the estimator, for messages.
         reset : bool
             Whether it decides which columns are categories, and their levels.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For what is no table, and columns that are neither numbers nor categories.
         """
         if isinstance(X, np.ma.MaskedArray):
             X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)

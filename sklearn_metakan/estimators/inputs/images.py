@@ -170,10 +170,7 @@ class ImageInputs(FittedModule):
     def layers(estimator: Any) -> tuple[tuple[int, ...], dict[str, Any]]:
         """Channels of the hidden layers, and settings of the network, checked.
 
-        Raises
-        ------
-        ValueError
-            For parameters that make no network.
+        Raises ValueError for parameters that make no network.
         """
         channels = check_widths("hidden_channels", estimator.hidden_channels)
         if not channels:
@@ -213,10 +210,7 @@ class ImageInputs(FittedModule):
     def as_table(self, X: Any, name: str, reset: bool = False) -> Any:
         """X with two axes, as validation takes it; fixes the shape of an image if ``reset``.
 
-        Raises
-        ------
-        ValueError
-            For other shapes than those of images, or than those of the fit.
+        Raises ValueError for other shapes than those of images, or than those of the fit.
         """
         return ColumnReader(of_pixels=True).read(self._as_rows(as_array(X), name, reset), name)
 
@@ -252,10 +246,7 @@ class ImageInputs(FittedModule):
     def check_table(self, X: NDArray[Any], name: str) -> None:
         """Fix the shape of an image, of a first table of flat ones.
 
-        Raises
-        ------
-        ValueError
-            For numbers that are not finite, and bytes in place of numbers or back.
+        Raises ValueError for numbers that are not finite, and bytes in place of numbers or back.
         """
         if self.layout is None:
             self.layout = find_layout(X.shape, self.image_shape, self.channels_last)

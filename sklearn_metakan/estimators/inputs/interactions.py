@@ -32,10 +32,8 @@ _RIDGE = 1.0  # rows
 def check_interactions(interactions: Any, widths: tuple[int, ...]) -> None:
     """What can be said without columns.
 
-    Raises
-    ------
-    ValueError
-        For what is neither a number of pairs nor a list of them, and beside hidden layers.
+    Raises ValueError for what is neither a number of pairs nor a list of them, and beside hidden
+    layers.
     """
     is_number = isinstance(interactions, Integral) and not isinstance(interactions, bool)
     if is_number and interactions == 0:
@@ -64,6 +62,8 @@ def pair_settings(
 
     ``inputs.pairs_`` become the pairs of columns.
 
+    Raises ValueError for what are no pairs of columns, and pairs with monotone columns.
+
     Parameters
     ----------
     inputs : TableInputs
@@ -75,11 +75,6 @@ def pair_settings(
         Numbers in which predictions must rise or fall have 1 or -1, and are in no pair.
     exact : bool, default=False
         Whether least squares are solved, which may have more functions where rows are many.
-
-    Raises
-    ------
-    ValueError
-        For what are no pairs of columns, and pairs with monotone columns.
     """
     kept = inputs.kept_.tolist()
     monotone = np.flatnonzero(signs) if signs is not None else np.empty(0, dtype=np.intp)
@@ -146,10 +141,7 @@ def _table(inputs: Any, rows: Rows, some: NDArray[np.intp]) -> Tensor:
 def _listed(inputs: Any, interactions: Any) -> list[tuple[int, int]]:
     """Pairs of columns by position.
 
-    Raises
-    ------
-    ValueError
-        For what is no pair of two columns, and for one that comes twice.
+    Raises ValueError for what is no pair of two columns, and for one that comes twice.
     """
     n_columns, names = inputs.ranges_.shape[1], inputs.names
     known = {} if names is None else {name: j for j, name in enumerate(names)}

@@ -10,10 +10,7 @@ from sklearn.utils.validation import _check_monotonic_cst
 def check_monotone(estimator: Any) -> None:
     """What can be said without columns.
 
-    Raises
-    ------
-    ValueError
-        For functions that cannot be kept monotone.
+    Raises ValueError for functions that cannot be kept monotone.
     """
     if estimator.basis != "bspline":
         raise ValueError(
@@ -32,10 +29,8 @@ def monotone_signs(
 ) -> NDArray[np.int64] | None:
     """A sign for each number of the network; None if no column that varies is constrained.
 
-    Raises
-    ------
-    ValueError
-        For what names no columns, for columns of categories, and for more than two classes.
+    Raises ValueError for what names no columns, for columns of categories, and for more than two
+    classes.
     """
     signs = np.asarray(_check_monotonic_cst(estimator, estimator.monotonic_cst), dtype=np.int64)
     if not signs.any():

@@ -75,10 +75,7 @@ def rows_that_count(
     of any weight. Those below a millionth of the mean, together a millionth of all at most, are
     therefore taken for zero.
 
-    Raises
-    ------
-    ValueError
-        If no row counts, or weights in this unit cannot be held.
+    Raises ValueError if no row counts, or weights in this unit cannot be held.
     """
     if weight is None:
         if unit in (None, 1.0):
@@ -112,10 +109,8 @@ def set_aside(
     Of several members each holds rows of its own out: the first are then all rows, the second
     those that some member does not train on, each with whom it counts for.
 
-    Raises
-    ------
-    ValueError
-        For parameters that contradict one another, groups of another shape, and too few rows.
+    Raises ValueError for parameters that contradict one another, groups of another shape, and too
+    few rows.
     """
     n, wanted, fraction = len(rows.y), estimator.early_stopping, estimator.validation_fraction
     by_splitter = not (estimator.validation_split is None and groups is None)
@@ -216,10 +211,7 @@ def splits_of(
     With groups alone, whole groups are held out. Of more than n splits the last ones are taken, of
     fewer all in turn. Splitters see the whole table, of which rows may not count.
 
-    Raises
-    ------
-    ValueError
-        For a split that leaves no row to one side; and what the splitter raises.
+    Raises ValueError for a split that leaves no row to one side; and what the splitter raises.
     """
     n_table = len(rows.X)
     index = np.arange(n_table) if rows.index is None else rows.index

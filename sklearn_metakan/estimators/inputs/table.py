@@ -183,10 +183,7 @@ class TableInputs(FittedModule):
 
         ``n_rows`` are those of the whole table.
 
-        Raises
-        ------
-        ValueError
-            For columns that are too small or too large to be left unscaled.
+        Raises ValueError for columns that are too small or too large to be left unscaled.
         """
         n, d, some = len(rows.y), rows.X.shape[1], None
         if n > QUANTILE_ROWS:  # sorting every column of a large table takes longer than training

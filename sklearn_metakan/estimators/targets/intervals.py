@@ -48,10 +48,7 @@ class HeldOutErrors(FittedModule):
     def ends(self, alpha: float) -> tuple[Tensor, Tensor]:
         """What to add to predictions for the lower and the upper end, (n_outputs,) each.
 
-        Raises
-        ------
-        ValueError
-            If there are too few held-out rows for such an alpha.
+        Raises ValueError if there are too few held-out rows for such an alpha.
         """
         n = len(self.errors)
         if alpha / 2 * (n + 1) < 1:

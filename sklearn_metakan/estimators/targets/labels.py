@@ -153,10 +153,7 @@ class LabelTarget(FittedModule):
     def encode(self, y: NDArray[Any], classes: Any = None) -> NDArray[np.intp]:
         """Positions of labels in ``classes_``; ``classes`` are those that partial_fit was told.
 
-        Raises
-        ------
-        ValueError
-            For labels that are none, fewer than two classes, and others than before.
+        Raises ValueError for labels that are none, fewer than two classes, and others than before.
         """
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
@@ -205,10 +202,7 @@ class LabelTarget(FittedModule):
     ) -> NDArray[Any]:
         """Weights of the rows, times those of their classes.
 
-        Raises
-        ------
-        ValueError
-            For weights of classes that are no finite numbers of at least 0.
+        Raises ValueError for weights of classes that are no finite numbers of at least 0.
         """
         if isinstance(class_weight, list):
             raise ValueError(

@@ -77,10 +77,8 @@ class MultilabelTarget(LabelTarget):
     def encode(self, y: NDArray[Any], classes: Any = None) -> NDArray[Any]:
         """y of shape (n, k) as 0 and 1; ``classes`` are labels that partial_fit was told.
 
-        Raises
-        ------
-        ValueError
-            For another number of columns than before, other entries than 0 and 1, and other labels.
+        Raises ValueError for another number of columns than before, other entries than 0 and 1, and
+        other labels.
         """
         k = self.n_network_outputs
         if y.ndim != 2 or y.shape[1] != k:
@@ -117,10 +115,7 @@ class MultilabelTarget(LabelTarget):
     ) -> NDArray[Any]:
         """Weights of the rows, times those of their classes in each label.
 
-        Raises
-        ------
-        ValueError
-            For a class_weight that is neither "balanced" nor a dict for each label.
+        Raises ValueError for a class_weight that is neither "balanced" nor a dict for each label.
         """
         if isinstance(class_weight, str):
             weight = at_most_one(weight)

@@ -166,10 +166,8 @@ class NumberTarget(FittedModule):
     def encode(self, y: NDArray[Any], classes: Any = None) -> NDArray[np.float64]:
         """Validated numbers as (n, n_outputs).
 
-        Raises
-        ------
-        ValueError
-            For numbers that the loss cannot have, or another number of outputs than before.
+        Raises ValueError for numbers that the loss cannot have, or another number of outputs than
+        before.
         """
         link = "log" if self.loss == "poisson" else "identity"
         if self.link not in (None, link):

@@ -49,10 +49,7 @@ class OwnLoss(nn.Module):
     def of_rows(self, prediction: Tensor, target: Tensor) -> Tensor:
         """What the function gives, (n,); both (n, n_outputs) in the target's units.
 
-        Raises
-        ------
-        ValueError
-            If that is anything else than one number a row.
+        Raises ValueError if that is anything else than one number a row.
         """
         if self.is_1d:
             prediction, target = prediction[:, 0], target[:, 0]
@@ -71,15 +68,12 @@ class OwnLoss(nn.Module):
     def tried(self, y: NDArray[np.float64], weight: NDArray[np.float64] | None) -> "OwnLoss":
         """The same, with the mean size of the losses of a constant prediction as their unit.
 
+        Raises ValueError for losses that are no finite numbers, or do not depend on the prediction.
+
         Parameters
         ----------
         y : ndarray of shape (n, n_outputs)
         weight : ndarray of shape (n,) or None
-
-        Raises
-        ------
-        ValueError
-            For losses that are no finite numbers, or do not depend on the prediction.
         """
         spread = slice(None, None, -(-len(y) // _TRIED))
         some = torch.from_numpy(y[spread])

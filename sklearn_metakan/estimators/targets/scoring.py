@@ -53,18 +53,15 @@ class Answers(BaseEstimator):
 class Scoring:
     """(target, outputs, weight) -> score in the user's units, higher is better.
 
+    Raises ValueError for an unknown name; when called, for a score that does not suit the target,
+    or is no finite number.
+
     Parameters
     ----------
     scoring : str or callable
         As scikit-learn has it: a name, or ``scorer(estimator, X, y)``, whose X is not to be
         looked at.
     target : NumberTarget or LabelTarget
-
-    Raises
-    ------
-    ValueError
-        For an unknown name; when called, for a score that does not suit the target, or is no finite
-        number.
     """
 
     def __init__(self, scoring: Any, target: Any) -> None:

@@ -62,10 +62,7 @@ Start = float | Positive | Held
 class Constants(nn.ParameterDict):
     """What is trained, by name: each constant, or the logarithm of a ``Positive`` one.
 
-    Raises
-    ------
-    ValueError
-        If the dtype cannot hold a value.
+    Raises ValueError if the dtype cannot hold a value.
     """
 
     def __init__(self, values: Mapping[str, Start], like: Tensor) -> None:

@@ -25,6 +25,8 @@ Residual = Callable[..., Any]
 class Physics(nn.Module):
     """A trial function with its equation and conditions; gives the loss of each.
 
+    Raises ValueError if the network's dtype cannot hold a constant.
+
     Parameters
     ----------
     trial : TrialFunction
@@ -38,11 +40,6 @@ class Physics(nn.Module):
         time: later times count once earlier ones are solved.
     attention : {"self-adaptive", "rba", "vrba"}, optional
         Weights of single points in training.
-
-    Raises
-    ------
-    ValueError
-        If the network's dtype cannot hold a constant.
 
     Source: Wang, Sankaran, Perdikaris, "Respecting causality for training PINNs" (2024).
     """

@@ -25,10 +25,7 @@ class Held(NamedTuple):
 def held(solver: Any, problem: Problem, conditions: Mapping[str, BaseCondition]) -> Held:
     """As the solver's ``ansatz``, ``features`` and ``hard`` say.
 
-    Raises
-    ------
-    ValueError
-        For ``hard`` beside an ansatz, and for conditions that contradict each other.
+    Raises ValueError for ``hard`` beside an ansatz, and for conditions that contradict each other.
     """
     left = {name: c.on_domain(problem.domain) for name, c in conditions.items()}
     ansatz, features = solver.ansatz, solver.features

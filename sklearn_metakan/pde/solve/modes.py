@@ -42,10 +42,8 @@ def find_modes(solver: Any, data: bool, resume: bool) -> dict[str, Any]:
     Each has the length one, ``integral of u^2 = 1``, and is orthogonal to those before. It starts
     from the eigenvalue that random features give (see ``nearest_eigenvalues``).
 
-    Raises
-    ------
-    ValueError
-        For what contradicts an eigenvalue problem, and where fewer modes than asked for exist.
+    Raises ValueError for what contradicts an eigenvalue problem, and where fewer modes than asked
+    for exist.
     """
     _check(solver, data, resume)
     name, count = solver.eigenvalue, solver.n_modes

@@ -128,11 +128,8 @@ def nearest_eigenvalues(solver: Any, name: str, near: float | None, count: int) 
 
     Where the equation is not linear in u and k, only one mode can be had, from ``near``.
 
-    Raises
-    ------
-    ValueError
-        If conditions or equation are not zero for u = 0, if there are fewer eigenvalues, and where
-        ``near`` is needed and missing.
+    Raises ValueError if conditions or equation are not zero for u = 0, if there are fewer
+    eigenvalues, and where ``near`` is needed and missing.
     """
     physics, batch = solver._begin(None, None, None, False)[:2]
     reason = _no_features(physics, batch)

@@ -41,11 +41,8 @@ def march(solver: Any, data: bool, resume: bool = False) -> dict[str, Any]:
 
     Checkpoints of each part have a folder of their own in ``checkpoint_dir``.
 
-    Raises
-    ------
-    ValueError
-        Without a time or initial conditions, and with what is about all times at once: data, an
-        ansatz, constants to be found.
+    Raises ValueError without a time or initial conditions, and with what is about all times at
+    once: data, an ansatz, constants to be found.
     """
     _check(solver, data)
     whole = as_domain(solver.domain)
