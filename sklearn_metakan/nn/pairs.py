@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -346,8 +347,10 @@ def pair_functions(
         squares = np.einsum("nmc,nmd->mncd", values, values).reshape(
             len(margins.columns), len(x), -1
         )
+        some = [csr_array(each) for each in squares]  # a row has four that are not zero
+        weighted = [csr_array(each.T * weight) for each in some]
         for of_pair, (a, b) in zip(moments, places, strict=True):
-            of_pair += (squares[a] * weight[:, None]).T @ squares[b]
+            of_pair += (weighted[a] @ some[b]).toarray()
         total += weight.sum()
     found = np.zeros((len(places), width, width, at_most))
     most = 1

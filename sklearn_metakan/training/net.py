@@ -41,6 +41,7 @@ from sklearn_metakan.training.self_scaled import LINE_SEARCHED
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
 _ROWS_TRIED = 64
 FEATURES_MEMORY = 128.0  # MiB; as many features of a table's rows are kept from epoch to epoch
+FOR_PAIRS = 8  # times as many of pairs, which take long to make
 _IN_CACHE = 2**15  # numbers of x whose features are made at a time
 
 
@@ -198,7 +199,8 @@ class KANNet(NeuralNet):
         if isinstance(data, StoredData) or isinstance(validation, StoredData):
             return
         memory = rows * width * data.table.element_size()
-        if self.listeners_.watching or memory > FEATURES_MEMORY * 2**20:
+        most = FEATURES_MEMORY * 2**20 * (FOR_PAIRS if getattr(first, "pairs", None) else 1)
+        if self.listeners_.watching or memory > most:
             return
         step = max(1, _IN_CACHE // first.in_features)
         sums = self.execution_.products == "full" and not isinstance(self.optimizer_, Reml)

@@ -15,12 +15,14 @@ FOLDS = 5  # of rows with labels, which say how far all strengths are off
 FACTORS = 1.0, 0.5, 2.0, 4.0, 8.0  # of all of them; the first, where no other is surely better
 SETTLED = 0.01  # change of the degrees of freedom, in shares of all, that ends it
 FEW_ROWS = 2**13  # of labels, up to which folds are made
+STALE = 0.1  # of the sum of all, how far curvatures may be from those of a matrix that is kept
 STRENGTHS = 1e-2, 1e7
 NOISE = 1e-8  # of the target's variance, at least
 CURVATURE = 1e-4  # of a row's log loss, at least
 DROPPED, PATIENCE = 0.01, 6  # degrees of freedom of terms left out, after so many steps
 _NEWTON, _MOST_STEPS = 3, 50  # for a factor, and of a fold
 _AT_A_TIME, _HELD = 2**21, 2**25  # features
+_COLUMNS = 512  # of a symmetric product, at a time
 
 Features = Callable[[], Iterable[Tensor]]
 
@@ -86,10 +88,13 @@ class Reml(torch.optim.Optimizer):
     model (of squares, their own), and then sets, with V the inverse of the matrix on the left,
     ``g_t = k_t - s_t tr(V_tt)``, ``s_t = g_t / |v_t|^2`` and, of squares,
     ``phi = RSS / (n - sum g)``: g are degrees of freedom, and where it settles, the restricted
-    likelihood is at its maximum. Classes take turns, each against the others' present logits. The
-    likelihood of labels is an approximation, which errs where rows are few: up to 8,192 rows, all
-    strengths are then multiplied by that of five factors, from 1/2 to 8, with which fits on four
-    fifths of the rows have the lowest loss on the others (1, if by less than a standard error).
+    likelihood is at its maximum. Classes take turns, each against the others' present logits. Of
+    labels, W and with it the matrix stay while curvatures differ from W, in the sum over the rows,
+    by a smaller share than g changed by in the last step (at most a tenth); slopes are always those
+    of the present logits. The likelihood of labels is an approximation, which errs where rows are
+    few: up to 8,192 rows, all strengths are then multiplied by that of five factors, from 1/2 to 8,
+    with which fits on four fifths of the rows have the lowest loss on the others (1, if by less
+    than a standard error).
 
     The members of a network are draws from the posterior distribution, moved so that their mean
     is its mean, which alone decides predictions.
@@ -107,8 +112,8 @@ class Reml(torch.optim.Optimizer):
 
     Notes
     -----
-    A step takes P^3 for P numbers v and, of labels, n P^2 for n rows; of squares, the sums over the
-    rows are made once. With n below P it takes n^2 P.
+    A step takes P^3 for P numbers v and, of labels where W is new, n P^2 for n rows; of squares,
+    the sums over the rows are made once. With n below P it takes n^2 P.
 
     Source: MacKay, "Bayesian interpolation" (1992); Wood and Fasiolo, "A generalized
     Fellner-Schall method for smoothing parameter optimization" (2017).
@@ -118,20 +123,24 @@ class Reml(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr})
         self.settled = False
         self._done, self._kept = 0, list[int]()
+        self._every: list[Term] = []
         self._terms: list[Term] = []  # those that are kept, of the features in columns
         self._columns = torch.empty(0, dtype=torch.long)
         self._states: list[_State] = []
-        self._squares: list[_Sums] = []
+        self._known: list[_Sums] = []  # of outputs, with the weights that follow, or the rows' own
+        self._curved: list[Tensor] = []
+        self._moved = 1.0  # in the last step, as a share of all degrees of freedom
 
     def extra_state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         states = [state._asdict() for state in self._states]
-        found = {"settled": self.settled, "done": self._done}
-        return found | {"kept": self._kept, "states": states}
+        found = {"settled": self.settled, "done": self._done, "moved": self._moved}
+        return found | {"kept": self._kept, "states": states, "curved": self._curved}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The inverse."""
         self.settled, self._done, self._kept = state["settled"], state["done"], state["kept"]
+        self._moved, self._curved = state["moved"], [*state["curved"]]
         self._states = [_State(**each) for each in state["states"]]
 
     @torch.no_grad()
@@ -198,7 +207,8 @@ class Reml(torch.optim.Optimizer):
             return loss
         after = torch.cat([state.freedom for state in self._states])
         moved = (after - torch.cat(before)).abs().sum() if before else after.sum()
-        self.settled = bool(moved < SETTLED * after.sum().clamp(min=1.0))
+        self._moved = float(moved / after.sum().clamp(min=1.0))
+        self.settled = self._moved < SETTLED
         self._done += 1
         if self._done >= PATIENCE:
             self._drop()
@@ -210,6 +220,8 @@ class Reml(torch.optim.Optimizer):
         generator = torch.Generator(device=device).manual_seed(seed)
         fold = torch.randperm(n, generator=generator, device=device) % FOLDS
         solvers = [Reml(self.param_groups[0]["params"]) for _ in range(FOLDS)]
+        for solver in solvers:
+            solver._every = self._every
         for k, solver in enumerate(solvers):
             others = rows.of(fold != k)
             for _ in range(_MOST_STEPS):
@@ -236,20 +248,20 @@ class Reml(torch.optim.Optimizer):
         return FACTORS[int(torch.where(sure, gains.mean(0), 0.0).argmax())]
 
     def _narrow(self, network: KAN) -> None:
-        every = additive_terms(network)
-        self._kept = self._kept or [*range(len(every))]
-        self._terms, self._columns = _narrowed(every, self._kept)
+        self._every = self._every or additive_terms(network)
+        self._kept = self._kept or [*range(len(self._every))]
+        self._terms, self._columns = _narrowed(self._every, self._kept)
 
     def _multiply(self, factor: float) -> None:
         self._states = [each._replace(strengths=each.strengths * factor) for each in self._states]
 
     def _of_squares(self, features: Features, y: Tensor, weight: Tensor, normal: Tensor) -> Tensor:
         terms = self._terms
-        self._squares = self._squares or [_sums(terms, features, each, weight) for each in y.T]
+        self._known = self._known or [_sums(terms, features, each, weight) for each in y.T]
         if not self._states:
-            self._states = [_start(terms, sums) for sums in self._squares]
+            self._states = [_start(terms, sums) for sums in self._known]
         losses = []
-        for output, sums in enumerate(self._squares):
+        for output, sums in enumerate(self._known):
             state, rest = _solved(terms, sums, self._states[output], normal)
             noise = rest / (sums.mass - state.freedom.sum() - 1).clamp(min=1.0)
             noise = noise.clamp(min=NOISE * sums.square / sums.mass)
@@ -284,9 +296,10 @@ class Reml(torch.optim.Optimizer):
                 others = rest.logsumexp(1)
             logit = logits[:, output] - others
             p = logit.sigmoid()
-            curvature = (p * (1 - p)).clamp(min=CURVATURE)
+            curvature, known = self._curvature((p * (1 - p)).clamp(min=CURVATURE), weight, output)
             z = logit + others + (target[:, output] - p) / curvature
-            sums = _sums(terms, features, z, weight * curvature)
+            sums = _sums(terms, features, z, weight * curvature, known)
+            self._known[output:] = [sums, *self._known[output + 1 :]]
             old = self._states[output]
             state, _ = _solved(terms, sums, old, normal)
             self._states[output] = state._replace(strengths=old.strengths) if hold else state
@@ -294,6 +307,18 @@ class Reml(torch.optim.Optimizer):
                 own = torch.cat([each @ state.weights.mean(1) for each in features()])
                 logits[:, output] = own + state.constant.mean()
         return (by_row * weight).mean() / weight.mean()
+
+    def _curvature(
+        self, present: Tensor, weight: Tensor, output: int
+    ) -> tuple[Tensor, _Sums | None]:
+        """That of rows, and what is known with it: the last one, while it is near enough."""
+        if output < len(self._curved):
+            kept = self._curved[output]
+            off = (weight * (present - kept).abs()).sum() / (weight * present).sum()
+            if float(off) < min(STALE, max(self._moved, SETTLED)):
+                return kept, self._known[output] if output < len(self._known) else None
+        self._curved[output:] = [present, *self._curved[output + 1 :]]
+        return present, None
 
     def _logits(self, features: Features) -> Tensor:
         weights = torch.stack([state.weights.mean(1) for state in self._states], 1)
@@ -319,8 +344,7 @@ class Reml(torch.optim.Optimizer):
             own = state.strengths[keep], state.freedom[keep]
             # What a term that goes did to the constant is as little as it was.
             self._states[k] = _State(state.weights[used], state.constant, *own, state.noise)
-        for k, sums in enumerate(self._squares):
-            self._squares[k] = sums.only(numbers, used)
+        self._known = [sums.only(numbers, used) for sums in self._known]
 
     def _write(self, network: KAN) -> None:
         """Numbers of members one after the other, each with those of all outputs."""
@@ -356,40 +380,81 @@ def _features(network: KAN, x: Tensor, known: bool, columns: Tensor) -> Features
     parts = x.split(max(1, _AT_A_TIME // width))
     columns = columns.to(x.device)
 
+    whole = len(columns) == width
+
     def made() -> Iterator[Tensor]:
         for part in parts:
-            yield (part if known else network.features(part))[:, columns]
+            found = part if known else network.features(part)
+            yield found if whole else found[:, columns]
 
+    if known and whole:
+        return lambda: (x,)
     if len(x) * len(columns) > _HELD:
         return made
-    held = torch.cat([*made()])
+    held = x[:, columns] if known else torch.cat([*made()])
     return lambda: (held,)
 
 
-def _sums(terms: list[Term], features: Features, target: Tensor, weight: Tensor) -> _Sums:
-    mass, start = weight.sum(), 0
+def _sums(
+    terms: list[Term],
+    features: Features,
+    target: Tensor,
+    weight: Tensor,
+    known: _Sums | None = None,
+) -> _Sums:
+    """``known``: those of another target with the same weights, whose products are the same."""
+    mass = weight.sum()
     middle = (weight * target).sum() / mass
     rest = target - middle
     square = (weight * rest.square()).sum()
-    if len(target) < sum(term.size for term in terms):
-        every = torch.cat([*features()])
-        means, root = weight @ every / mass, weight.sqrt()
-        few = _combined(terms, (every - means) * root[:, None])
-        return _Sums(mass, means, middle, few, root * rest, square)
-    first: Any = 0.0
-    products: Any = 0.0
-    cross: Any = 0.0
+    few = len(target) < sum(term.size for term in terms)
+    if known is None:
+        make = _products_of_few if few else _products
+        means, products = make(terms, features, weight)
+    else:
+        means, products = known.features, known.products
+    if few:
+        return _Sums(mass, means, middle, products, weight.sqrt() * rest, square)
+    start = 0
+    cross = torch.zeros_like(means)
     for part in features():
         rows = slice(start, start + len(part))
-        weighted = part * weight[rows, None]
-        first = first + weighted.sum(0)
-        products = products + part.T @ weighted
-        cross = cross + weighted.T @ rest[rows]
+        cross += (weight[rows] * rest[rows]) @ part
         start = rows.stop
-    means = first / mass
+    return _Sums(mass, means, middle, products, _combined(terms, cross[None])[0], square)
+
+
+def _products_of_few(
+    terms: list[Term], features: Features, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    every = torch.cat([*features()])
+    means = weight @ every / weight.sum()
+    return means, _combined(terms, (every - means) * weight.sqrt()[:, None])
+
+
+def _products(terms: list[Term], features: Features, weight: Tensor) -> tuple[Tensor, Tensor]:
+    start = 0
+    first: Any = 0.0
+    products: Any = 0.0
+    for part in features():
+        weighted = part * weight[start : start + len(part), None]
+        first = first + weighted.sum(0)
+        products = products + _symmetric(part, weighted)
+        start += len(part)
+    means = first / weight.sum()
     products = torch.addr(products, first, means, alpha=-1)
-    products, cross = _combined(terms, _combined(terms, products).T), _combined(terms, cross[None])
-    return _Sums(mass, means, middle, products, cross[0], square)
+    return means, _combined(terms, _combined(terms, products).T)
+
+
+def _symmetric(left: Tensor, right: Tensor) -> Tensor:
+    """``left.T @ right``, which is known to be symmetric, at about half the cost."""
+    size = left.shape[1]
+    found = left.new_empty(size, size)
+    for start in range(0, size, _COLUMNS):
+        some = slice(start, start + _COLUMNS)
+        found[some, start:] = left[:, some].T @ right[:, start:]
+        found[some.stop :, some] = found[some, some.stop :].T
+    return found
 
 
 def _start(terms: list[Term], sums: _Sums) -> _State:
@@ -447,7 +512,7 @@ def _by_rows(
     """
     rows, deviation = sums.products, strengths.rsqrt()
     scaled = rows * deviation
-    matrix = scaled @ scaled.T
+    matrix = _symmetric(scaled.T, scaled.T)
     matrix.diagonal().add_(noise)
     matrix.diagonal().mul_(1 + 1e-12)
     factor = torch.linalg.cholesky(matrix)
