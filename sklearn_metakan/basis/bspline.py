@@ -190,7 +190,7 @@ class BSplineBasis(Basis):
         if few and found is None and derivative == 0 and self._has_terms():
             terms = self._terms(x, 0)[0]  # (C, n, b)
             room = x.new_empty(terms[0].numel(), len(terms))  # autocast would round ``@``
-            turn = matrix(self.grid_size, self.degree, room.dtype)
+            turn = self._matrix(room.dtype)
             return torch.mm(terms.flatten(1).T, turn.T, out=room).view(*x.shape, -1)
         found = found or self._on_cells(x, start, derivative, derivative)
         (base, splines), shape = found.functions[0], found.places.shape
@@ -225,7 +225,7 @@ class BSplineBasis(Basis):
     ) -> tuple[Tensor, Tensor | None, _OnCells | Terms | None]:
         if self.grid_size <= MOST_CELLS and self._has_terms():
             terms, kept = self._terms(x.T.contiguous(), 0 if functions_first else 1)
-            return terms, matrix(self.grid_size, self.degree, terms.dtype), kept
+            return terms, self._matrix(terms.dtype), kept
         found = self._on_cells(x, 0, 0, int(wants_pull), functions_first)
         features = self.values(x, 0, 0, found)
         features = features.permute((2, 1, 0) if functions_first else (1, 2, 0)).contiguous()
@@ -235,7 +235,7 @@ class BSplineBasis(Basis):
     def matrix_of_terms(self) -> Tensor | None:
         if self.grid_size > MOST_CELLS or not self._has_terms():
             return None
-        return matrix(self.grid_size, self.degree, self.breaks.dtype)
+        return self._matrix(self.breaks.dtype)
 
     def terms(self, x: Tensor) -> Tensor:
         return self._terms(x, 1, constant=False)[0]
@@ -247,16 +247,23 @@ class BSplineBasis(Basis):
 
     def _terms(self, x: Tensor, axis: int, constant: bool = True) -> tuple[Tensor, Terms]:
         """Terms of x (b, n), or (n, b) on an axis 1 between them, and what is kept of them."""
-        breaks, held, k = self.breaks, self._ends, self.degree
-        version = 0 if breaks.is_inference() else breaks._version
-        if held is None or held[0] is not breaks or held[1] != version:
-            low, high = breaks[0, k].item(), breaks[0, -k - 1].item()
-            ends = Ends(low, high, (low + high) / 2, (high - low) / self.grid_size)
-            held = self._ends = breaks, version, ends
+        breaks, k = self.breaks, self.degree
         if self.extrapolation == "error":
             check_inside(x, breaks[:, k, None], breaks[:, -k - 1, None])
         goes_on = self.extrapolation == "linear"
-        return terms_of(x, held[2], (self.grid_size, k), axis, goes_on, constant)
+        return terms_of(x, self._shared_ends(), (self.grid_size, k), axis, goes_on, constant)
+
+    def _matrix(self, dtype: torch.dtype) -> Tensor:
+        return matrix(self.grid_size, self.degree, self._shared_ends().width, dtype)
+
+    def _shared_ends(self) -> Ends:
+        """Read from the knots once, for as long as they are these."""
+        breaks, held, k = self.breaks, self._ends, self.degree
+        version = 0 if breaks.is_inference() else breaks._version
+        if held is None or held[0] is not breaks or held[1] != version:
+            ends = Ends.of(breaks[0, k].item(), breaks[0, -k - 1].item(), self.grid_size)
+            held = self._ends = breaks, version, ends
+        return held[2]
 
     def in_cells(self, weights: Tensor) -> Tensor:
         """What edges are inside each cell, for ``at_cells``: (in_features, grid_size, m, out).

@@ -1,12 +1,14 @@
 """Splines on one or two uniform cells, as sums of powers: no cell is looked for.
 
-With t in cells from the middle of the grid, silu and every spline of degree k are sums of silu(x),
-t, ..., t^k, on two cells ``max(t, 0)^k``, and 1. These terms are as many as the functions; on more
-cells such sums would lose digits. Beyond the grid each goes on along its slope there, or stays as
-it is at the end.
+With t from the middle of the grid, silu and every spline of degree k are sums of silu(x), t, ...,
+t^k, on two cells ``max(t, 0)^k``, and 1. These terms are as many as the functions; on more cells
+such sums would lose digits. Beyond the grid each goes on along its slope there, or stays as it is
+at the end.
+
+t is in cells, or as it is where they are neither small nor large: that is two operations less.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from math import comb
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from sklearn_metakan.basis.knots import Array, uniform_cell
 
 MOST_CELLS = 2
+_USUAL = 2.0**-4, 2.0**4  # widths of cells that are no unit: no power of t is large or small by it
 
 
 @cache
@@ -43,20 +46,36 @@ def from_terms(grid_size: int, degree: int) -> Array:
     return found
 
 
-@cache
-def matrix(grid_size: int, degree: int, dtype: torch.dtype) -> Tensor:
-    """``from_terms`` on the CPU."""
-    with torch.inference_mode(False):
-        return torch.tensor(from_terms(grid_size, degree), dtype=dtype)
-
-
 class Ends(NamedTuple):
-    """Of a grid that all inputs share: its ends, its middle, and the width of a cell."""
+    """Of a grid that all inputs share: ends and middle, the unit of t, and a cell's width in it.
+
+    Examples
+    --------
+    >>> Ends.of(-3.0, 3.0, 2)
+    Ends(low=-3.0, high=3.0, middle=0.0, unit=1.0, width=3.0)
+    >>> Ends.of(0.0, 2000.0, 2)
+    Ends(low=0.0, high=2000.0, middle=1000.0, unit=1000.0, width=1.0)
+    """
 
     low: float
     high: float
     middle: float
+    unit: float
     width: float
+
+    @classmethod
+    def of(cls, low: float, high: float, cells: int) -> "Ends":
+        width = (high - low) / cells
+        unit = 1.0 if _USUAL[0] <= width <= _USUAL[1] else width
+        return cls(low, high, (low + high) / 2, unit, width / unit)
+
+
+@lru_cache(64)
+def matrix(grid_size: int, degree: int, width: float, dtype: torch.dtype) -> Tensor:
+    """``from_terms`` on the CPU, of t in which cells are so wide."""
+    powers = np.array([0, *range(1, degree + 1), *[degree] * (grid_size - 1), 0])
+    with torch.inference_mode(False):
+        return torch.tensor(from_terms(grid_size, degree) / width**powers, dtype=dtype)
 
 
 class Terms(NamedTuple):
@@ -69,7 +88,7 @@ class Terms(NamedTuple):
 
     axis: int
     degree: int
-    width: float
+    unit: float
     powers: list[Tensor]
     above: Tensor | None
     slope: Tensor
@@ -88,30 +107,31 @@ def terms_of(
 
     ``sizes`` are cells and degree.
     """
-    (low, high, middle, width), (cells, k) = ends, sizes
+    (low, high, middle, unit, _), (cells, k) = ends, sizes
     at = x.clamp(low, high)
-    t = _in_cells(at, middle, width)
+    t = _in_units(at, middle, unit)
     n_terms = cells + k + constant
-    shape = (len(x), n_terms, x.shape[1]) if axis else (n_terms, *x.shape)
-    room, still = x.new_empty(shape), None
-    base, *places = room.narrow(axis, 0, k + 1).unbind(axis)
+    room = x.new_empty((len(x), n_terms, x.shape[1]) if axis else (n_terms, *x.shape))
+    base, *places = room.unbind(axis)
     if constant:
-        room.select(axis, -1).fill_(1.0)
+        places[-1].fill_(1.0)
     sigmoid = at.sigmoid()
     value = at * sigmoid
-    slope = torch.addcmul(sigmoid, value, 1 - sigmoid)
-    moved = far = t
+    slope = torch.lerp(value, x.new_ones(()), sigmoid)
+    moved, still = t, None
     if goes_on:
-        far = _in_cells(x, middle, width)
-        torch.addcmul(value, x - at, slope, out=base)
+        past = x - at
+        torch.addcmul(value, past, slope, out=base)
+        places[0].copy_(_in_units(x, middle, unit))
+        past = past if unit == 1 else past / unit
     else:
         base.copy_(value)
+        places[0].copy_(t)
         still = x != at
-    # Of t^r, t^(r - 1) (t + r (far - t)): beyond the grid along the slope at its end.
+    # Of t^r, t^(r - 1) (t + r past): beyond the grid along the slope at its end.
     powers = [t]
-    places[0].copy_(far)
     for r in range(2, k + 1):
-        moved = torch.lerp(t, far, r) if goes_on else t
+        moved = torch.add(t, past, alpha=r) if goes_on else t
         torch.mul(powers[-1], moved, out=places[r - 1])
         if r < k:
             powers.append(powers[-1] * t)
@@ -119,25 +139,25 @@ def terms_of(
     if cells == 2:
         upper = t.clamp_min(0.0)
         above = upper.sign() if k == 1 else upper if k == 2 else upper ** (k - 1)
-        torch.mul(above, far if k == 1 else moved, out=room.select(axis, k + 1))
-    return room, Terms(axis, k, width, powers, above, slope, still)
+        torch.mul(above, places[0] if k == 1 else moved, out=places[k])
+    return room, Terms(axis, k, unit, powers, above, slope, still)
 
 
 def pulled(grad: Tensor, kept: Terms) -> Tensor:
     """``sum_r grad_r T_r'(x)``, (b, n), from the gradient of the terms."""
-    axis, k, width, powers, above, slope, still = kept
-    of_silu, found, *higher = grad.narrow(axis, 0, k + 1).unbind(axis)
-    for r, (of_power, power) in enumerate(zip(higher, powers, strict=False), 2):
-        found = torch.addcmul(found, of_power, power, value=r)
+    axis, k, unit, powers, above, slope, still = kept
+    of_silu, found, *higher = grad.unbind(axis)
     if above is not None:
-        found = torch.addcmul(found, grad.select(axis, k + 1), above, value=k)
-    if width != 1:
-        found = found / width
+        found = torch.addcmul(found, higher[k - 1], above, value=k)
+    for r, (of_power, power) in enumerate(zip(higher[: k - 1], powers, strict=False), 2):
+        found = torch.addcmul(found, of_power, power, value=r)
+    if unit != 1:
+        found = found / unit
     found = torch.addcmul(found, of_silu, slope)
     return found if still is None else found.masked_fill_(still, 0.0)
 
 
-def _in_cells(x: Tensor, middle: float, width: float) -> Tensor:
-    """x in cells from the middle; where cells have the width 1 around 0, x itself."""
+def _in_units(x: Tensor, middle: float, unit: float) -> Tensor:
+    """x from the middle; where that is 0 and the unit 1, x itself."""
     x = x - middle if middle else x
-    return x if width == 1 else x / width
+    return x if unit == 1 else x / unit

@@ -39,14 +39,16 @@ class Known:
     def gradients(
         self, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
     ) -> list[Tensor | None]:
-        inputs, functions, outputs = tensors[0].shape
+        inputs, _, outputs = tensors[0].shape
         of_mixed = grad.new_empty(len(self.matrix), inputs * outputs)
         torch.mm(x.T, grad, out=of_mixed[:-1].view(-1, outputs))
         of_mixed[-1].view(inputs, outputs).copy_(grad.sum(0))
         found: list[Tensor | None] = [None] * len(needed)
         if needed[1]:
-            of_functions = self.mixing.T @ of_mixed
-            found[1] = of_functions.view(functions, inputs, outputs).transpose(0, 1).contiguous()
+            by_input = of_mixed.view(-1, inputs, outputs).transpose(0, 1)
+            mixing = self.mixing.T.expand(inputs, -1, -1)
+            room = torch.empty_like(tensors[0])  # autocast would round
+            found[1] = torch.bmm(mixing, by_input, out=room)
         if len(tensors) > 1 and needed[2]:
             found[2] = self.matrix @ (of_mixed @ self.by_function.T)
         return found

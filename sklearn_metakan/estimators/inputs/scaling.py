@@ -130,7 +130,7 @@ def fit_numbers(
     step = max(1, CHUNK // n)
     for start in range(0, len(columns), step):
         places = columns[start : start + step]
-        block = rows.X[:, places] if index is None else rows.X[np.ix_(index, places)]
+        block = np.take(rows.X, places, 1) if index is None else rows.X[np.ix_(index, places)]
         block = block.T.astype(np.float64, order="C")
         low, high = np.fmin.reduce(block, axis=1), np.fmax.reduce(block, axis=1)
         ranges[:, places] = low, high
