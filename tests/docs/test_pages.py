@@ -26,6 +26,7 @@ BLOCKS = {
     if (blocks := re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
 }
 NEAR = 0.03
+OTHERS = {f"../{path.name}": path.read_text(encoding="utf-8") for path in DOCS.parent.glob("*.md")}
 
 
 def assert_prints(printed, stated):
@@ -37,6 +38,11 @@ def assert_prints(printed, stated):
                 assert float(got) == pytest.approx(float(meant), abs=NEAR), (line, said)
             else:
                 assert got == meant, (line, said)
+
+
+@pytest.mark.parametrize(("name", "page"), (PAGES | OTHERS).items(), ids=PAGES | OTHERS)
+def test_no_merge_left_its_marks(name, page):
+    assert re.findall(r"^(?:<{7}|>{7}) .*$", page, re.MULTILINE) == []
 
 
 @pytest.mark.parametrize("name", BLOCKS)
