@@ -146,8 +146,7 @@ def onnx_model(
     if columns is not None:
         _take_columns(onnx, model, columns, levels or {})
     onnx.checker.check_model(model)
-    data: bytes = model.SerializeToString()
-    return data
+    return model.SerializeToString()
 
 
 def _name_labels(onnx: Any, graph: Any, classes: NDArray[Any]) -> None:

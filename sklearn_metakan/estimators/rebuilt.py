@@ -48,8 +48,7 @@ def with_pairs(estimator: AnyEstimator, kept: Sequence[int]) -> AnyEstimator:
     net = object.__new__(type(fitted.net_))
     vars(net).update(vars(fitted.net_) | {"module_": fitted.module_.with_pairs(kept)})
     fitted.net_ = net
-    found: AnyEstimator = fitted
-    return found
+    return fitted
 
 
 def trained_on(estimator: AnyEstimator, X: Any, y: Any, max_iter: int) -> AnyEstimator:
@@ -59,27 +58,12 @@ def trained_on(estimator: AnyEstimator, X: Any, y: Any, max_iter: int) -> AnyEst
     """
     given = estimator.get_params(deep=False)
     options = {k: v for k, v in (given["net_params"] or {}).items() if k.startswith("module__")}
-    now = {
-        "solver": "lbfgs",
-        "max_iter": max_iter,
-        "warm_start": True,
-        "early_stopping": False,
-        "validation_split": None,
-        "scoring": None,
-        "checkpoint_dir": None,
-        "learning_rate": "auto",
-        "weight_decay": "auto",
-        "sparsity": 0.0,
-        "time_limit": None,
-        "dropout": 0.0,
-        "callbacks": None,
-        "verbose": 0,
-        "random_state": 0,
-        "net_params": options or None,
-        "prompt_learning_rate": None,
-        "meta_learning_rate": None,
-        "precision": str(estimator.net_.execution_.dtype).removeprefix("torch."),
-    }
+    now = {"solver": "lbfgs", "max_iter": max_iter, "warm_start": True, "early_stopping": False}
+    now |= dict.fromkeys(("validation_split", "scoring", "checkpoint_dir", "time_limit"))
+    now |= dict.fromkeys(("callbacks", "prompt_learning_rate", "meta_learning_rate"))
+    now |= {"learning_rate": "auto", "weight_decay": "auto", "net_params": options or None}
+    now |= {"sparsity": 0.0, "dropout": 0.0, "verbose": 0, "random_state": 0}
+    now["precision"] = str(estimator.net_.execution_.dtype).removeprefix("torch.")
     trained = estimator._working_copy()
     trained.set_params(**{k: v for k, v in now.items() if k in given})
     with warnings.catch_warnings():

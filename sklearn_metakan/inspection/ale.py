@@ -79,7 +79,8 @@ def accumulated(model: Model, j: int, n_points: int) -> Effect:
     points = model.table.points(j, n_points)
     order = np.arange(len(points.values))
     if not points.is_number and len(order) > 1:
-        order = np.argsort(_by_place(points, model.with_values(*_rows_there(points), {})[:, :1]))
+        answers = model.with_values(points.there, {})[:, :1]
+        order = np.argsort(_means(points.place[points.there], answers, len(order))[:, 0])
     rows, cells = _cells(points, np.argsort(order))
     curves = np.zeros((len(order), 1 + model.answers.n_members))
     if len(order) > 1:
@@ -100,19 +101,9 @@ def averaged(model: Model, j: int, n_points: int) -> Effect:
     return _effect(model, j, points, curves)
 
 
-def _rows_there(points: Points) -> tuple[NDArray[np.intp]]:
-    return (np.flatnonzero(points.place >= 0),)
-
-
-def _by_place(points: Points, answers: Array) -> Array:
-    """Mean answer to the rows of each level."""
-    place = points.place[points.place >= 0]
-    return _means(place, answers, len(points.values))[:, 0]
-
-
 def _cells(points: Points, rank: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows, and the cell between two points that each belongs to; some rows come twice."""
-    (rows,), last = _rows_there(points), len(points.values) - 2
+    rows, last = points.there, len(points.values) - 2
     if not points.is_few:
         return rows, np.clip(points.place[rows] - 1, 0, last)
     place = rank[points.place[rows]]
@@ -149,13 +140,11 @@ def _effect(model: Model, j: int, points: Points, curves: Array) -> Effect:
 def _missing(model: Model, j: int, points: Points) -> Array | None:
     """Mean answer to rows where the column is missing, less that to values of other rows."""
     missing = np.flatnonzero(points.missing)[:MOST_MISSING]
-    (others,) = _rows_there(points)
-    if not len(missing) or not len(others):
+    if not len(missing) or not len(points.there):
         return None
-    donors = np.random.default_rng(0).choice(others, (len(missing), N_DONORS))
+    donors = np.random.default_rng(0).choice(points.there, (len(missing), N_DONORS))
     filled = model.with_values(np.repeat(missing, N_DONORS), {j: donors.ravel()})
-    found: Array = model.with_values(missing, {}).mean(0) - filled.mean(0)
-    return found
+    return model.with_values(missing, {}).mean(0) - filled.mean(0)
 
 
 def accumulated_pair(model: Model, pair: tuple[int, int], n_points: int) -> Effect:

@@ -158,23 +158,7 @@ class EdgeDisplay:
         else:
             known = (within.n_columns, within.names) if index == 0 else (len(columns), [])
             inputs, outputs = _checked(edges, columns, module.out_features, *known)
-        with torch.no_grad():
-            rows = within.rows
-            for each in layers[:index]:
-                rows = None if rows is None else each(rows)
-            t, n_values = _points(module, rows, n_points, index == 0)
-            n_points = len(t)
-            gap, (at, of_atom) = torch.full_like(t[:1], np.nan), _atoms(module, t)
-            t = torch.cat([t, gap, at])
-            values = torch.cat([block[:, inputs, outputs] for block in _blocks(module, t)])
-        x, y = t.double().cpu().numpy(), values.cpu().numpy()
-        if index == 0 and within.scaler is not None:
-            x = within.scaler.inverse_transform(x)[:, columns]
-        both = np.stack([x[:, inputs], y], axis=2)[n_points + 1 :]
-        atoms = [both[of_atom == i, k] for k, i in enumerate(inputs)]
-        x, y, missing = x[:n_points, inputs], y[:n_points], y[n_points]
-        beyond = np.arange(n_points)[:, None] >= n_values[inputs]
-        x[beyond] = y[beyond] = np.nan
+        x, y, missing, atoms = _curves(within, layers, index, (inputs, outputs), n_points)
         levels = [within.levels_of(i) if not index else None for i in inputs]
         for k, of_edge in enumerate(levels):
             if of_edge is not None:
@@ -264,6 +248,34 @@ def layer_index(layer: int, n_layers: int) -> int:
             f"has {n_layers} layer(s); got {layer!r}."
         )
     return int(layer) % n_layers
+
+
+@torch.no_grad()
+def _curves(
+    within: Within,
+    layers: Sequence[KANLinear],
+    index: int,
+    edges: tuple[list[int], list[int]],
+    n_points: int,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], list[NDArray[Any]]]:
+    """Of edges of a layer, inputs and outputs: points, values there, at a gap, and at atoms."""
+    (inputs, outputs), module, rows = edges, layers[index], within.rows
+    for each in layers[:index]:
+        rows = None if rows is None else each(rows)
+    t, n_values = _points(module, rows, n_points, index == 0)
+    n_points = len(t)
+    gap, (at, of_atom) = torch.full_like(t[:1], np.nan), _atoms(module, t)
+    t = torch.cat([t, gap, at])
+    values = torch.cat([block[:, inputs, outputs] for block in _blocks(module, t)])
+    x, y = t.double().cpu().numpy(), values.cpu().numpy()
+    if index == 0 and within.scaler is not None:
+        x = within.scaler.inverse_transform(x)[:, within.kept]
+    both = np.stack([x[:, inputs], y], axis=2)[n_points + 1 :]
+    atoms = [both[of_atom == i, k] for k, i in enumerate(inputs)]
+    x, y, missing = x[:n_points, inputs], y[:n_points], y[n_points]
+    beyond = np.arange(n_points)[:, None] >= n_values[inputs]
+    x[beyond] = y[beyond] = np.nan
+    return x, y, missing, atoms
 
 
 def _points(

@@ -216,7 +216,8 @@ class EffectDisplay:
         low, high = 0.0, 0.0
         for effect in curves:
             spread = effect.members.std(0)
-            every = [effect.values - spread, effect.values + spread, _none(effect.missing)]
+            every = [effect.values - spread, effect.values + spread]
+            every += [] if effect.missing is None else [effect.missing]
             low = min([low, *(part.min(initial=0) for part in every)])
             high = max([high, *(part.max(initial=0) for part in every)])
         margin = 0.06 * (high - low) or 1.0
@@ -281,10 +282,6 @@ class EffectDisplay:
         bar.set_label(f"joint effect on {short(self.what)}", fontsize="x-small")
         bar.ax.tick_params(labelsize="x-small")
         axis.set_facecolor("0.9")
-
-
-def _none(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    return np.zeros(0) if values is None else values
 
 
 def _columns(features: Sequence[Any], table: Table) -> list[tuple[int, ...]]:

@@ -160,3 +160,8 @@ class Points(NamedTuple):
     missing: NDArray[np.bool_]
     is_number: bool
     is_few: bool
+
+    @property
+    def there(self) -> NDArray[np.intp]:
+        """Rows that have a point."""
+        return np.flatnonzero(self.place >= 0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import Basis
-from sklearn_metakan.nn.layers import Init, InputLaw, KANLayer
+from sklearn_metakan.nn.layers import Init, InputLaw, KANLayer, initialize
 from sklearn_metakan.nn.sources import DirectCoefficients, MetaCoefficients
 from sklearn_metakan.ops import edge_conv, size_after
 
@@ -48,7 +48,7 @@ class _KANConv(KANLayer):
         kernel_size = self._sides("kernel_size", kernel_size, 1)
         out_features, n_biases = out_channels // groups, out_channels if bias else 0
         fan_in = in_channels // groups * prod(kernel_size)
-        how = backend, working_memory, input_law, init, generator, dtype
+        how = backend, working_memory, input_law, dtype
         shape = (in_channels, *kernel_size)
         super().__init__(shape, out_features, basis, source, fan_in, n_biases, *how)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
@@ -56,6 +56,8 @@ class _KANConv(KANLayer):
         self.stride = self._sides("stride", stride, 1)
         self.dilation = self._sides("dilation", dilation, 1)
         self.padding = self._padding(padding)
+        if init is not None:
+            initialize([self], generator, init)
 
     def _sides(self, name: str, sides: Sides, least: int) -> tuple[int, ...]:
         n = self.n_dimensions

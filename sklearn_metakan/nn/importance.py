@@ -1,7 +1,6 @@
 """How much each input, and each edge, matters to a network's outputs."""
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -93,8 +92,7 @@ def edge_importances(network: KAN | KANLinear, x: Tensor, other: Tensor) -> list
 
 
 def _linear(network: KAN | KANLinear) -> list[KANLinear]:
-    layers = network.kan_layers() if isinstance(network, KAN) else [network]
-    return cast(list[KANLinear], [*layers])
+    return [*network._layers] if isinstance(network, KAN) else [network]
 
 
 def _totals(layers: Sequence[KANLinear], n_members: int, x: Tensor, other: Tensor) -> Tensor:

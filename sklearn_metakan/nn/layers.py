@@ -49,8 +49,6 @@ class KANLayer(nn.Module, ABC):
         backend: str,
         working_memory: float | None,
         input_law: InputLaw,
-        init: Init | None,
-        generator: torch.Generator | None,
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
@@ -71,8 +69,6 @@ class KANLayer(nn.Module, ABC):
         self.bias = nn.Parameter(torch.zeros(n_biases, dtype=dtype)) if n_biases else None
         self.fan_in, self.input_law = fan_in, input_law
         self.backend, self.working_memory = backend, working_memory
-        if init is not None:
-            initialize([self], generator, init)
 
     def reset_parameters(
         self, generator: torch.Generator | None = None, init: Init = "variance"
@@ -175,7 +171,7 @@ class KANLinear(KANLayer):
                 )
         n_inputs = in_features if levels is None else levels.n_inputs
         fan_in, n_biases = n_inputs // groups, out_features if bias else 0
-        how = backend, working_memory, input_law, None, generator, dtype
+        how = backend, working_memory, input_law, dtype
         super().__init__(
             (in_features,), out_features // groups, basis, source, fan_in, n_biases, *how
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import pairwise
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ def edge_effects(network: KAN, x: Tensor) -> list[Tensor]:
     -------
     list of Tensor of shape (in, out), one for each layer
     """
-    layers = _linear(network)
+    layers = network._layers
     found, reached = [], [x]
     for layer in layers:
         reached.append(layer(reached[-1]))
@@ -108,7 +108,7 @@ def without_edges(network: KAN, kept: Sequence[Tensor], x: Tensor) -> tuple[KAN,
     pruned = deepcopy(network)
     masks = [mask.clone().cpu() for mask in kept]
     units, h, edges = _connected(masks), x, []
-    for k, layer in enumerate(_linear(pruned)):
+    for k, layer in enumerate(pruned._layers):
         mask = masks[k].to(h.device)
         values = torch.cat([*_edge_values(layer, h)], 1)  # (n, in, out)
         constant = (values.mean(0) * ~mask).sum(0)
@@ -124,7 +124,7 @@ def without_edges(network: KAN, kept: Sequence[Tensor], x: Tensor) -> tuple[KAN,
         layer.fan_in = len(rows)
         if k:
             layer.basis = layer.basis.with_grid(in_features=len(rows))
-    layers = _linear(pruned)
+    layers = pruned._layers
     sides = [(layer.in_features, layer.out_features) for layer in layers]
     for layer in layers:
         layer.widest = max(sides, key=prod)
@@ -133,17 +133,11 @@ def without_edges(network: KAN, kept: Sequence[Tensor], x: Tensor) -> tuple[KAN,
     return pruned, edges
 
 
-def _linear(network: KAN) -> list[KANLinear]:
-    return cast(list[KANLinear], [*network.kan_layers()])
-
-
 def _edge_values(layer: KANLinear, x: Tensor) -> Iterator[Tensor]:
     """Edge functions for blocks of inputs, (n, inputs, out)."""
     size = max(1, _NUMBERS // (len(x) * layer.out_features * layer.basis.n_functions))
     for start in range(0, layer.in_features, size):
-        stop = min(start + size, layer.in_features)
-        features = layer.basis.evaluate(x, start, stop)
-        yield torch.einsum("nic,ico->nio", features, layer.source.block(start, stop))
+        yield layer.edge_functions(x, 0, start, min(start + size, layer.in_features))
 
 
 def _connected(masks: list[Tensor]) -> list[list[int]]:
@@ -163,13 +157,10 @@ def _part(
     """Of some inputs and outputs: a dense source, from a dense or a sparse one."""
     if isinstance(source, SparseCoefficients):
         source = source.dense()
-    part = deepcopy(source, {id(each): each for each in _learners(source)})
+    shared = getattr(source, "meta_learner", None)
+    part = deepcopy(source, {id(shared): shared})
     part.in_shape, part.in_features, part.out_features = (len(rows),), len(rows), len(columns)
     for name, parameter in source.named_parameters(recurse=False):
         own = parameter.detach()[rows][..., columns].clone()
         setattr(part, name, nn.Parameter(own))
     return part
-
-
-def _learners(source: Any) -> list[nn.Module]:
-    return [source.meta_learner] if isinstance(source, MetaCoefficients) else []

@@ -1,8 +1,5 @@
 """Sparsity: a penalty that leaves few edges, from the coefficients alone."""
 
-from collections.abc import Sequence
-from typing import cast
-
 import torch
 from torch import Tensor
 
@@ -37,7 +34,7 @@ class Sparsity:
     """
 
     def __init__(self, network: KAN) -> None:
-        self.layers = cast(Sequence[KANLinear], [*network.kan_layers()])
+        self.layers = network._layers
         self.n_members = network.n_members
         self.roots = [*map(_root, self.layers)]
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.basis import BSplineBasis
-from sklearn_metakan.nn.layers import KANLinear
 from sklearn_metakan.nn.network import KAN
 from sklearn_metakan.nn.pairs import smooth_deviation
 from sklearn_metakan.nn.sources import DirectCoefficients
@@ -53,7 +52,7 @@ def additive_terms(network: KAN) -> list[Term]:
     ValueError
         For networks whose outputs are not linear in their numbers, and other bases than splines.
     """
-    (layer,) = cast(list[KANLinear], [*network.layers])
+    (layer,) = network._layers
     basis, source = layer.basis, layer.source
     if not (isinstance(source, DirectCoefficients) and isinstance(basis, BSplineBasis)):
         raise ValueError(
@@ -109,7 +108,7 @@ def set_coefficients(network: KAN, weights: Tensor, constant: Tensor) -> None:
     constant : Tensor of shape (n_members * out_features,)
         The splines of the first number sum to one, as do the levels of a column, and take it.
     """
-    (layer,) = cast(list[KANLinear], [*network.layers])
+    (layer,) = network._layers
     source = cast(DirectCoefficients, layer.source)
     last = layer.in_features * layer.basis.n_functions
     source.weight.copy_(weights[:last].view_as(source.weight))

@@ -66,11 +66,7 @@ def _factor(total: Expr) -> tuple[Expr, Expr]:
 
 def _unit(total: Expr) -> Expr:
     factor, rest = _factor(total)
-    return sympy.Mul(factor, rest, evaluate=True) if factor == 1 else _times(factor, rest)
-
-
-def _times(factor: Expr, rest: Expr) -> Expr:
-    return sympy.Mul(factor, rest, evaluate=False)
+    return sympy.Mul(factor, rest, evaluate=factor == 1)
 
 
 @dataclass

@@ -165,5 +165,4 @@ def _solve(design: Array, target: Array) -> Array:
     scale = np.sqrt((design**2).sum(0)) + _TINY
     scaled = design / scale
     gram = scaled.T @ scaled + _RIDGE * np.eye(len(scale))
-    solution: Array = np.linalg.solve(gram, scaled.T @ target) / scale
-    return solution
+    return np.linalg.solve(gram, scaled.T @ target) / scale

@@ -13,7 +13,7 @@ from sklearn_metakan.training.capture import CapturedStep, is_captured, recordin
 from sklearn_metakan.training.checkpoints import Checkpoints, open_checkpoints
 from sklearn_metakan.training.data import StoredData, TensorData
 from sklearn_metakan.training.execution import LARGE_TABLE, Execution, choose_execution
-from sklearn_metakan.training.memory import by_chunks, fit_into_memory, memory_for_rows
+from sklearn_metakan.training.memory import by_chunks, memory_for_rows
 from sklearn_metakan.training.net import KANNet
 from sklearn_metakan.training.optimisers import LBFGS, set_values
 from sklearn_metakan.training.parallel import PRESENT, data_parallel, draw_apart
@@ -77,7 +77,6 @@ __all__ = [
     "draw_apart",
     "draw_seeds",
     "fill_docstring",
-    "fit_into_memory",
     "get_params",
     "getstate",
     "is_captured",

@@ -7,9 +7,9 @@ import sympy
 from sklearn_metakan.symbolic.constants import Parametric, normalised, snapped
 from sklearn_metakan.symbolic.curves import LIBRARY, fits
 from sklearn_metakan.symbolic.edges import product_of_edges, sum_of_edges
-from sklearn_metakan.symbolic.leaves import leaves
 from sklearn_metakan.symbolic.moves import moves, without_silent
 from sklearn_metakan.symbolic.problem import Problem
+from sklearn_metakan.symbolic.search import leaves
 from sklearn_metakan.symbolic.structure import LINKS, linked
 from sklearn_metakan.symbolic.terms import monomials, ratio_of_polynomials
 

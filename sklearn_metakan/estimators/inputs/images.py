@@ -194,13 +194,8 @@ class ImageInputs(FittedModule):
                 f"augment={estimator.augment!r} contradicts solver='lbfgs', whose line search "
                 "needs a loss that repeats. Set augment=None or solver='adamw'."
             )
-        return channels, {
-            "hidden_channels": channels,
-            "strides": strides,
-            "kernel_size": estimator.kernel_size,
-            "norm": estimator.norm,
-            "augment": estimator.augment,
-        }
+        others = {name: getattr(estimator, name) for name in ("kernel_size", "norm", "augment")}
+        return channels, {"hidden_channels": channels, "strides": strides} | others
 
     @property
     def fitted(self) -> dict[str, Any]:

@@ -132,10 +132,9 @@ def _some(n: int, most: int) -> NDArray[np.intp]:
 
 def _table(inputs: Any, rows: Rows, some: NDArray[np.intp]) -> Tensor:
     index = some if rows.index is None else rows.index[some]
-    table: Tensor = inputs.tensor(
+    return inputs.tensor(
         Rows(rows.X, index, rows.y[some], None), torch.device("cpu"), torch.float64, trains=True
     )
-    return table
 
 
 def _listed(inputs: Any, interactions: Any) -> list[tuple[int, int]]:

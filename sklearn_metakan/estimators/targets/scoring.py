@@ -24,17 +24,14 @@ class Answers(BaseEstimator):
 
     @property
     def classes_(self) -> NDArray[Any]:
-        found: NDArray[Any] = self.target.classes_
-        return found
+        return self.target.classes_
 
     def predict(self, outputs: Tensor) -> NDArray[Any]:
-        found: NDArray[Any] = self.target.predictions(outputs)
-        return found
+        return self.target.predictions(outputs)
 
     @available_if(_has_classes)
     def predict_proba(self, outputs: Tensor) -> NDArray[Any]:
-        found: NDArray[Any] = self.target(outputs).numpy()
-        return found
+        return self.target(outputs).numpy()
 
     @available_if(_has_classes)
     def decision_function(self, outputs: Tensor) -> NDArray[Any]:

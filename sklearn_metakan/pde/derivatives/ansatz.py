@@ -126,5 +126,4 @@ def _nested(
 def _slope(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
     """The derivative along the second half of the arguments, at the first half."""
     half = len(arguments) // 2
-    slope: Tensor = jvp(function, arguments[:half], arguments[half:])[1]
-    return slope
+    return jvp(function, arguments[:half], arguments[half:])[1]

@@ -135,8 +135,7 @@ def edges_summed(features: Tensor, weights: Tensor) -> Tensor:
     Features of each sample may be several rows, one after the other.
     """
     if weights.ndim == 4:
-        total: Tensor = _Shared.apply(features, weights, edges_summed)
-        return total
+        return _Shared.apply(features, weights, edges_summed)
     return features.flatten(1) @ weights.flatten(0, 1)
 
 
@@ -188,8 +187,7 @@ def combined(features: Tensor, dictionary: Tensor | None) -> Tensor:
 def _jacobian(features: Tensor, weights: Tensor) -> Tensor:
     """``phi_oi^(m)(x_i)`` of each sample: (b, in, C) and (in, C, out) -> (b, in, out)."""
     if weights.ndim == 4:
-        slopes: Tensor = _Shared.apply(features, weights, _jacobian)
-        return slopes
+        return _Shared.apply(features, weights, _jacobian)
     return (features.transpose(0, 1) @ weights).transpose(0, 1)
 
 

@@ -52,6 +52,12 @@ class Draw:
         return low_discrepancy
 
 
+def place(unit: Tensor, shares: np.ndarray) -> Tensor:
+    """Which part each number of [0, 1) falls into; shares are summed up."""
+    ends = unit.new_tensor(shares / shares[-1])
+    return torch.bucketize(unit.contiguous(), ends, right=True).clamp_(max=len(ends) - 1)
+
+
 def grid_points(bounds: np.ndarray, n: int) -> Tensor:
     """Midpoints of the cells of the finest nearly cubic grid of at most n cells, float64.
 

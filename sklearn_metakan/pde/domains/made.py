@@ -396,16 +396,14 @@ class ParametricDomain(Domain):
         return torch.cat([x, values], 1), torch.cat([normals, torch.zeros_like(values)], 1)
 
     def distance(self, x: Tensor) -> Tensor:
-        return self._level_of_domain(x, "distance")
+        if self.domain is None:
+            return super().distance(x)
+        return self.domain.distance(x[:, : self.domain.dim])
 
     def _level(self, x: Tensor) -> Tensor:
-        return self._level_of_domain(x, "_level")
-
-    def _level_of_domain(self, x: Tensor, name: str) -> Tensor:
         if self.domain is None:
             return super()._level(x)
-        found: Tensor = getattr(self.domain, name)(x[:, : self.domain.dim])
-        return found
+        return self.domain._level(x[:, : self.domain.dim])
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from sklearn_metakan.pde.domains.domain import (
     checked_points,
     refuse_grid,
 )
-from sklearn_metakan.pde.domains.draws import Draw
-from sklearn_metakan.pde.domains.polygon import from_segments, joined_distance, place
+from sklearn_metakan.pde.domains.draws import Draw, place
+from sklearn_metakan.pde.domains.polygon import from_segments, joined_distance
 
 _KINDS = {2: "triangle", 3: "tetra"}  # by dimension: cells, as meshio calls them
 _FLAT = 1e-12  # of a mesh's size

@@ -17,7 +17,7 @@ from sklearn_metakan.pde.domains.domain import (
     checked_points,
     refuse_grid,
 )
-from sklearn_metakan.pde.domains.draws import Draw
+from sklearn_metakan.pde.domains.draws import Draw, place
 
 _SMALL = 1e-12  # of a polygon's size
 
@@ -167,12 +167,6 @@ def joined_distance(x: Tensor, first: NDArray[Any], last: NDArray[Any]) -> Tenso
 def _signed_area(corners: NDArray[Any]) -> float:
     x, y = corners.T
     return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
-
-
-def place(unit: Tensor, shares: Sequence[float] | NDArray[Any]) -> Tensor:
-    """Which part each number of [0, 1) falls into; shares are summed up."""
-    ends = unit.new_tensor(np.asarray(shares) / shares[-1])
-    return torch.bucketize(unit.contiguous(), ends, right=True).clamp_(max=len(ends) - 1)
 
 
 def _turn(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[Any]:

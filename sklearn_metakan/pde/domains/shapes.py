@@ -18,7 +18,7 @@ from sklearn_metakan.pde.domains.domain import (
     both,
     numbers,
 )
-from sklearn_metakan.pde.domains.draws import METHODS, Draw, grid_points
+from sklearn_metakan.pde.domains.draws import METHODS, Draw, grid_points, place
 
 MOST_FACTORS = 3  # dimensions of boxes whose sides are multiplied: of many, nothing would be left
 
@@ -112,10 +112,8 @@ class Box(Domain):
             points, normals = self._grid_boundary(n)
             return points.to(draw.device), normals.to(draw.device)
         unit = draw.unit(self.dim + 1)(n)
-        share = np.repeat(self._face_areas(), 2).cumsum()
-        ends = unit.new_tensor(share / share[-1])
-        face = torch.bucketize(unit[:, 0].contiguous(), ends, right=True)
-        return self._on_faces(self._stretched(unit[:, 1:]), face.clamp_(max=2 * self.dim - 1))
+        face = place(unit[:, 0], np.repeat(self._face_areas(), 2).cumsum())
+        return self._on_faces(self._stretched(unit[:, 1:]), face)
 
     def _on_faces(self, points: Tensor, face: Tensor) -> Pair:
         """Points moved onto faces 2 i (low) and 2 i + 1 (high) of axis i."""
