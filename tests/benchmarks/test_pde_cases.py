@@ -9,6 +9,7 @@ import torch
 from scipy.integrate import fixed_quad
 
 from benchmarks.pde import cases
+from benchmarks.pde.cases.evolution import forced_heat
 from sklearn_metakan.pde import Periodic, SpaceTime
 
 STEPS = {1: 4e-4, 2: 4e-4, 3: 4e-3, 4: 2e-3}  # of differences, in parts of the domain's extent
@@ -25,6 +26,8 @@ LEFT = {
     "screened-holes": None,
     "american-put": None,
     "lid-driven": 0.2,
+    "gray-scott": None,  # most of the square is at rest: see below
+    "heat-long": None,
     "schroedinger": None,  # its start has a kink where its ends meet
     "kdv": 0.1,
     "kuramoto-sivashinsky": 0.1,
@@ -192,6 +195,29 @@ def test_differences_around_discs_keep_their_edges(name):
     for condition in case.settings["conditions"]:
         its = x[condition.where(x)].numpy()
         np.testing.assert_allclose(case.reference(its), condition.value, atol=0.05)
+
+
+def test_spots_that_grow_solve_their_equation():
+    """Where they are, in the middle of the square, residuals are small beside single terms."""
+    case, generator = stated("gray-scott"), torch.Generator().manual_seed(3)
+    x = torch.rand(60, 3, generator=generator, dtype=torch.float64)
+    x = x * torch.tensor([0.5, 0.5, 190.0]) - torch.tensor([0.25, 0.25, -5.0])
+    known = Known(case, x)
+    residual = columns(case.settings["residual"](x, known)).square().mean(0).sqrt()
+    reaction = (known[0].value * known[1].value ** 2).square().mean().sqrt()
+    assert reaction > 3e-3 and (residual < 0.02 * reaction).all(), (residual, reaction)
+
+
+def test_fronts_that_are_forced_solve_their_equation():
+    """As long as the suite has them, they are too quick for its splines in time."""
+    case = stated("heat-long")._replace(reference=forced_heat(2.0, 1000, 500))
+    x = torch.rand(60, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    x = 0.02 + x * torch.tensor([0.96, 0.96, 1.5])
+    known = Known(case, x)
+    known.extent = known.extent * [1, 1, 0.01]
+    residual = case.settings["residual"](x, known).square().mean().sqrt()
+    rate = known.dt().square().mean().sqrt()
+    assert rate > 0.5 and residual < 0.02 * rate, (residual, rate)
 
 
 def test_every_problem_of_the_others_is_stated_or_said_to_be_left_out():

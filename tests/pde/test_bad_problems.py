@@ -211,6 +211,17 @@ SETTINGS = {
         "must give the shape (n,) or (n, m), here n = 200, got ()",
     ),
     "class": ({"conditions": Dirichlet}, "conditions must hold Dirichlet"),
+    "classes": ({"conditions": [Dirichlet]}, "got the class: write Dirichlet(...)"),
+    "class of windows": (
+        {"conditions": [Initial], "domain": SpaceTime(DISC), "windows": 2},
+        "got the class: write Initial(...)",
+    ),
+    "class of an eigenvalue": (
+        {"conditions": Dirichlet, "eigenvalue": "k", "residual": lambda x, u, k: u.laplacian()},
+        "got the class: write Dirichlet(...)",
+    ),
+    "class of domains": ({"domain": Ball}, "must be an object, got the class: write Ball(...)"),
+    "class of boundaries": ({"boundary": Ball}, "got the class: write Ball(...)"),
     "time first": (
         {"domain": SpaceTime(LINE), "variables": ("t", "x")},
         "variables must have 't', the time, last",

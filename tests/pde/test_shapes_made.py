@@ -11,6 +11,7 @@ from sklearn_metakan.pde import (
     Interval,
     LevelSet,
     Moved,
+    ParametricDomain,
     Points,
     Polygon,
     Product,
@@ -143,3 +144,22 @@ def test_bad_shapes():
         Moved(Ball([0.0, 0.0]), rotation=[[1, 1], [0, 1]])
     with pytest.raises(TypeError, match="fn must be a function"):
         LevelSet(1.0, [0], [1])
+
+
+UNIT = Box([0, 0], [1, 1])
+CLASSES = {
+    "joined": lambda: UNIT | Ball,
+    "cut": lambda: UNIT & Ball,
+    "without": lambda: UNIT - Ball,
+    "moved": lambda: Moved(Ball, [1.0, 0.0]),
+    "left": lambda: Product(Ball, UNIT),
+    "right": lambda: Product(UNIT, Ball),
+    "with parameters": lambda: ParametricDomain(Ball, {"load": (0.0, 1.0)}),
+    "in time": lambda: SpaceTime(Ball, 0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("make", CLASSES.values(), ids=CLASSES)
+def test_a_class_in_place_of_a_domain_is_told_of(make):
+    with pytest.raises(TypeError, match=r"must be a domain.*write Ball\(\.\.\.\)"):
+        make()

@@ -23,7 +23,6 @@ CASES: dict[str, Callable[[], Case]] = {
 _FRACTIONAL = "no fractional Laplacian in a disc or ball, and no order that is unknown"
 _MESHED = "can be stated; its reference is of a commercial solver and was not computed here"
 _FILE = "can be stated; its coefficients or first values are a file that is not here"
-_UNSOLVED = "can be stated; its reference was not computed here"
 LEFT_OUT = {
     "DeepXDE: fractional_Poisson_2d": _FRACTIONAL,
     "DeepXDE: fractional_Poisson_3d": _FRACTIONAL,
@@ -35,8 +34,6 @@ LEFT_OUT = {
     "PINNacle: Poisson2d-MS": _FILE,
     "PINNacle: Heat2d-VC": _FILE,
     "PINNacle: Heat2d-CG": _MESHED,
-    "PINNacle: Heat2d-LT": _UNSOLVED,
-    "PINNacle: GS": _UNSOLVED,
     "PINNacle: NS2d-CG": _MESHED,
     "PINNacle: NS2d-LT": _MESHED,
     "PINNacle: Wave2d-CG": _FILE,

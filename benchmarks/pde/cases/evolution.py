@@ -1,13 +1,16 @@
 """Equations in space and time."""
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from math import pi
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.interpolate import RectBivariateSpline
+from scipy.fft import dctn, dstn, idctn, idstn
+from scipy.interpolate import BSpline, RectBivariateSpline, make_interp_spline
 from scipy.linalg import solve_banded
+from scipy.ndimage import map_coordinates, spline_filter1d
 from scipy.special import ndtr
 
 from benchmarks.pde.cases.case import (
@@ -15,6 +18,7 @@ from benchmarks.pde.cases.case import (
     RAISSI,
     Array,
     Case,
+    Reference,
     by_name,
     first,
     of_torch,
@@ -134,7 +138,7 @@ def kuramoto_sivashinsky() -> Case:
         steps=4000,
         kept=1000,
     )
-    tuned = {"n_interior": 10_000, **LEAST_SQUARES}
+    tuned = {"windows": 2}
     return Case(settings, spline(solved, np.real), ("PINNacle: KS",), tuned=tuned)
 
 
@@ -360,7 +364,24 @@ def heat_multiscale() -> Case:
         "variables": ("x", "y", "t"),
     }
     exact = of_torch(lambda x: start(x) * (-(1 + 0.04**2) * x[:, 2]).exp())
-    return Case(settings, exact, ("PINNacle: Heat2d-MS",))
+    tuned = {"features": beside_waves(20)}
+    return Case(settings, exact, ("PINNacle: Heat2d-MS",), tuned=tuned)
+
+
+def beside_waves(count: float) -> Callable[[Any], Any]:
+    """Coordinates, and a wave along the first of them, of so many half lengths in [0, 1]."""
+
+    def features(x: Any) -> Any:
+        angle = count * pi * x[:, :1]
+        return torch.cat([angle.sin(), angle.cos(), x], 1)
+
+    return features
+
+
+def half_circle(x: Any) -> Any:
+    """The first coordinate, in [0, 1], as a place on half a circle."""
+    angle = pi * x[:, :1]
+    return torch.cat([angle.cos(), angle.sin(), x[:, 1:]], 1)
 
 
 def heat_in_ball() -> Case:
@@ -379,12 +400,155 @@ def heat_in_ball() -> Case:
         "conditions": [Initial(exact), Neumann(exact)],
         "variables": (*(f"x{i}" for i in range(1, 6)), "t"),
     }
-    return Case(settings, of_torch(exact), ("PINNacle: HNd",))
+    tuned = {"hidden_layer_sizes": (8, 8), "features": radial}
+    return Case(settings, of_torch(exact), ("PINNacle: HNd",), tuned=tuned)
+
+
+def radial(x: Any) -> Any:
+    """``|x|^2`` and t, for solutions that are the same in all directions."""
+    return torch.stack([x[:, :-1].square().sum(1), x[:, -1]], 1)
+
+
+_AROUND = 20  # cells beyond the edge, for splines
+
+
+def on_square(
+    start: Callable[[Array, Array], Array], rates: Callable[[float, Array], Array],
+    spread: Sequence[float], ends: tuple[float, float], last: float, cells: int, steps: int,
+    kept: int, odd: bool,
+) -> Reference:  # fmt: skip
+    """``u_t = spread laplace(u) + rates(t, u)`` on a square, 0 at its edge if odd, else no flow.
+
+    Cosines, or sines, in space; Strang's splitting in time, its reactions by Runge and Kutta.
+    Between places and times are splines; u is (k, ...).
+    """
+    forward, back = (dstn, idstn) if odd else (dctn, idctn)
+    inner, kind = slice(1, -1) if odd else slice(None), "odd" if odd else "even"
+
+    @cache
+    def solved() -> BSpline:
+        places = np.linspace(*ends, cells + 1)
+        u = start(*np.meshgrid(places, places, indexing="ij"))
+        squares = (pi * np.arange(cells + 1)[inner] / (ends[1] - ends[0])) ** 2
+        step = last / steps
+        rate = np.multiply.outer(np.array(spread), np.add.outer(squares, squares))
+        decay = np.exp(-rate * step / 2)
+
+        def diffused(u: Array) -> Array:
+            found = u.copy()
+            its = forward(u[:, inner, inner], 1, axes=(1, 2)) * decay
+            found[:, inner, inner] = back(its, 1, axes=(1, 2))
+            return found
+
+        rows = [u]
+        for j in range(steps):
+            t, u = j * step, diffused(u)
+            a = rates(t, u)
+            b = rates(t + step / 2, u + step / 2 * a)
+            c = rates(t + step / 2, u + step / 2 * b)
+            u = diffused(u + step / 6 * (a + 2 * b + 2 * c + rates(t + step, u + step * c)))
+            if (j + 1) % (steps // kept) == 0:
+                rows.append(u)
+        around = [(0, 0), (0, 0), (_AROUND, _AROUND), (_AROUND, _AROUND)]
+        wide = np.pad(rows, around, "reflect", reflect_type=kind)
+        for axis in (2, 3):
+            wide = spline_filter1d(wide, 5, axis)
+        return make_interp_spline(np.linspace(0, last, kept + 1), wide, 5)
+
+    def exact(x: Array) -> Array:
+        x, spline = np.asarray(x), solved()
+        where = _AROUND + cells * (x[:, :2].T - ends[0]) / (ends[1] - ends[0])
+        shares = BSpline.design_matrix(x[:, 2], spline.t, spline.k).tocsc()
+        found = np.zeros((len(x), len(spread)))
+        for j, frame in enumerate(spline.c):
+            span = slice(*shares.indptr[j : j + 2])
+            at = shares.indices[span]
+            for part, values in zip(found.T, frame, strict=True):
+                smooth = map_coordinates(values, where[:, at], order=5, prefilter=False)
+                part[at] += shares.data[span] * smooth
+        return found if len(spread) > 1 else found[:, 0]
+
+    return exact
+
+
+def heat_long() -> Case:
+    """``u_t = u_xx / 1000 + u_yy / 1000 + 5 sin(u^2) (1 + 2 sin(pi t / 4)) w`` for t up to 100."""
+
+    def residual(x: Any, u: Any) -> Any:
+        forced = 5 * (1 + 2 * (pi / 4 * x[:, 2]).sin()) * waves_of(x, 4, 2)
+        return u.dt() - 0.001 * u.laplacian() - (u.value**2).sin() * forced
+
+    def waves_of(x: Any, along: int, up: int) -> Any:
+        return (along * pi * x[:, 0]).sin() * (up * pi * x[:, 1]).sin()
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Box([0, 0], [1, 1]), 0.0, 100.0),
+        "conditions": [Initial(lambda x: waves_of(x, 4, 3)), Dirichlet(0.0)],
+        "variables": ("x", "y", "t"),
+    }
+    return Case(settings, forced_heat(100.0, 4000, 400), ("PINNacle: Heat2d-LT",))
+
+
+def forced_heat(last: float, steps: int, kept: int) -> Reference:
+    """The solution of ``heat_long`` up to a time."""
+    s = np.linspace(0, 1, 129)
+    wave = np.multiply.outer(np.sin(4 * pi * s), np.sin(2 * pi * s))
+    return on_square(
+        lambda x, y: (np.sin(4 * pi * x) * np.sin(3 * pi * y))[None],
+        lambda t, u: 5 * np.sin(u**2) * (1 + 2 * np.sin(pi / 4 * t)) * wave,
+        [1e-3], (0.0, 1.0), last, 128, steps, kept, odd=True,
+    )  # fmt: skip
+
+
+def gray_scott() -> Case:
+    """Two substances that react, u v^2, and spots of one that grow in the other, t up to 200."""
+    feed, decay, spread = 0.04, 0.1, (1e-5, 5e-6)
+
+    def residual(x: Any, w: Any) -> tuple[Any, Any]:
+        u, v = w
+        taken = u.value * v.value**2
+        return (
+            u.dt() - spread[0] * u.laplacian() - feed * (1 - u.value) + taken,
+            v.dt() - spread[1] * v.laplacian() + decay * v.value - taken,
+        )
+
+    def spot(x: Any, y: Any, sign: int) -> Any:
+        return -80 * ((x + 0.05 * sign) ** 2 + (y + 0.02 * sign) ** 2)
+
+    settings = {
+        "residual": residual,
+        "domain": SpaceTime(Box([-1, -1], [1, 1]), 0.0, 200.0),
+        "conditions": [
+            Initial(lambda x: 1 - spot(x[:, 0], x[:, 1], 1).exp(), output=0, name="start_u"),
+            Initial(lambda x: spot(x[:, 0], x[:, 1], -1).exp(), output=1, name="start_v"),
+        ],
+        "n_outputs": 2,
+        "variables": ("x", "y", "t"),
+    }
+
+    def rates(t: float, w: Array) -> Array:
+        u, v = w
+        taken = u * v**2
+        return np.stack([feed * (1 - u) - taken, taken - decay * v])
+
+    exact = on_square(
+        lambda x, y: np.stack([1 - np.exp(spot(x, y, 1)), np.exp(spot(x, y, -1))]),
+        rates, spread, (-1.0, 1.0), 200.0, 192, 800, 100, odd=False,
+    )  # fmt: skip
+
+    def spots(x: Any) -> Any:
+        """Where the spots were, and the middle of the square stretched."""
+        first, other = (spot(x[:, :1], x[:, 1:2], sign).exp() for sign in (1, -1))
+        return torch.cat([first, other, (4 * x[:, :2]).tanh(), x[:, 2:]], 1)
+
+    return Case(settings, exact, ("PINNacle: GS",), tuned={"features": spots})
 
 
 EVOLUTION = by_name(
     schroedinger, kdv, decaying_sine, diffusion_reaction, heat, klein_gordon, fast_wave,
     black_scholes, american_put, beltrami, kuramoto_sivashinsky, heat_multiscale, heat_in_ball,
+    heat_long, gray_scott,
 ) | {
     "burgers": lambda: shipped(
         problems.Burgers(), RAISSI, "DeepXDE: Burgers", "DeepXDE: Burgers_RAR",
@@ -392,8 +556,10 @@ EVOLUTION = by_name(
     ),
     "allen-cahn": lambda: shipped(
         problems.AllenCahn1D(), RAISSI, "DeepXDE: Allen_Cahn", must=2e-5, aim=2e-6,
-        n_interior=12_000, hidden_layer_sizes=(12, 12, 12), degree=5, resample_every=20,
-        features=even,
+        n_interior=24_000, hidden_layer_sizes=(12, 12, 12), degree=5, resample_every=20,
+        features=even, working_memory=16_000,
     ),
-    "wave": lambda: shipped(problems.Wave(), "PINNacle: Wave1d-C"),
+    "wave": lambda: shipped(problems.Wave(), "PINNacle: Wave1d-C")._replace(
+        tuned={"windows": 2, "features": half_circle}
+    ),
 }  # fmt: skip

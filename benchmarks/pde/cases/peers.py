@@ -34,6 +34,8 @@ _PINNACLE: dict[str, float] = {
     "NS2d-C": 3.6e-2,
     "Wave1d-C": 9.79e-2,
     "KS": 9.57e-1,
+    "Heat2d-LT": 9.99e-1,
+    "GS": 7.99e-2,
     "PNd": 4.58e-4,
     "HNd": 1.19e-4,
     "PInv": 1.96e-2,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sklearn_metakan.pde.domains.domain import CLOSED, Domain, Pair, checked_points
+from sklearn_metakan.pde.domains.domain import CLOSED, Domain, Pair, checked_points, shown
 from sklearn_metakan.pde.domains.draws import METHODS, Draw
 
 _NORMAL_ROUNDING = 1e-3  # of half precision
@@ -303,6 +303,8 @@ def as_domain(source: Any, dim: int | None = None) -> Domain:
 
     Raises
     ------
+    TypeError
+        If it is a class, such as Interval in place of Interval(0, 1).
     ValueError
         If it is none of these, or has another number of dimensions than d.
 
@@ -311,6 +313,8 @@ def as_domain(source: Any, dim: int | None = None) -> Domain:
     >>> as_domain([[0.0, 1.0], [2.0, 3.0]])
     Points(2 x 2)
     """
+    if isinstance(source, type):
+        raise TypeError(f"a domain must be an object, got {shown(source)}.")
     sample: Any = getattr(source, "sample", source)
     domain: Domain
     if isinstance(source, Domain):

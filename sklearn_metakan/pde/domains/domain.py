@@ -260,13 +260,24 @@ class Domain(ABC):
         return int(n)
 
     def __or__(self, other: "Domain") -> "Union":
-        return Union(self, other) if isinstance(other, Domain) else NotImplemented
+        return Union(self, other)
 
     def __and__(self, other: "Domain") -> "Intersection":
-        return Intersection(self, other) if isinstance(other, Domain) else NotImplemented
+        return Intersection(self, other)
 
     def __sub__(self, other: "Domain") -> "Difference":
-        return Difference(self, other) if isinstance(other, Domain) else NotImplemented
+        return Difference(self, other)
+
+
+def check_domain(name: str, value: Any) -> None:
+    """Raise a TypeError unless a part of a domain is a domain itself."""
+    if not isinstance(value, Domain):
+        raise TypeError(f"{name} must be a domain (see as_domain), got {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+    """What was given in place of an object; of its class, how an object is made of it."""
+    return f"the class: write {value.__name__}(...)" if isinstance(value, type) else repr(value)
 
 
 def checked_points(points: Any, dim: int | None, name: str, domain: Domain | None = None) -> Tensor:
@@ -375,6 +386,8 @@ class _Combined(Domain):
     surround: ClassVar[tuple[str, ...]] = ()  # parts that have all points of the result
 
     def __post_init__(self) -> None:
+        for part in (self.left, self.right):
+            check_domain("what a domain is combined with", part)
         if self.left.dim != self.right.dim:
             raise ValueError(
                 "domains must have the same number of dimensions to be combined, got "

@@ -16,6 +16,7 @@ from sklearn_metakan.pde.domains.domain import (
     Pair,
     both,
     by_rejection,
+    check_domain,
     numbers,
     refuse_grid,
 )
@@ -58,6 +59,7 @@ class Moved(Domain):
     rotation: Any = None
 
     def __post_init__(self) -> None:
+        check_domain("domain", self.domain)
         d = self.domain.dim
         shift = numbers("shift", np.zeros(d) if self.shift is None else self.shift)
         turn = np.eye(d) if self.rotation is None else np.asarray(self.rotation, dtype=float)
@@ -230,6 +232,8 @@ class Product(Domain):
     right: Domain
 
     def __post_init__(self) -> None:
+        for name in ("left", "right"):
+            check_domain(name, getattr(self, name))
         self._set_anchors()
 
     @property
@@ -322,6 +326,8 @@ class ParametricDomain(Domain):
         if not pairs or any(len(each) != 3 for each in pairs):
             raise ValueError(f"parameters must map names to (low, high), got {self.parameters!r}.")
         self._freeze(parameters=pairs)
+        if self.domain is not None:
+            check_domain("domain", self.domain)
         if self.domain is not None and any(isinstance(p, SpaceTime) for p in self.domain._parts()):
             raise ValueError(
                 "a ParametricDomain is a space: put it into the time, as in "

@@ -16,6 +16,7 @@ from sklearn_metakan.pde.domains.domain import (
     Numbers,
     Pair,
     both,
+    check_domain,
     numbers,
 )
 from sklearn_metakan.pde.domains.draws import METHODS, Draw, grid_points, place
@@ -350,8 +351,7 @@ class SpaceTime(Domain):
     t1: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.space, Domain):
-            raise TypeError(f"space must be a domain (see as_domain), got {self.space!r}.")
+        check_domain("space", self.space)
         t0, t1 = numbers("t0 and t1", [self.t0, self.t1])
         if t0 >= t1:
             raise ValueError(f"t0 must be below t1, got t0={t0}, t1={t1}.")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sklearn_metakan.pde.derivatives.ansatz import CROSSED
+from sklearn_metakan.pde.domains.domain import shown
 from sklearn_metakan.pde.physics.conditions import BaseCondition
 from sklearn_metakan.pde.physics.physics import DATA, EQUATION, Batch, Physics, named_residuals
 
@@ -62,10 +63,17 @@ def check_physics(physics: Physics, batch: Batch, loss_weights: Any = None) -> N
             raise ValueError(f"loss_weights must name losses, of {terms}, got {name!r}.")
 
 
-def listed_conditions(conditions: Any) -> list[Any]:
-    """Conditions as users give them: one, several, or None."""
+def listed_conditions(conditions: Any) -> list[BaseCondition]:
+    """Conditions as users give them: one, several, or None; a TypeError for anything else."""
     found = [conditions] if isinstance(conditions, BaseCondition) else conditions or []
-    return list(found) if isinstance(found, Iterable) else [found]
+    listed = list(found) if isinstance(found, Iterable) else [found]
+    for each in listed:
+        if not isinstance(each, BaseCondition):
+            raise TypeError(
+                "conditions must hold Dirichlet, Neumann, Robin, Periodic, Initial or Condition "
+                f"objects, got {shown(each)}."
+            )
+    return listed
 
 
 def check_conditions(conditions: Any, determined: bool) -> dict[str, BaseCondition]:
@@ -75,11 +83,6 @@ def check_conditions(conditions: Any, determined: bool) -> dict[str, BaseConditi
     """
     named: dict[str, BaseCondition] = {}
     for condition in listed_conditions(conditions):
-        if not isinstance(condition, BaseCondition):
-            raise TypeError(
-                "conditions must hold Dirichlet, Neumann, Robin, Periodic, Initial or Condition "
-                f"objects, got {condition!r}."
-            )
         base = condition.name or type(condition).__name__.lower()
         if base in _TAKEN:
             raise ValueError(f"conditions must not have the name {base!r}; it is taken.")

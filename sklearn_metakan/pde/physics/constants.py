@@ -69,8 +69,10 @@ class Constants(nn.ParameterDict):
         super().__init__()
         # Where their logarithms start.
         self._positive = {n: log(v.value) for n, v in values.items() if isinstance(v, Positive)}
+        self.sizes: list[float] = []  # of a large change of what is trained: of logarithms one
         for name, value in values.items():
             number = float(value.value if isinstance(value, Positive | Held) else value)
+            self.sizes.append(1.0 if isinstance(value, Positive) else abs(number) or 1.0)
             if isinstance(value, Positive):
                 number = log(number)
             self[name] = nn.Parameter(like.new_tensor(number))

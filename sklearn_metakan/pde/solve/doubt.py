@@ -57,12 +57,17 @@ def can_doubt(physics: Physics, inputs: int) -> bool:
 
     Without time, unless there is something to be found from observations.
     """
+    forward = physics.trial.time or (physics.target is None and not physics.pde_params)
+    return forward and has_features(physics, inputs)
+
+
+def has_features(physics: Physics, inputs: int) -> bool:
+    """Whether features can stand beside its network: of at most three inputs, in float64."""
     trial = physics.trial
     known = modules_in_order(trial.network) is not None and not physics.calls_u
     straight = trial.derivatives == "exact" and (trial.ansatz is None or trial.affine)
     wide = trial.output_scale.dtype == torch.float64
-    forward = trial.time or (physics.target is None and not physics.pde_params)
-    return forward and inputs in FINE and known and straight and wide and physics.causal is None
+    return inputs in FINE and known and straight and wide and physics.causal is None
 
 
 def error_of_first_order(

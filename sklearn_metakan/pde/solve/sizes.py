@@ -57,14 +57,18 @@ class Sizes:
     slopes: Mapping[str, tuple[float, ...]]
     rounding: float
 
+    @property
+    def unit(self) -> float:
+        """What ``weights`` make of every loss: the size of the (first) equation's, if usual."""
+        first = next(iter(self.smooth.values()))
+        return first if USUAL_LOSSES[0] < first < USUAL_LOSSES[1] else 1.0
+
     def weights(self) -> dict[str, float]:
         """Factors that make every loss as large as that of the (first) equation.
 
         That one is 1 where its size is a usual number.
         """
-        first = next(iter(self.smooth.values()))
-        unit = first if USUAL_LOSSES[0] < first < USUAL_LOSSES[1] else 1.0
-        least = self.rounding
+        unit, least = self.unit, self.rounding
         return {name: unit / size if size > least else 1.0 for name, size in self.smooth.items()}
 
 

@@ -26,6 +26,7 @@ from sklearn_metakan.pde.physics.hard import Exact, PeriodicFeatures
 from sklearn_metakan.pde.physics.physics import DATA, Batch, Physics
 from sklearn_metakan.pde.physics.trial import TrialFunction, check_degree
 from sklearn_metakan.pde.solve.collocation import Collocation
+from sklearn_metakan.pde.solve.determined import warn_if_undetermined
 from sklearn_metakan.pde.solve.doubt import error_left
 from sklearn_metakan.pde.solve.evaluate import evaluated, relative_error
 from sklearn_metakan.pde.solve.held import Held, held
@@ -376,7 +377,10 @@ class PDESolver(BaseEstimator):
             with torch.no_grad(), self._execution.active():
                 u = self.module_.columns(self._points(self._test_points()))
                 reasons = unsolved(self._physics, batch, self._sizes, u)
-            warn_if_unsolved(reasons or doubtful(error_left(self, seed)))
+            reasons = reasons or doubtful(error_left(self, seed))
+            warn_if_unsolved(reasons)
+            if not reasons:
+                warn_if_undetermined(self, seed)
 
     def _collocation(self, counts: Mapping[str, int], seed: int) -> Collocation:
         return Collocation(
