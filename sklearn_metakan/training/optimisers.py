@@ -19,10 +19,14 @@ def _plain(method: Any) -> Any:
 
 
 class _Moments(NamedTuple):
-    """An optimiser's ``state``, and it by group, in the order of parameters."""
+    """An optimiser's ``state``, and it by group, in the order of parameters.
+
+    ``steps`` are those that parameters have taken, (n,) of each group; the state has views of them.
+    """
 
     state: dict[Tensor, dict[str, Tensor]]
     by_group: list[list[dict[str, Tensor]]]
+    steps: list[Tensor]
 
 
 class AdamW(torch.optim.AdamW):
@@ -61,11 +65,11 @@ class AdamW(torch.optim.AdamW):
             self._any_step()
             return found
         with torch.no_grad():
-            for group, own, of_group in zip(
-                self.param_groups, known.by_group, gradients, strict=True
+            for group, own, together, of_group in zip(
+                self.param_groups, known.by_group, known.steps, gradients, strict=True
             ):
                 first, second, steps = ([each[name] for each in own] for name in _MOMENTS)
-                torch._foreach_add_(steps, 1)
+                together.add_(1)
                 beta1, beta2 = group["betas"]
                 how = {name: group[name] for name in ("lr", "weight_decay", "eps", "maximize")}
                 how |= {"beta1": beta1, "beta2": beta2, "amsgrad": False}
@@ -81,14 +85,18 @@ class AdamW(torch.optim.AdamW):
 
     def _known_moments(self) -> _Moments | None:
         """What a step goes straight to the kernel with; None where that is not possible."""
-        by_group = []
+        by_group, steps = [], []
         for group in self.param_groups:
             parameters, first = group["params"], group["params"][0]
             same = all(p.is_cpu and p.dtype == first.dtype and p in self.state for p in parameters)
             if not same or not group["fused"] or group["amsgrad"]:
                 return None
-            by_group.append([self.state[p] for p in parameters])
-        return _Moments(self.state, by_group)
+            own = [self.state[p] for p in parameters]
+            steps.append(torch.stack([each["step"] for each in own]))
+            for each, step in zip(own, steps[-1].unbind(), strict=True):
+                each["step"] = step  # one operation counts them all
+            by_group.append(own)
+        return _Moments(self.state, by_group, steps)
 
 
 class LBFGS(torch.optim.LBFGS):
