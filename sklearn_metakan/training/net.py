@@ -43,6 +43,7 @@ _ROWS_TRIED = 64
 FEATURES_MEMORY = 128.0  # MiB; as many features of a table's rows are kept from epoch to epoch
 FOR_PAIRS = 8  # times as many of pairs, which take long to make
 _IN_CACHE = 2**15  # numbers of x whose features are made at a time
+_WATCHED = 2**19  # numbers of features that batches of validation rows may have on a CPU
 
 
 class KANNet(NeuralNet):
@@ -271,10 +272,13 @@ class KANNet(NeuralNet):
         **fit_params: Any,
     ) -> None:
         """A pass over these rows, in batches."""
-        data, done, batch_size = iterator, 0, min(self.batch_size, len(iterator.y))
+        data, done, batch_size = iterator, 0, self.batch_size
         listeners, tell = self.listeners_, self.listeners_.tell
         outputs: Tensor | None = None
         on_cpu, read = torch.device(self.device).type == "cpu", 0.0
+        if on_cpu and not (training or listeners.watching):  # fewer calls
+            batch_size = max(batch_size, _WATCHED // self.module_.widest_features)
+        batch_size = min(batch_size, len(data.y))
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         losses = total.expand(self._n_members).clone()
         self._weights_seen[training] = []

@@ -10,13 +10,15 @@ from sklearn_metakan.basis import BSplineBasis
 @pytest.mark.parametrize("degree", [1, 2, 3, 4])
 @pytest.mark.parametrize("grid_size", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_same_as_with_a_cell(grid_size, degree, extrapolation, dtype):
-    basis = BSplineBasis(3, grid_size, degree, (-0.7, 1.3), extrapolation, dtype=dtype)
+@pytest.mark.parametrize("scale", [1.0, 4.0, 100.0])  # of the last, a cell is the unit of t
+def test_same_as_with_a_cell(grid_size, degree, extrapolation, dtype, scale):
+    knots = -0.7 * scale, 1.3 * scale
+    basis = BSplineBasis(3, grid_size, degree, knots, extrapolation, dtype=dtype)
     generator = torch.Generator().manual_seed(0)
-    x = 2 * torch.randn(65, 3, dtype=dtype, generator=generator)
+    x = 2 * scale * torch.randn(65, 3, dtype=dtype, generator=generator)
     with_cells = basis.values(x, 0, 0, basis._on_cells(x, 0, 0, 0))
     slopes = basis.values(x, 0, 1)
-    close = {"rtol": 0.0, "atol": 200 * torch.finfo(dtype).eps}
+    close = {"rtol": 0.0, "atol": 200 * scale * torch.finfo(dtype).eps}
     torch.testing.assert_close(basis.evaluate(x), with_cells, **close)
     for functions_first, axes in ((True, (2, 1, 0)), (False, (1, 2, 0))):
         terms, matrix, kept = basis.linearize(x, functions_first, True)
