@@ -13,7 +13,7 @@ from sklearn_metakan.training.memory import Batch
 
 FOLDS = 5  # of rows with labels, which say how far all strengths are off
 FACTORS = 1.0, 0.5, 2.0, 4.0, 8.0  # of all of them; the first, where no other is surely better
-SETTLED = 0.01  # change of the degrees of freedom, in shares of all, that ends it
+SETTLED, NEARLY = 0.01, 0.03  # change of all degrees of freedom that ends it, and a fold's fit
 FEW_ROWS = 2**13  # of labels, up to which folds are made
 STALE = 0.1  # of the sum of all, how far curvatures may be from those of a matrix that is kept
 STRENGTHS = 1e-2, 1e7
@@ -226,7 +226,7 @@ class Reml(torch.optim.Optimizer):
             others = rows.of(fold != k)
             for _ in range(_MOST_STEPS):
                 solver._step(network, criterion, others, seed)
-                if solver.settled:
+                if solver._moved < NEARLY:
                     break
         losses, before, best = [], 1.0, inf
         for factor in FACTORS:
