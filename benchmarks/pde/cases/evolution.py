@@ -423,7 +423,7 @@ def on_square(
     Between places and times are splines; u is (k, ...).
     """
     forward, back = (dstn, idstn) if odd else (dctn, idctn)
-    inner, kind = slice(1, -1) if odd else slice(None), "odd" if odd else "even"
+    inner = slice(1, -1) if odd else slice(None)
 
     @cache
     def solved() -> BSpline:
@@ -450,7 +450,7 @@ def on_square(
             if (j + 1) % (steps // kept) == 0:
                 rows.append(u)
         around = [(0, 0), (0, 0), (_AROUND, _AROUND), (_AROUND, _AROUND)]
-        wide = np.pad(rows, around, "reflect", reflect_type=kind)
+        wide = np.pad(np.stack(rows), around, "reflect", reflect_type="odd" if odd else "even")
         for axis in (2, 3):
             wide = spline_filter1d(wide, 5, axis)
         return make_interp_spline(np.linspace(0, last, kept + 1), wide, 5)

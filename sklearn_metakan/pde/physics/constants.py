@@ -69,10 +69,10 @@ class Constants(nn.ParameterDict):
         super().__init__()
         # Where their logarithms start.
         self._positive = {n: log(v.value) for n, v in values.items() if isinstance(v, Positive)}
-        self.sizes: list[float] = []  # of a large change of what is trained: of logarithms one
+        self._sizes: list[float] = []
         for name, value in values.items():
             number = float(value.value if isinstance(value, Positive | Held) else value)
-            self.sizes.append(1.0 if isinstance(value, Positive) else abs(number) or 1.0)
+            self._sizes.append(1.0 if isinstance(value, Positive) else abs(number) or 1.0)
             if isinstance(value, Positive):
                 number = log(number)
             self[name] = nn.Parameter(like.new_tensor(number))
@@ -86,6 +86,10 @@ class Constants(nn.ParameterDict):
     def changes(self) -> dict[str, float]:
         """By what positive ones have been multiplied since the start."""
         return {n: exp(min(float(self[n].detach()) - s, 700.0)) for n, s in self._positive.items()}
+
+    def large_changes(self) -> list[float]:
+        """Of what is trained: as much as its start, of logarithms one."""
+        return self._sizes
 
     def logarithms(self) -> list[Tensor]:
         """What is trained for positive ones."""

@@ -48,12 +48,12 @@ def left_by(physics: Physics, batch: Batch, factors: Mapping[str, float]) -> dic
     features.coefficients += constants.values()
     rows, _ = features.weighted(batch, factors)
     count = len(constants)
-    rows, slopes = rows[:, :-count], rows[:, -count:] * rows.new_tensor(constants.sizes)
+    rows, slopes = rows[:, :-count], rows[:, -count:] * rows.new_tensor(constants.large_changes())
     ridge = _RIDGE * rows.square().sum(0).mean().sqrt()
     held = torch.cat([rows, ridge * torch.eye(rows.shape[1]).to(rows)])
     orthogonal = torch.linalg.qr(held).Q
     slopes = torch.cat([slopes, slopes.new_zeros(rows.shape[1], count)])
-    slopes = slopes - orthogonal @ (orthogonal.T @ slopes)
+    slopes = (slopes - orthogonal @ (orthogonal.T @ slopes)).cpu()
     left = {}
     for number, name in enumerate(constants):
         own, others = slopes[:, number], slopes[:, torch.arange(count) != number]
