@@ -127,20 +127,20 @@ class Reml(torch.optim.Optimizer):
         self._terms: list[Term] = []  # those that are kept, of the features in columns
         self._columns = torch.empty(0, dtype=torch.long)
         self._states: list[_State] = []
-        self._known: list[_Sums] = []  # of outputs, with the weights that follow, or the rows' own
-        self._curved: list[Tensor] = []
+        self._known: dict[int, _Sums] = {}  # of outputs
+        self._curved: dict[int, Tensor] = {}  # by which these are weighted, of labels
         self._moved = 1.0  # in the last step, as a share of all degrees of freedom
 
     def extra_state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         states = [state._asdict() for state in self._states]
         found = {"settled": self.settled, "done": self._done, "moved": self._moved}
-        return found | {"kept": self._kept, "states": states, "curved": self._curved}
+        return found | {"kept": self._kept, "states": states, "curved": [*self._curved.values()]}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The inverse."""
         self.settled, self._done, self._kept = state["settled"], state["done"], state["kept"]
-        self._moved, self._curved = state["moved"], [*state["curved"]]
+        self._moved, self._curved = state["moved"], dict(enumerate(state["curved"]))
         self._states = [_State(**each) for each in state["states"]]
 
     @torch.no_grad()
@@ -220,10 +220,8 @@ class Reml(torch.optim.Optimizer):
         generator = torch.Generator(device=device).manual_seed(seed)
         fold = torch.randperm(n, generator=generator, device=device) % FOLDS
         solvers = [Reml(self.param_groups[0]["params"]) for _ in range(FOLDS)]
-        for solver in solvers:
-            solver._every = self._every
         for k, solver in enumerate(solvers):
-            others = rows.of(fold != k)
+            solver._every, others = self._every, rows.of(fold != k)
             for _ in range(_MOST_STEPS):
                 solver._step(network, criterion, others, seed)
                 if solver._moved < NEARLY:
@@ -257,11 +255,12 @@ class Reml(torch.optim.Optimizer):
 
     def _of_squares(self, features: Features, y: Tensor, weight: Tensor, normal: Tensor) -> Tensor:
         terms = self._terms
-        self._known = self._known or [_sums(terms, features, each, weight) for each in y.T]
+        if not self._known:
+            self._known = {k: _sums(terms, features, own, weight) for k, own in enumerate(y.T)}
         if not self._states:
-            self._states = [_start(terms, sums) for sums in self._known]
+            self._states = [_start(terms, sums) for sums in self._known.values()]
         losses = []
-        for output, sums in enumerate(self._known):
+        for output, sums in self._known.items():
             state, rest = _solved(terms, sums, self._states[output], normal)
             noise = rest / (sums.mass - state.freedom.sum() - 1).clamp(min=1.0)
             noise = noise.clamp(min=NOISE * sums.square / sums.mass)
@@ -299,7 +298,7 @@ class Reml(torch.optim.Optimizer):
             curvature, known = self._curvature((p * (1 - p)).clamp(min=CURVATURE), weight, output)
             z = logit + others + (target[:, output] - p) / curvature
             sums = _sums(terms, features, z, weight * curvature, known)
-            self._known[output:] = [sums, *self._known[output + 1 :]]
+            self._known[output] = sums
             old = self._states[output]
             state, _ = _solved(terms, sums, old, normal)
             self._states[output] = state._replace(strengths=old.strengths) if hold else state
@@ -312,12 +311,11 @@ class Reml(torch.optim.Optimizer):
         self, present: Tensor, weight: Tensor, output: int
     ) -> tuple[Tensor, _Sums | None]:
         """That of rows, and what is known with it: the last one, while it is near enough."""
-        if output < len(self._curved):
-            kept = self._curved[output]
+        if (kept := self._curved.get(output)) is not None:
             off = (weight * (present - kept).abs()).sum() / (weight * present).sum()
             if float(off) < min(STALE, max(self._moved, SETTLED)):
-                return kept, self._known[output] if output < len(self._known) else None
-        self._curved[output:] = [present, *self._curved[output + 1 :]]
+                return kept, self._known.get(output)
+        self._curved[output] = present
         return present, None
 
     def _logits(self, features: Features) -> Tensor:
@@ -344,7 +342,7 @@ class Reml(torch.optim.Optimizer):
             own = state.strengths[keep], state.freedom[keep]
             # What a term that goes did to the constant is as little as it was.
             self._states[k] = _State(state.weights[used], state.constant, *own, state.noise)
-        self._known = [sums.only(numbers, used) for sums in self._known]
+        self._known = {k: sums.only(numbers, used) for k, sums in self._known.items()}
 
     def _write(self, network: KAN) -> None:
         """Numbers of members one after the other, each with those of all outputs."""
@@ -415,8 +413,7 @@ def _sums(
         means, products = known.features, known.products
     if few:
         return _Sums(mass, means, middle, products, weight.sqrt() * rest, square)
-    start = 0
-    cross = torch.zeros_like(means)
+    start, cross = 0, torch.zeros_like(means)
     for part in features():
         rows = slice(start, start + len(part))
         cross += (weight[rows] * rest[rows]) @ part

@@ -7,11 +7,10 @@ import torch
 
 from sklearn_metakan.pde.physics.constants import Held
 from sklearn_metakan.pde.physics.physics import Batch, Physics
-from sklearn_metakan.pde.solve.doubt import FINE, POINTS, has_features
+from sklearn_metakan.pde.solve.doubt import FINE, POINTS, factors_of, has_features
 from sklearn_metakan.pde.solve.ritz import Features
 from sklearn_metakan.training import warn_caller
 
-_RIDGE = 1e-6  # of the rows' size
 _NOTHING = 1e-6  # of the size of the equation's loss: what a constant twice as large may leave
 
 
@@ -26,8 +25,7 @@ def warn_if_undetermined(solver: Any, seed: int) -> None:
     batch = solver._collocation(counts, seed + 2).draw()
     with solver._execution.active():
         left = left_by(physics, batch, solver._sizes.weights())
-    unit = solver._sizes.unit
-    free = [name for name, loss in left.items() if loss <= _NOTHING * unit]
+    free = [name for name, loss in left.items() if loss <= _NOTHING * solver._sizes.unit]
     if free:
         warn_caller(
             f"Not determined: with other values of {free} the equation and all conditions hold as "
@@ -49,9 +47,7 @@ def left_by(physics: Physics, batch: Batch, factors: Mapping[str, float]) -> dic
     rows, _ = features.weighted(batch, factors)
     count = len(constants)
     rows, slopes = rows[:, :-count], rows[:, -count:] * rows.new_tensor(constants.large_changes())
-    ridge = _RIDGE * rows.square().sum(0).mean().sqrt()
-    held = torch.cat([rows, ridge * torch.eye(rows.shape[1]).to(rows)])
-    orthogonal = torch.linalg.qr(held).Q
+    orthogonal, _ = factors_of(rows)
     slopes = torch.cat([slopes, slopes.new_zeros(rows.shape[1], count)])
     slopes = (slopes - orthogonal @ (orthogonal.T @ slopes)).cpu()
     left = {}

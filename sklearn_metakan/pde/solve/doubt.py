@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sklearn_metakan.pde.derivatives.push import modules_in_order
 from sklearn_metakan.pde.physics.checks import listed_conditions
@@ -82,9 +83,7 @@ def error_of_first_order(
     """
     features = Features(physics, FINE[physics.trial.input_shift.numel()], beside=True)
     rows, misfit = features.weighted(batch, factors)
-    size = rows.square().sum(0).mean().sqrt()
-    ridge = _RIDGE * size * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-    orthogonal, triangle = torch.linalg.qr(torch.cat([rows, ridge]))
+    orthogonal, triangle = factors_of(rows)
     target = orthogonal[: len(misfit)].T @ misfit
     step = -torch.linalg.solve_triangular(triangle, target[:, None], upper=True)[:, 0]
     if not bool(step.isfinite().all()):
@@ -103,6 +102,13 @@ def error_of_first_order(
         features.set(share * step)
         lower = _loss(features, fresh, factors) <= (1 - 2 * _EXPLAINS * share) * found
     return moved if lower else 0.0
+
+
+def factors_of(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Q and R of rows (n, m) above a small ridge, of features that may be much alike."""
+    size = rows.square().sum(0).mean().sqrt()
+    ridge = _RIDGE * size * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    return torch.linalg.qr(torch.cat([rows, ridge]))
 
 
 def _loss(features: Features, batch: Batch, factors: Mapping[str, float]) -> float:
