@@ -242,7 +242,7 @@ class BSplineBasis(Basis):
 
     def _has_terms(self) -> bool:
         """Whether few cells are the same for all inputs, without tails: sums of powers then."""
-        shared = self.uniform and len(self.breaks) == 1 and self.extrapolation != "base"
+        shared = self.uniform and self.breaks.shape[0] == 1 and self.extrapolation != "base"
         return shared and self.breaks.is_cpu
 
     def _terms(self, x: Tensor, axis: int, constant: bool = True) -> tuple[Tensor, Terms]:

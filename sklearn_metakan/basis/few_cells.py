@@ -111,7 +111,8 @@ def terms_of(
     at = x.clamp(low, high)
     t = _in_units(at, middle, unit)
     n_terms = cells + k + constant
-    room = x.new_empty((len(x), n_terms, x.shape[1]) if axis else (n_terms, *x.shape))
+    rows, columns = x.shape
+    room = x.new_empty((rows, n_terms, columns) if axis else (n_terms, rows, columns))
     base, *places = room.unbind(axis)
     if constant:
         places[-1].fill_(1.0)

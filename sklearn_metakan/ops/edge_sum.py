@@ -113,7 +113,7 @@ def keeps_features(
     place = x.device.type
     if not (backend == "kept" or (backend == "auto" and (place == "cpu" or groups > 1))):
         return False
-    numbers = basis.n_functions * len(x) + source.numbers_per_input
+    numbers = basis.n_functions * x.shape[0] + source.numbers_per_input
     most = KEPT if working_memory is None else min(KEPT, working_memory / BESIDE)
     size = numbers * source.in_features * basis.dtype.itemsize
     return size <= most * 2**20 and not torch.is_autocast_enabled(place)

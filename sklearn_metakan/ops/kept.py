@@ -50,7 +50,7 @@ class Kept:
         if matrix is not None:  # numbers of an edge are fewer than those of rows
             dictionary = tuple(matrix.T @ each for each in dictionary)
             weights = weights if dictionary else _transformed(matrix.T, weights)
-        groups, n = self.groups, len(x)
+        groups, n = self.groups, x.shape[0]  # len(x) goes through Python
         inputs, functions, outputs = weights.shape
         inputs //= groups
         if dictionary:
@@ -67,7 +67,7 @@ class Kept:
         self, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
     ) -> list[Tensor | None]:
         weights, *dictionary = tensors
-        groups, n = self.groups, len(x)
+        groups, n = self.groups, x.shape[0]
         inputs, functions, outputs = weights.shape
         inputs //= groups
         found: list[Tensor | None] = [None] * len(needed)
@@ -107,5 +107,6 @@ class Kept:
 
 def _transformed(matrix: Tensor, tensors: Tensor) -> Tensor:
     """``matrix @`` each of these (b, C, n), into memory of its own, or autocast would round it."""
-    room = tensors.new_empty(len(tensors), len(matrix), tensors.shape[2])
-    return torch.bmm(matrix.expand(len(tensors), -1, -1), tensors, out=room)
+    inputs, _, outputs = tensors.shape
+    room = tensors.new_empty(inputs, matrix.shape[0], outputs)
+    return torch.bmm(matrix.expand(inputs, -1, -1), tensors, out=room)

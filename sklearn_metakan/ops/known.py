@@ -14,7 +14,8 @@ class Known:
     """``y_o = sum_i phi_oi(x_i)`` from the terms of x; see ``Way``.
 
     x is terms (n, (C - 1) * in), all but 1, term by term; weights are (in, C or p, out), with a
-    dictionary (C, p). Products of the matrix are over all edges at once.
+    dictionary (C, p). Products of the matrix are over all edges at once; weights that lie function
+    by function in memory need not be turned for them.
 
     Parameters
     ----------
@@ -40,15 +41,15 @@ class Known:
         self, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
     ) -> list[Tensor | None]:
         inputs, _, outputs = tensors[0].shape
-        of_mixed = grad.new_empty(len(self.matrix), inputs * outputs)
+        of_mixed = grad.new_empty(self.matrix.shape[0], inputs * outputs)
         torch.mm(x.T, grad, out=of_mixed[:-1].view(-1, outputs))
-        of_mixed[-1].view(inputs, outputs).copy_(grad.sum(0))
+        ones = grad.new_ones(inputs, 1)  # quicker than a copy
+        torch.mm(ones, grad.sum(0, True), out=of_mixed[-1].view(inputs, outputs))
         found: list[Tensor | None] = [None] * len(needed)
         if needed[1]:
-            by_input = of_mixed.view(-1, inputs, outputs).transpose(0, 1)
-            mixing = self.mixing.T.expand(inputs, -1, -1)
-            room = torch.empty_like(tensors[0])  # autocast would round
-            found[1] = torch.bmm(mixing, by_input, out=room)
+            room = grad.new_empty(self.mixing.shape[1], inputs * outputs)  # autocast would round
+            by_function = torch.mm(self.mixing.T, of_mixed, out=room)
+            found[1] = by_function.view(-1, inputs, outputs).transpose(0, 1)
         if len(tensors) > 1 and needed[2]:
             found[2] = self.matrix @ (of_mixed @ self.by_function.T)
         return found

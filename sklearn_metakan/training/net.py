@@ -34,6 +34,7 @@ from sklearn_metakan.training.data import (
 )
 from sklearn_metakan.training.execution import Execution
 from sklearn_metakan.training.memory import Batch, Frugal, with_advice
+from sklearn_metakan.training.optimisers import AdamW
 from sklearn_metakan.training.parallel import PRESENT, Ranks
 from sklearn_metakan.training.reml import Reml
 from sklearn_metakan.training.self_scaled import LINE_SEARCHED
@@ -103,6 +104,7 @@ class KANNet(NeuralNet):
         self.listeners_: Any = None  # Listeners among the callbacks, while it trains
         self._rooms: list[Batch] = []  # memory of batches, while it trains
         self._matrix: Tensor | None = None  # of what is known of the table, while it trains
+        self._turned: nn.Parameter | None = None  # lies function by function meanwhile
         self._n_members = 1  # of the network
         self._weights_seen: dict[bool, list[Tensor]] = {True: [], False: []}
 
@@ -151,7 +153,9 @@ class KANNet(NeuralNet):
         finally:
             self.replayed_ = self.captured_ is not None and self.captured_.replayed
             self._free_captured()
-            self.captured_ = self._edge_sizes = self.ranks_ = self._matrix = None
+            if self._turned is not None:
+                self.optimizer_.lay(self._turned, 0)
+            self.captured_ = self._edge_sizes = self.ranks_ = self._matrix = self._turned = None
             self._rooms = []
 
     def _begin(self, data: TensorData, validation: TensorData | None) -> None:
@@ -220,6 +224,10 @@ class KANNet(NeuralNet):
         if len(data.y) > size > _IN_CACHE / data.features.shape[1]:
             room = data.room_for(size)  # new memory would cost more than the copy
             self._rooms = [room, shortened(room, left)] if left else [room]
+        weights = first.source.tensors()[0][0] if terms else None
+        if isinstance(weights, nn.Parameter) and isinstance(self.optimizer_, AdamW):
+            self._turned = weights
+            self.optimizer_.lay(weights, 1)
 
     def _captured(self, data: Any) -> CapturedStep | None:
         """What is to capture the steps on these data, if they are captured."""

@@ -41,7 +41,6 @@ class AdamW(torch.optim.AdamW):
 
     add_param_group = _plain(torch.optim.Optimizer.add_param_group)
     state_dict = _plain(torch.optim.Optimizer.state_dict)
-    load_state_dict = _plain(torch.optim.Optimizer.load_state_dict)
     zero_grad = _plain(torch.optim.Optimizer.zero_grad)
     _any_step = torch.optim.Optimizer.profile_hook_step(
         torch.no_grad()(_plain(torch.optim.Adam.step))
@@ -75,6 +74,22 @@ class AdamW(torch.optim.AdamW):
                 how |= {"beta1": beta1, "beta2": beta2, "amsgrad": False}
                 torch._fused_adamw_(group["params"], of_group, first, second, [], steps, **how)
         return found
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        _plain(torch.optim.Optimizer.load_state_dict)(self, state_dict)
+        self._lay_moments()
+
+    def lay(self, parameter: nn.Parameter, axis: int) -> None:
+        """Have this axis of a parameter be the first in memory, of its moments too."""
+        parameter.data = parameter.data.movedim(axis, 0).contiguous().movedim(0, axis)
+        self._lay_moments()
+
+    def _lay_moments(self) -> None:
+        """As their parameters lie; the kernel reads all of them in the order of memory."""
+        for parameter, own in self.state.items():
+            for name, value in own.items():
+                if value.shape == parameter.shape and value.stride() != parameter.stride():
+                    own[name] = torch.empty_like(parameter).copy_(value)
 
     step.hooked = True  # type: ignore[attr-defined] # or torch puts the span around it again
 

@@ -73,6 +73,9 @@ MODELS = {
     "constant": (MetaKANRegressor, {"learning_rate_schedule": "constant", "early_stopping": False}),
     "lbfgs": (KANRegressor, {"solver": "lbfgs", "dropout": 0.0, "early_stopping": False}),
     "float32": (KANRegressor, {"precision": "float32", "n_estimators": 1}),
+    "terms": (KANRegressor, {"grid_size": 2, "degree": 2}),
+    "terms, linear": (MetaKANRegressor, {"grid_size": 2, "degree": 2, "meta_hidden_dim": 0}),
+    "terms, hidden": (MetaKANRegressor, {"grid_size": 2, "degree": 2, "meta_hidden_dim": 4}),
 }
 
 

@@ -109,6 +109,7 @@ def points(folder):
 FITS = {
     "regressor": lambda folder: KANRegressor(**TABLE).fit(X, Y, WEIGHT),
     "meta": lambda folder: MetaKANRegressor(**TABLE).fit(X, Y),
+    "terms": lambda folder: KANRegressor(**TABLE | {"grid_size": 2, "degree": 2}).fit(X, Y),
     "own loss": lambda folder: KANRegressor(**TABLE, loss=lopsided, early_stopping=True).fit(
         X, Y, WEIGHT
     ),

@@ -1,9 +1,14 @@
 """AdamW's short way gives torch's own steps, bit by bit, and sees what changes between them."""
 
+from copy import deepcopy
+
+import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from sklearn_metakan import KANRegressor, MetaKANRegressor
 from sklearn_metakan.training.optimisers import AdamW
 
 SETTINGS = {"lr": 0.1, "weight_decay": 0.1, "fused": True}
@@ -79,6 +84,31 @@ def test_moments_that_are_cleared_or_loaded_count():
     assert pair.optimizers[0].state_dict()["state"][0]["step"] == 6
 
 
+@pytest.mark.parametrize("begins", [0, 3])
+def test_a_parameter_may_lie_in_another_order(begins):
+    """Its moments follow, those that are loaded too; torch's kernel would mix them up."""
+    found = []
+    for axis in (None, 1):
+        weights = torch.randn(6, 5, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        slopes = torch.linspace(-1, 1, 120).view(6, 5, 4)
+        optimizer = AdamW([weights], **SETTINGS)
+        for step in range(12):
+            if axis is not None and step in (begins, 9):
+                optimizer.lay(weights, axis if step == begins else 0)
+            if step == 6:
+                optimizer.load_state_dict(deepcopy(optimizer.state_dict()))
+                for name in ("exp_avg", "exp_avg_sq"):  # as from a file
+                    optimizer.state[weights][name] = optimizer.state[weights][name].contiguous()
+                optimizer.load_state_dict(optimizer.state_dict())
+            optimizer.zero_grad()
+            (weights.sin() * slopes).sum().backward()
+            optimizer.step()
+            in_order = axis is None or not begins <= step < 9
+            assert weights.is_contiguous() == in_order
+        found.append(weights.detach())
+    assert torch.equal(*found)
+
+
 def test_a_new_group_learns():
     pair = Pair()
     pair.steps()
@@ -98,3 +128,32 @@ def test_hooks_are_called():
     handle.remove()
     pair.step()
     assert calls.count("own") == 2 and calls.count("all") == 2  # torch's optimiser, too
+
+
+@pytest.mark.parametrize("kind", [KANRegressor, MetaKANRegressor])
+@pytest.mark.parametrize("ending", [None, KeyboardInterrupt, RuntimeError])
+def test_weights_of_known_terms_lie_function_by_function_while_they_train(kind, ending):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    lay = []
+
+    class Looks(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            weights = net.module_.layers[0].source.tensors()[0][0]
+            moment = net.optimizer_.state[weights]["exp_avg"]
+            lay.append((weights.stride() == moment.stride(), weights.is_contiguous()))
+            if ending is not None and len(net.history) == 5:
+                raise ending
+
+    model = kind(grid_size=2, degree=2, max_iter=8, batch_size=20, callbacks=[Looks()])
+    if ending is RuntimeError:
+        with pytest.raises(RuntimeError):
+            model.fit(X, X[:, 0])
+    else:
+        model.fit(X, X[:, 0])
+        assert model.module_.layers[0].source.tensors()[0][0].is_contiguous()
+        assert set(lay) == {(True, False)}
+    lay.clear()
+    model.set_params(warm_start=True, callbacks=None).fit(X, X[:, 0])
+    again = model.set_params(callbacks=[Looks()]).fit(X, X[:, 0]) if ending is None else model
+    assert again.module_.layers[0].source.tensors()[0][0].is_contiguous()
+    assert set(lay) <= {(True, False)}

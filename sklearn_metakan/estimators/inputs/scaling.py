@@ -181,9 +181,10 @@ def fit_block(
     many: NDArray[np.bool_] = np.zeros(len(block), dtype=bool)  # different numbers
     if ordered is not None and block.shape[1] > N_QUANTILES:
         many = (ordered[:, 1:] > ordered[:, :-1]).all(1) & varies
-        pieces_of_many = iter(_fit_distinct(ordered[many], rule))
+        kept = ordered if many.all() else ordered[many]
+        pieces_of_many = iter(_fit_distinct(kept, rule))
         if some is None:
-            quantiles_of_many = iter(distinct_quantiles(ordered[many], LEVELS))
+            quantiles_of_many = iter(distinct_quantiles(kept, LEVELS))
     few_weights = weight if weight is None or some is None else weight[some]
     found: list[tuple[Pieces | None, Array, Array]] = []
     for whole, is_many, moves in zip(block, many.tolist(), varies.tolist(), strict=True):

@@ -473,7 +473,7 @@ class TableInputs(FittedModule):
             some = np.ascontiguousarray(X[chunk] if index is None else X[index[chunk]])
             given = torch.from_numpy(some if some.flags.writeable else some.copy())
             scaled = self(given) if search is None else self._in_tiles(given, search, dtype)
-            if trains and bool(scaled.isnan().any()):
+            if trains and bool(scaled.sum().isnan()):
                 numbers = scaled[:, : self.n_numbers]
                 unseen = numbers.isnan() & torch.from_numpy(self.gaps_ == 0)
                 numbers[:] = torch.where(unseen, torch.from_numpy(self.medians_), numbers)
