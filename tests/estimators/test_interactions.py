@@ -288,6 +288,8 @@ def test_pairs_have_functions_by_rows_and_by_their_number():
     assert detail(1400, 60, 93) == (16, 40)
     assert detail(9000, 6, 600) == (31, 500)
     assert detail(9000, 60, 600) == (16, 50)
+    assert detail(35_000, 36, 2333) == (16, 138)
+    assert detail(10**6, 36, 66_666) == (18, 166)
     for n_pairs in (1, 6, 30, 100):
         cells, functions = detail(9000, n_pairs, 600)
         assert functions < (cells + 1) ** 2 and detail(9000, n_pairs, 0)[1] <= functions

@@ -20,10 +20,12 @@ Array = NDArray[np.float64]
 SCREENED_ROWS, SCREENED_COLUMNS = 2**13, 100
 PURIFIED_ROWS, _CHUNK = 2**16, 2**12
 # Measured: cells of a side of a pair, and rows for more; functions of a pair, fewest and most, and
-# of all pairs; and, where each of the most has so many rows, those for the exact solution.
+# of all pairs; and, where each of the most has so many rows, those for the exact solution, of all
+# pairs one for so many rows between two limits.
 CELLS, MORE_CELLS, FOR_MORE = 10, 16, 1000
 FUNCTIONS, IN_ALL = (40, 100), 2400
-ROWS_A_FUNCTION, MOST_SOLVED, SOLVED_IN_ALL = 15, 500, 3000
+ROWS_A_FUNCTION, MOST_SOLVED = 15, 500
+ROWS_IN_ALL, SOLVED_IN_ALL = 7, (3000, 6000)
 N_BINS = 16  # of a column's main effect; pairs have cells of two
 N_STEPS = 30  # towards the main effects on labels
 _RIDGE = 1.0  # rows
@@ -111,7 +113,9 @@ def detail(n_rows: int, n_pairs: int, of_rows: int) -> tuple[int, int]:
     cells, (fewest, most) = CELLS if n_rows < FOR_MORE else MORE_CELLS, FUNCTIONS
     if of_rows <= most:
         return cells, min(most, max(fewest, IN_ALL // n_pairs))
-    n_functions = min(of_rows, MOST_SOLVED, max(fewest, SOLVED_IN_ALL // n_pairs))
+    few, many = SOLVED_IN_ALL
+    in_all = min(many, max(few, n_rows // ROWS_IN_ALL))
+    n_functions = min(of_rows, MOST_SOLVED, max(fewest, in_all // n_pairs))
     return max(cells, isqrt(2 * n_functions)), n_functions
 
 
