@@ -48,6 +48,7 @@ def test_averages(name, task):
     assert model.n_parameters_ == network.n_parameters_ + beside.n_parameters_
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(("task", "pairs"), [("regression", 20), ("classification", 10)])
 def test_many_columns_have_fewer_pairs_for_labels(task, pairs, monkeypatch):
     monkeypatch.setattr(additive, "BY_COLUMNS", 50)

@@ -230,6 +230,7 @@ def test_many_levels_are_refused():
         KANRegressor(**HOW).fit(many, SCORE)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_many_columns_have_coarser_functions():
     x = np.random.default_rng(0).uniform(size=(100, 60))
     module = KANRegressor(**HOW, degree=1, max_iter=1).fit(x, x[:, 0]).module_
