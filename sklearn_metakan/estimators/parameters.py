@@ -304,7 +304,7 @@ _AUTO = {
     "or_auto": ' or "auto"',
     "auto_grid": """ "auto" is 5, but 2 for splines
         of 500 columns of numbers or more, where few functions each do better, and for "reml" 32
-        (fewer beyond 64 columns) or, of numbers in many rows, up to 128, one for 80 rows.""",
+        (fewer beyond 32 columns) or, of numbers in many rows, up to 128, one for 80 rows.""",
     "auto_degree": """ "auto" is 3, but
         2 where grid_size="auto" is 2.""",
     "grid_size": '"auto"',

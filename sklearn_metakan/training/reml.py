@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from sklearn_metakan.nn import KAN, Term, additive_terms, set_coefficients
 from sklearn_metakan.training.memory import Batch
 
-FOLDS = 5  # of rows with labels, which say how far all strengths are off
+# Folds of rows with labels, which say how far all strengths are off; those that hold so many out.
+FOLDS, HELD_OUT = 5, 2**11
 FACTORS = 1.0, 0.5, 2.0, 4.0, 8.0  # of all of them; the first, where no other is surely better
 SETTLED, NEARLY = 0.01, 0.03  # change of all degrees of freedom that ends it, and a fold's fit
 FEW_ROWS = 2**13  # of labels, up to which folds are made
@@ -94,7 +95,7 @@ class Reml(torch.optim.Optimizer):
     of the present logits. The likelihood of labels is an approximation, which errs where rows are
     few: up to 8,192 rows, all strengths are then multiplied by that of five factors, from 1/2 to 8,
     with which fits on four fifths of the rows have the lowest loss on the others (1, if by less
-    than a standard error).
+    than a standard error), in as many of five folds as hold 2,048 rows out.
 
     The members of a network are draws from the posterior distribution, moved so that their mean
     is its mean, which alone decides predictions.
@@ -219,7 +220,8 @@ class Reml(torch.optim.Optimizer):
         n, device = len(rows.y), rows.x.device
         generator = torch.Generator(device=device).manual_seed(seed)
         fold = torch.randperm(n, generator=generator, device=device) % FOLDS
-        solvers = [Reml(self.param_groups[0]["params"]) for _ in range(FOLDS)]
+        n_folds = min(FOLDS, -(-FOLDS * HELD_OUT // n))
+        solvers = [Reml(self.param_groups[0]["params"]) for _ in range(n_folds)]
         for k, solver in enumerate(solvers):
             solver._every, others = self._every, rows.of(fold != k)
             for _ in range(_MOST_STEPS):
@@ -236,13 +238,13 @@ class Reml(torch.optim.Optimizer):
                     solver._step(network, criterion, others, seed, hold=True)
                 features = _features(network, held.x, held.known, solver._columns)
                 found[fold == k] = _by_row(criterion, solver._logits(features), held.y)
-            losses.append(found * rows.weight)
+            losses.append((found * rows.weight)[fold < n_folds])
             loss, before = float(losses[-1].mean()), factor
             if factor > 1 and loss > best:  # and so are those beyond
                 break
             best = min(best, loss)
         gains = losses[0][:, None] - torch.stack(losses, 1)
-        sure = gains.mean(0) > gains.std(0) / n**0.5
+        sure = gains.mean(0) > gains.std(0) / len(gains) ** 0.5
         return FACTORS[int(torch.where(sure, gains.mean(0), 0.0).argmax())]
 
     def _narrow(self, network: KAN) -> None:

@@ -26,6 +26,8 @@ def test_what_is_fitted(name, task, monkeypatch):
     assert best.solver == ("lbfgs" if is_meta else "reml")
     assert not is_meta or best.weight_decay in additive.DECAYS
     assert best.interactions_ == [(0, 1)]
+    goes_on = is_meta or task == "regression"
+    assert best.extrapolation == ("linear" if goes_on else "constant")
     assert model.n_parameters_ == best.n_parameters_
     method = model.predict if task == "regression" else model.predict_proba
     assert len(method(X)) == 60
@@ -44,6 +46,16 @@ def test_averages(name, task):
     parts = [getattr(each, method)(X) for each in (network, beside)]
     np.testing.assert_allclose(getattr(model, method)(X), (parts[0] + parts[1]) / 2)
     assert model.n_parameters_ == network.n_parameters_ + beside.n_parameters_
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("task", "pairs"), [("regression", 20), ("classification", 10)])
+def test_many_columns_have_fewer_pairs_for_labels(task, pairs, monkeypatch):
+    monkeypatch.setattr(additive, "BY_COLUMNS", 50)
+    x = pd.DataFrame(RNG.normal(size=(60, 5)))
+    y = x[0].to_numpy() if task == "regression" else np.arange(60) % 2
+    model = make("kan-additive", task, seed=0, settings={"pairs": 4, "max_iter": 1}).fit(x, y)
+    assert model.model_.interactions == pairs
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

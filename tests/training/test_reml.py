@@ -230,8 +230,17 @@ def test_many_levels_are_refused():
         KANRegressor(**HOW).fit(many, SCORE)
 
 
-def test_held_out_labels_choose_how_far_all_strengths_are_off(monkeypatch):
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_many_columns_have_coarser_functions():
+    x = np.random.default_rng(0).uniform(size=(100, 60))
+    module = KANRegressor(**HOW, degree=1, max_iter=1).fit(x, x[:, 0]).module_
+    assert module.layers[0].basis.breaks.shape[1] - 3 == 1024 // 60
+
+
+@pytest.mark.parametrize("held_out", [1000, 100])  # all folds, and two
+def test_held_out_labels_choose_how_far_all_strengths_are_off(held_out, monkeypatch):
     """Whichever factor comes first, the one that neither flattens nor overfits is found."""
+    monkeypatch.setattr(reml, "HELD_OUT", held_out)
     y = (SCORE + 0.3 * RNG.logistic(size=N) > 0.3).astype(int)
     found = {}
     for factors in ((1.0,), (1e5, 1.0), (1.0, 1e5), (1e-5, 1.0), (1e5, 1e5)):

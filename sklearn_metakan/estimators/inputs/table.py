@@ -37,7 +37,7 @@ from sklearn_metakan.training import LARGE_TABLE
 QUANTILE_ROWS = 2**13
 _WIDE = 500  # columns of numbers that have fewer functions each
 # Cells for "reml": of few rows, and most, of a column and of all; rows with numbers for one more.
-_SOLVED_CELLS, _SOLVED_IN_ALL, _ROWS_A_CELL = (32, 128), (2048, 1024), 80
+_SOLVED_CELLS, _SOLVED_IN_ALL, _ROWS_A_CELL = (32, 128), 1024, 80
 _SEARCHED = 512  # rows from which on tables for finding pieces pay off
 _TILE, _TILE_ROWS = 2**15, 2**11  # numbers, and rows, that are then scaled at a time
 # Scaled numbers end there: far enough out, and what layers make of them can be held. For columns
@@ -520,9 +520,8 @@ def _grid(estimator: Any, n_numbers: int, n_targets: int) -> dict[str, int]:
     is_wide = n_numbers >= _WIDE and estimator.basis == "bspline" and estimator.grid_size == "auto"
     cells, degree, n = estimator.grid_size, estimator.degree, max(n_numbers, 1)
     if cells == "auto" and estimator.solver == "reml" and not is_wide:
-        (fewest, most), (few, many) = _SOLVED_CELLS, _SOLVED_IN_ALL
-        by_rows = min(most, n_targets // _ROWS_A_CELL, many // n)
-        cells = max(by_rows, min(fewest, max(5, few // n)))
+        (fewest, most), each = _SOLVED_CELLS, _SOLVED_IN_ALL // n
+        cells = max(min(most, n_targets // _ROWS_A_CELL, each), min(fewest, max(5, each)))
     cells = (2 if is_wide else 5) if cells == "auto" else cells
     degree = (2 if is_wide else 3) if degree == "auto" else degree
     return {"grid_size": int(cells), "degree": int(degree)}
