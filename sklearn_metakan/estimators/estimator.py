@@ -35,7 +35,7 @@ from sklearn_metakan.estimators.inputs.survey import (
     check_can_be_read_by_parts,
     sampled,
 )
-from sklearn_metakan.estimators.inputs.table import QUANTILE_ROWS, TableInputs
+from sklearn_metakan.estimators.inputs.table import QUANTILE_ROWS, SCALED_MEMORY, TableInputs
 from sklearn_metakan.estimators.onnx_graph import export_onnx
 from sklearn_metakan.estimators.predictor import Predictor
 from sklearn_metakan.estimators.reading import summary, typical_inputs
@@ -50,6 +50,7 @@ from sklearn_metakan.training import (
     Defaults,
     Found,
     KANNet,
+    MadeData,
     TensorData,
     Trainer,
     by_chunks,
@@ -60,6 +61,7 @@ from sklearn_metakan.training import (
     open_checkpoints,
     refuse_misspelt,
     save,
+    scales_by_batch,
     set_params,
     setstate,
     warn_caller,
@@ -198,15 +200,15 @@ class KANEstimator(BaseEstimator):
             if given is not None:
                 fitted._warn_if_beyond(given)
             data, held_out = fitted._data(net, rows, validation)
-            del rows  # of a large table, a tenth of its memory
+            del rows, given, validation  # of a large table, a sixth of its memory
             if len(data.y) > QUANTILE_ROWS:
                 hand_back_freed_memory()
             own = self.scoring is not None
             score = Scoring(self.scoring, fitted.target_) if own else fitted.target_.score
             found = trainer.fit(net, data, held_out, score, own, seeds[2], checkpoints)
             fitted._record(net, found)
-            if validation is not None:
-                fitted._learn_from(validation, held_out, net.outputs(held_out))
+            if held_out is not None:
+                fitted._learn_from(held_out, net.outputs(held_out))
         self.__dict__ = fitted.__dict__  # at once: who predicts meanwhile has the earlier fit
         return self
 
@@ -380,6 +382,9 @@ class KANEstimator(BaseEstimator):
     ) -> tuple[TensorData, TensorData | None]:
         """Rows as tensors on the net's device; those among the training rows share their table."""
         device, dtype = net.execution_.device, net.execution_.dtype
+        n, d, inputs = len(rows.y), rows.X.shape[1], self.input_scaler_
+        tensor = partial(inputs.tensor, device=device, dtype=dtype, trains=True)
+        large = isinstance(inputs, TableInputs) and n * d * dtype.itemsize > SCALED_MEMORY * 2**20
         found: list[TensorData] = []
         for part in (rows,) if validation is None else (rows, validation):
             weight, counts, within = part.weight, part.counts, part.within
@@ -387,25 +392,24 @@ class KANEstimator(BaseEstimator):
                 None if weight is None else torch.from_numpy(weight).to(device, dtype),
                 None if counts is None else torch.from_numpy(counts).to(device),
             )
-            X: Any = part.X
-            is_stored = isinstance(X, StoredRows)
-            if within is not None and not is_stored:  # among the rows before
-                places = torch.from_numpy(within).to(device)
-                found.append(TensorData(found[0].table, found[0].y[places], *more, places))
+            stored: Any = part.X if isinstance(part.X, StoredRows) else None
+            if within is not None and stored is None:  # among the rows before
+                whole, places = found[0], torch.from_numpy(within).to(device)
+                found.append(type(whole)(whole.source, whole.y[places], *more, places))
                 continue
             y = self.target_.tensor(part, device, dtype)
-            if is_stored:
-                tensor = partial(self.input_scaler_.tensor, device=device, dtype=dtype, trains=True)
-                found.append(X.data(part, tensor, y, *more))
+            if stored is not None:
+                found.append(stored.data(part, tensor, y, *more))
+            elif large and scales_by_batch(net, d):
+                found.append(MadeData(part.made_by(tensor), y, *more))
             else:
-                table = self.input_scaler_.tensor(part, device, dtype, trains=True)
-                found.append(TensorData(table, y, *more))
+                found.append(TensorData(tensor(part), y, *more))
         return found[0], found[1] if validation is not None else None
 
-    def _learn_from(self, rows: Rows, data: Any, outputs: Tensor) -> None:
+    def _learn_from(self, data: Any, outputs: Tensor) -> None:
         """What held-out rows tell: errors of numbers, and how sure to be of labels."""
         if self.target_.is_numeric:
-            self._errors = self.target_.errors(outputs, rows)
+            self._errors = self.target_.errors(outputs, data)
         else:
             weight = None if data.weight is None else data.weight.cpu()
             self.target_.calibrate(data.y.cpu(), outputs, weight)

@@ -110,9 +110,10 @@ class Chain:
     ) -> list[Tensor | None]:
         found: list[Tensor | None] = []
         stop, of_x = len(tensors), None
-        for (way, own), given in zip(
-            reversed([*self._shares(tensors)]), reversed(self.inputs), strict=True
-        ):
+        if not self.inputs:  # a second pass: a graph that was kept
+            self.compute(x, *tensors)
+        for way, own in reversed([*self._shares(tensors)]):
+            given = self.inputs.pop()
             start = stop - len(own)
             wanted = [bool(start) or needed[0], *needed[1 + start : 1 + stop]]
             of_x, *of_own = way.gradients(given, own, wanted, grad)

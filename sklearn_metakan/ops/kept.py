@@ -37,11 +37,16 @@ def grouped(in_features: int, groups: int) -> Product:
 
 
 class Kept:
-    """One call: weights (in, C or p, out) and perhaps a dictionary (C, p); see ``Way``."""
+    """One call: weights (in, C or p, out) and perhaps a dictionary (C, p); see ``Way``.
+
+    What is large is kept until the way back has used it, as PyTorch keeps what it saves.
+    """
 
     def __init__(self, basis: Basis, groups: int, of_x: bool) -> None:
         self.basis, self.groups, self.of_x = basis, groups, of_x
         self.slopes: Any = None
+        self.features: Any = None
+        self.basic: Any = None
 
     def compute(self, x: Tensor, weights: Tensor, *dictionary: Tensor) -> Tensor:
         # With a dictionary, functions first: then it is one product for all inputs.
@@ -67,13 +72,17 @@ class Kept:
         self, x: Tensor, tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
     ) -> list[Tensor | None]:
         weights, *dictionary = tensors
+        if self.features is None:  # a second pass: a graph that was kept
+            self.compute(x, *tensors)
+        features, self.features = self.features, None
         groups, n = self.groups, x.shape[0]
         inputs, functions, outputs = weights.shape
         inputs //= groups
         found: list[Tensor | None] = [None] * len(needed)
         grad = grad.T.contiguous().view(groups, outputs, n)
         if needed[1]:
-            of_weights = torch.bmm(self.features, grad.mT)
+            of_weights = torch.bmm(features, grad.mT)
+            del features
             if dictionary:
                 opened = of_weights.view(groups, functions, inputs, outputs)
                 of_weights = opened.transpose(1, 2).reshape(weights.shape)
@@ -86,15 +95,18 @@ class Kept:
             if dictionary:
                 mixed = of_features.view(groups, functions, inputs, n).transpose(0, 1)
                 of_features = mixed.reshape(functions, groups * inputs * n)
+                basic, self.basic = self.basic, None
                 if needed[2]:
-                    of_mixing = self.basic @ of_features.T
+                    of_mixing = basic @ of_features.T
                     found[2] = of_mixing if self.matrix is None else self.matrix @ of_mixing
+                del basic
                 if needed[0]:
                     of_features = self.dictionary @ of_features
             if needed[0]:
                 sides = [groups * inputs, self.basis.n_functions]
                 of_features = of_features.view(*(sides[::-1] if dictionary else sides), n)
-                found[0] = self.basis.pull(of_features, self.slopes)
+                slopes, self.slopes = self.slopes, None
+                found[0] = self.basis.pull(of_features, slopes)
         return found
 
     def reference(self, x: Tensor, weights: Tensor, *dictionary: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from sklearn_metakan.training.callbacks import (
 )
 from sklearn_metakan.training.capture import CapturedStep, is_captured, recording
 from sklearn_metakan.training.checkpoints import Checkpoints, open_checkpoints
-from sklearn_metakan.training.data import StoredData, TensorData
+from sklearn_metakan.training.data import MadeData, StoredData, TensorData, scales_by_batch
 from sklearn_metakan.training.execution import LARGE_TABLE, Execution, choose_execution
 from sklearn_metakan.training.memory import by_chunks, memory_for_rows
 from sklearn_metakan.training.net import KANNet
@@ -61,6 +61,7 @@ __all__ = [
     "Found",
     "KANNet",
     "LearningRateSchedule",
+    "MadeData",
     "Monitor",
     "Progress",
     "SelfScaled",
@@ -86,6 +87,7 @@ __all__ = [
     "refuse_misspelt",
     "restore",
     "save",
+    "scales_by_batch",
     "set_params",
     "set_values",
     "setstate",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import compress, repeat
-from typing import Any
+from typing import Any, cast
 
 import torch
 from skorch.dataset import Dataset
@@ -10,6 +10,9 @@ from torch import Tensor
 
 from sklearn_metakan.training.memory import Batch
 from sklearn_metakan.training.parallel import Ranks, Share
+
+_MADE = 2**18  # numbers of inputs that are made at a time
+_WORTH = 2_000  # products of a row that take 20 times as long as to scale a number
 
 
 class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
@@ -22,6 +25,7 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
     table : Tensor of shape (n_table, d)
     y : Tensor of shape (n, ...)
     weight : Tensor of shape (n,), optional
+        Kept as ``row_weight``.
     counts : bool Tensor of shape (n, n_members), optional
         Which rows count for which member of a network. The weights of a batch are then
         (n_batch, n_members), and those of a member have mean one over all rows.
@@ -37,16 +41,24 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         counts: Tensor | None = None,
         within: Tensor | None = None,
     ) -> None:
+        self.source: Any = table  # with which, and a type, other rows of the table are made
         self.table, self.y, self.within = table, y, within
         self.features: Tensor | None = None
-        self._weight, self._counts = weight, counts
+        self.row_weight, self._bits = weight, None  # of a row's members, in bytes
+        self._of_places = torch.int32 if len(y) < 2**31 else torch.int64  # in half the memory
         if counts is not None:
-            by_member = map(torch.count_nonzero, counts.unbind(1))  # along rows, it would copy
-            sums = torch.stack([*by_member]).double()
-            if weight is not None:
-                for member, rows in enumerate(counts.T):
-                    sums[member] = weight[rows].sum(dtype=torch.float64)
-            self._share = (len(y) / sums).to(table.dtype)
+            place = torch.arange(counts.shape[1], device=counts.device)
+            self._byte, self._mask = place // 8, (2 ** (place % 8)).to(torch.uint8)
+            self._bits = counts.new_zeros(len(y), (len(place) + 7) // 8, dtype=torch.uint8)
+            sums = torch.empty(len(place), dtype=torch.float64, device=counts.device)
+            for member, of_rows in enumerate(counts.unbind(1)):
+                self._bits[:, member // 8] += of_rows * self._mask[member]
+                of_member = torch.count_nonzero(of_rows)  # along rows, it would copy
+                if weight is not None:
+                    of_member = weight[of_rows].sum(dtype=torch.float64)
+                sums[member] = of_member
+            # Times a bit in its place, a power of two: exact.
+            self._share = (len(y) / sums).to(table.dtype) / self._mask
 
     def __len__(self) -> int:
         return len(self.y)
@@ -57,17 +69,22 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         return self.table if self.within is None else self.table[self.within]
 
     @property
+    def counts(self) -> Tensor | None:
+        """Which rows count for which member, (n, n_members), if not all do."""
+        return None if self._bits is None else self._bits[:, self._byte] & self._mask > 0
+
+    @property
     def weight(self) -> Tensor | None:
         """Weights of all rows."""
         return self._weight_of(slice(None))
 
     def weights_of_members(self, n_members: int) -> Iterator[Tensor | None]:
         """Weights of all rows for each member."""
-        if self._counts is None:
-            yield from repeat(self._weight, n_members)
+        if self._bits is None:
+            yield from repeat(self.row_weight, n_members)
             return
-        for counts, share in zip(self._counts.unbind(1), self._share, strict=True):
-            yield counts * share if self._weight is None else counts * share * self._weight
+        for member in range(n_members):
+            yield cast(Tensor, self._weight_of(slice(None), slice(member, member + 1)))[:, 0]
 
     def __getitem__(self, rows: Tensor | slice | int) -> Batch:
         known = self.features
@@ -78,12 +95,15 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         """Inputs of some rows."""
         return self.table[rows if self.within is None else self.within[rows]]
 
-    def _weight_of(self, rows: Tensor | slice | int) -> Tensor | None:
-        weight = None if self._weight is None else self._weight[rows]
-        if self._counts is None:
+    def _weight_of(self, rows: Tensor | slice | int, members: slice = slice(None)) -> Tensor | None:
+        weight = None if self.row_weight is None else self.row_weight[rows]
+        if self._bits is None:
             return weight
-        counts = self._counts[rows] * self._share
-        return counts if weight is None else counts * weight[..., None]
+        bits = self._bits[rows]
+        if bits.shape[-1] > 1:
+            bits = bits[..., self._byte[members]]
+        own = (bits & self._mask[members]) * self._share[members]
+        return own if weight is None else own * weight[..., None]
 
     def batches(
         self,
@@ -101,8 +121,7 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
             for start in range(0, n, batch_size):
                 yield self[slice(start, start + batch_size)]
             return
-        whole = torch.int32 if n < 2**31 else torch.int64  # the same order, in half the memory
-        order = torch.randperm(n, generator=generator, dtype=whole).to(self.y.device)
+        order = torch.randperm(n, generator=generator, dtype=self._of_places).to(self.y.device)
         by_length: dict[int, Batch] = {}
         for room in rooms:
             by_length[len(room[0])] = room
@@ -132,6 +151,64 @@ class TensorData(Dataset):  # skorch's, so that its callbacks find X and y
         of_rows = self._weight_of(rows)
         if weight is not None and of_rows is not None:
             weight.copy_(of_rows)
+
+
+class MadeData(TensorData):
+    """Rows whose inputs are made when batches want them, some batches at a time.
+
+    Parameters
+    ----------
+    make : callable
+        (slice or integer Tensor) -> Tensor (n_chosen, d): inputs of some rows of the table.
+    y, weight, counts, within : Tensor
+        See ``TensorData``.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Tensor | slice], Tensor],
+        y: Tensor,
+        weight: Tensor | None = None,
+        counts: Tensor | None = None,
+        within: Tensor | None = None,
+    ) -> None:
+        super().__init__(make(slice(0, 1))[:0], y, weight, counts, within)
+        self.source = make
+
+    @property
+    def X(self) -> Tensor:
+        return self.inputs_of(slice(0, len(self)))
+
+    def inputs_of(self, rows: Tensor | slice | int) -> Tensor:
+        if isinstance(rows, int):
+            return self.inputs_of(slice(rows, rows + 1))[0]
+        return cast(Tensor, self.source(rows if self.within is None else self.within[rows]))
+
+    def batches(
+        self,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        rooms: Iterable[Batch] = (),
+    ) -> Iterator[Batch]:
+        """As of ``TensorData``, which has the same order; no batch is written into a room."""
+        n, dtype = len(self.y), self._of_places
+        if batch_size >= n or generator is None:
+            order = torch.arange(n, dtype=dtype)
+        else:
+            order = torch.randperm(n, generator=generator, dtype=dtype)
+        for rows in order.split(batch_size * max(1, _MADE // self.table.shape[1] // batch_size)):
+            inputs = self.inputs_of(rows)
+            for own, x in zip(rows.split(batch_size), inputs.split(batch_size), strict=True):
+                yield x, (self.y[own], self._weight_of(own))
+
+
+def scales_by_batch(net: Any, n_columns: int) -> bool:
+    """Whether to scale rows anew in each pass takes next to nothing beside its steps on a CPU."""
+    if torch.device(net.device).type != "cpu" or not issubclass(net.optimizer, torch.optim.AdamW):
+        return False
+    edges = ((each, each.in_features * each.out_features) for each in net.module_.layers)
+    products = sum(n // layer.groups * layer.basis.n_functions for layer, n in edges)
+    return bool(products >= _WORTH * n_columns)
 
 
 class StoredData(TensorData):

@@ -24,6 +24,7 @@ from sklearn_metakan.training.capture import (
     is_captured,
 )
 from sklearn_metakan.training.data import (
+    MadeData,
     StoredData,
     TensorData,
     joined,
@@ -201,7 +202,7 @@ class KANNet(NeuralNet):
         first = self.module_.layers[0]
         rows = len(data.y) if validation is None else max(len(data.y), len(validation.y))
         width = first.n_features
-        if isinstance(data, StoredData) or isinstance(validation, StoredData):
+        if isinstance(data, (MadeData, StoredData)) or isinstance(validation, StoredData):
             return
         memory = rows * width * data.table.element_size()
         most = FEATURES_MEMORY * 2**20 * (FOR_PAIRS if getattr(first, "pairs", None) else 1)
@@ -538,7 +539,7 @@ class KANNet(NeuralNet):
         if share != 1.0:
             loss = loss * share
         loss.backward()
-        return {"loss": loss, "y_pred": y_pred}
+        return {"loss": loss.detach(), "y_pred": y_pred.detach()}  # else the graph lived on
 
     def _free_captured(self) -> None:
         if self.captured_ is not None:

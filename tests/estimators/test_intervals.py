@@ -42,7 +42,8 @@ def test_ends_are_those_of_the_definition(n, weighted):
     held_out[~held_out.any(1)] = True
     weight = rng.uniform(0.5, 2, size=n) if weighted else np.ones(n)
     predicted = torch.from_numpy(by_member)[..., None]
-    found = held_out_errors(y, predicted.__getitem__, held_out, weight if weighted else None)
+    given = map(torch.from_numpy, (held_out, weight) if weighted else (held_out,))
+    found = held_out_errors(torch.from_numpy(y), predicted.__getitem__, *given)
     assert len(found.errors) == min(n, 512)
     low, high = found.ends(0.2)
     for output in range(2):

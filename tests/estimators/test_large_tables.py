@@ -9,7 +9,7 @@ import torch
 from sklearn_metakan import KANClassifier, KANRegressor, MetaKANClassifier, MetaKANRegressor, load
 from sklearn_metakan.estimators.inputs.rows import Rows
 from sklearn_metakan.estimators.inputs.table import TableInputs
-from sklearn_metakan.training import Defaults
+from sklearn_metakan.training import Defaults, MadeData
 
 LARGE = 10_001
 ONE_PASS = {"max_iter": 1, "batch_size": 2000, "random_state": 0, "device": "cpu"}
@@ -129,3 +129,46 @@ def test_clusters_without_a_tail_keep_their_places(n):
     inputs = TableInputs().fit(Rows(X, None, clusters, None), n_rows=n)
     of_clusters, of_tail = map(len, inputs.points_)
     assert (of_clusters == 2) == (n == LARGE) and of_tail > 2
+
+
+@pytest.mark.parametrize("kind", [KANRegressor, MetaKANClassifier])
+@pytest.mark.parametrize("settings", [{}, {"n_estimators": 1}, {"n_estimators": 9}])
+def test_inputs_scaled_batch_by_batch_give_the_same_fit(kind, settings, monkeypatch):
+    X, y = rows(3000)
+    X = np.column_stack([X, np.arange(3000) % 7])
+    X[::50, 0] = np.nan
+    y, weight = y > 0 if kind is MetaKANClassifier else y, 1 + (X[:, 2] == 3)
+    weight[:9] = 0.0
+    how = {"max_iter": 3, "batch_size": 100, "random_state": 0, "categorical_features": [2]}
+    monkeypatch.setattr("sklearn_metakan.training.net.FEATURES_MEMORY", 0.0)  # as of large tables
+    made, fits = made_later(monkeypatch), []
+    for memory in (64.0, 0.0):
+        monkeypatch.setattr("sklearn_metakan.estimators.estimator.SCALED_MEMORY", memory)
+        fits.append(kind(**how, **settings).fit(X, y, sample_weight=weight))
+        assert bool(made) == (memory == 0.0)
+    whole, later = fits
+    assert whole.loss_curve_ == later.loss_curve_
+    assert whole.validation_scores_ == later.validation_scores_
+    np.testing.assert_array_equal(whole.predict(X), later.predict(X))
+
+
+@pytest.mark.parametrize("settings", [{"hidden_layer_sizes": (4,)}, {"solver": "lbfgs"}])
+def test_inputs_are_scaled_at_once_where_it_would_take_long_in_each_pass(settings, monkeypatch):
+    X, y = rows(3000)
+    made = made_later(monkeypatch)
+    monkeypatch.setattr("sklearn_metakan.estimators.estimator.SCALED_MEMORY", 0.0)
+    KANRegressor(**ONE_PASS | {"n_estimators": 1} | settings).fit(X, y)
+    assert not made
+
+
+def made_later(monkeypatch):
+    """What grows whenever inputs are left to be made later."""
+    made = []
+
+    class Made(MadeData):
+        def __init__(self, *arguments):
+            made.append(self)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr("sklearn_metakan.estimators.estimator.MadeData", Made)
+    return made

@@ -1,5 +1,7 @@
 """Layers as one operation give what they give one after the other, gradients of gradients too."""
 
+import gc
+
 import pytest
 import torch
 
@@ -73,6 +75,35 @@ def test_gradients_of_gradients(kind):
         size = sum(each.square().sum() for each in first)
         found.append(torch.autograd.grad(size, [*network.parameters()]))
     close(*found)
+
+
+@pytest.mark.parametrize("kind", ["direct", "linear"])
+def test_a_graph_may_be_gone_through_twice(kind):
+    network, x = make(kind, **FEW), draw()
+    terms, matrix = network.features(x, True), network.layers[0].basis.matrix_of_terms()
+    for y in (chained(network, x).square().sum(), chained(network, terms, matrix).square().sum()):
+        wanted = [*network.parameters()]
+        first = torch.autograd.grad(y, wanted, retain_graph=True)
+        for one, other in zip(first, torch.autograd.grad(y, wanted), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["direct", "linear"])
+def test_what_the_way_back_has_used_is_freed_with_the_graph_there(kind):
+    network, x = make(kind), draw(1000)
+    chained(network, x).sum().backward()  # what is made once is there
+
+    def live():
+        gc.collect()
+        held = (each for each in gc.get_objects() if issubclass(type(each), torch.Tensor))
+        return sum({s.data_ptr(): s.nbytes() for s in (t.untyped_storage() for t in held)}.values())
+
+    before = live()
+    loss = chained(network, x).sum()
+    features = x.nbytes * network.layers[0].n_features // x.shape[1]
+    assert live() - before > features
+    loss.backward()
+    assert loss.requires_grad and live() - before < features
 
 
 def test_gradients_of_inputs():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_metakan.training.data import TensorData, weighted_mean
+from sklearn_metakan.training.data import MadeData, TensorData, weighted_mean
 
 N = 23
 ROWS = torch.arange(N, dtype=torch.float64)
@@ -85,3 +85,46 @@ def test_weighted_mean_counts_rows(shape):
     repeated = losses[torch.from_numpy(np.repeat(np.arange(50), counts))]
     weighted = weighted_mean(losses, torch.from_numpy(counts / counts.mean()))
     torch.testing.assert_close(weighted, weighted_mean(repeated, None))
+
+
+@pytest.mark.parametrize("n", [5, 3_000])
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("within", [False, True])
+def test_inputs_that_are_made_later_are_those_of_a_table(n, shuffled, within, monkeypatch):
+    monkeypatch.setattr("sklearn_metakan.training.data._MADE", 1000)  # 500 rows
+    X, asked = torch.randn(n, 2, generator=torch.Generator().manual_seed(0)), []
+
+    def make(rows):
+        asked.append(len(X[rows]))
+        return X[rows]
+
+    y, weight = X.sum(1), X[:, 0].exp()
+    counts = torch.rand(n, 3, generator=torch.Generator().manual_seed(1)) < 0.7
+    pair = [TensorData(X, y, weight, counts), MadeData(make, y, weight, counts)]
+    if within:
+        places = torch.arange(0, n, 2)
+        more = weight[places], counts[places]
+        pair = [type(each)(each.source, each.y[places], *more, places) for each in pair]
+    batches = []
+    for data in pair:
+        generator = torch.Generator().manual_seed(2) if shuffled else None
+        batches.append([*data.batches(100, generator), data[3:5], data[1]])
+    assert max(asked) <= 500 and sum(asked) >= len(data)
+    assert torch.equal(data.X, pair[0].X)
+    for (x, (target, own)), (other, (its, theirs)) in zip(*batches, strict=True):
+        assert torch.equal(x, other) and torch.equal(target, its) and torch.equal(own, theirs)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("members", [2, 8, 9, 20])
+def test_weights_of_members_are_those_of_the_rows_that_count(members, weighted):
+    counts = torch.rand(N, members, generator=torch.Generator().manual_seed(1)) < 0.7
+    weight = 1 + ROWS if weighted else torch.ones(N, dtype=torch.float64)
+    expected = counts * weight[:, None] / (counts * weight[:, None]).mean(0)
+    data = TensorData(ROWS[:, None], ROWS, weight if weighted else None, counts)
+    assert torch.equal(data.counts, counts)
+    torch.testing.assert_close(data.weight, expected)
+    torch.testing.assert_close(data[5][1][1], expected[5])
+    torch.testing.assert_close(data[torch.tensor([7, 2])][1][1], expected[[7, 2]])
+    of_members = [*data.weights_of_members(members)]
+    torch.testing.assert_close(torch.stack(of_members, 1), expected)

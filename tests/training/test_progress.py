@@ -318,6 +318,17 @@ def test_callbacks_come_as_objects_classes_or_named_pairs():
         assert Counts.batches == 7 * 4
 
 
+def test_what_a_step_found_holds_no_graph():
+    seen = []
+
+    class Watches(Callback):
+        def on_batch_end(self, net, loss=None, y_pred=None, **kwargs):
+            seen.append(loss.requires_grad or y_pred.requires_grad)
+
+    KANRegressor(**SMALL, callbacks=[Watches()]).fit(X, Y)
+    assert seen and not any(seen)
+
+
 class Collects(Callback):
     def initialize(self):
         self.losses_ = []

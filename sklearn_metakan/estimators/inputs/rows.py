@@ -1,10 +1,12 @@
 """Rows that were read: which of them count, and which are held out."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, check_cv, train_test_split
+from torch import Tensor
 
 AUTO_EARLY_STOPPING_ROWS = 200
 LIGHTEST = 1e-6  # of the mean weight: what single precision just adds to it
@@ -34,19 +36,29 @@ class Rows(NamedTuple):
     """
 
     X: NDArray[Any]
-    index: NDArray[np.intp] | None  # type: ignore[assignment]
+    index: NDArray[np.integer] | None  # type: ignore[assignment]
     y: NDArray[Any]
     weight: NDArray[np.float64] | None
     unit: float = 1.0
     counts: NDArray[np.bool_] | None = None
-    within: NDArray[np.intp] | None = None
+    within: NDArray[np.integer] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def chosen(self, rows: slice = slice(None)) -> NDArray[Any]:
+    def chosen(self, rows: slice | NDArray[np.integer] = slice(None)) -> NDArray[Any]:
         """Some of the rows of X, by default all that count."""
         return self.X[rows] if self.index is None else self.X[self.index[rows]]
+
+    def made_by(self, tensor: Callable[["Rows"], Tensor]) -> Callable[[Tensor | slice], Tensor]:
+        """What gives the inputs of some of them, which ``tensor`` makes; holds no targets."""
+        source = Rows(self.X, self.index, self.X, None)
+
+        def make(some: Tensor | slice) -> Tensor:
+            X = source.chosen(some if isinstance(some, slice) else some.numpy())
+            return tensor(Rows(X, None, X, None))
+
+        return make
 
     def facts(self, ending: str) -> dict[str, Any]:
         """Its arrays by their names in ``fit``."""
@@ -58,7 +70,7 @@ class Rows(NamedTuple):
         column = self.X[:, j] if self.index is None else self.X[self.index, j]
         return column.astype(np.float64)
 
-    def take(self, rows: NDArray[np.intp]) -> "Rows":
+    def take(self, rows: NDArray[np.integer]) -> "Rows":
         """Some of them; weights have mean one again."""
         weight = None if self.weight is None else self.weight[rows]
         weight = None if weight is None else weight / weight.mean()
@@ -143,7 +155,8 @@ def set_aside(
         if not isinstance(rows.X, np.ndarray):  # a stored table is read from one end to the other
             train, held_out = np.sort(train), np.sort(held_out)
         return rows.take(train), rows.take(held_out)
-    some = np.flatnonzero(out.any(1))
+    short = np.int32 if n < 2**31 else np.int64
+    some: NDArray[np.integer] = np.flatnonzero(out.any(1)).astype(short, copy=False)
     return Rows(*rows[:5], trains), Rows(*rows.take(some)[:5], out[some], some)
 
 

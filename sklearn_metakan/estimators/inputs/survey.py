@@ -64,16 +64,12 @@ class StoredRows:
     ) -> StoredData:
         """Of these rows, for training: ``tensor(rows)`` are the network's inputs."""
 
-        def read(part: slice) -> Tensor:
-            X = rows.chosen(part)
-            return tensor(Rows(X, None, X, None))
-
         starts = self.table.starts
         if rows.index is not None:
             starts = np.searchsorted(rows.index, starts)
         blocks = [slice(a, b) for a, b in pairwise(starts) if a < b]
         held = int(self.table.memory * 2**20 / 2)
-        return StoredData(read, blocks, held, y, weight, counts, PRESENT.get())
+        return StoredData(rows.made_by(tensor), blocks, held, y, weight, counts, PRESENT.get())
 
 
 def check_can_be_read_by_parts(estimator: Any) -> None:

@@ -35,6 +35,7 @@ from sklearn_metakan.ops import hand_back_freed_memory
 from sklearn_metakan.training import LARGE_TABLE
 
 QUANTILE_ROWS = 2**13
+SCALED_MEMORY = 64.0  # MiB; a scaled copy of a table may take as much on a CPU
 _WIDE = 500  # columns of numbers that have fewer functions each
 # Cells for "reml": of few rows, and most, of a column and of all; rows with numbers for one more.
 _SOLVED_CELLS, _SOLVED_IN_ALL, _ROWS_A_CELL = (32, 128), 1024, 80

@@ -5,7 +5,6 @@ from math import ceil
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_metakan.estimators.inputs.scaling import FittedModule
@@ -77,21 +76,21 @@ def _quantiles(errors: Tensor, weight: Tensor | None, levels: Tensor) -> Tensor:
 
 
 def held_out_errors(
-    y: NDArray[np.float64],
+    y: Tensor,
     by_member: Callable[[slice], Tensor],
-    held_out: NDArray[np.bool_] | None,
-    weight: NDArray[np.float64] | None,
+    held_out: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> HeldOutErrors:
     """Errors of held-out rows.
 
     Parameters
     ----------
-    y : ndarray of shape (n, n_outputs)
+    y : float64 Tensor of shape (n, n_outputs)
     by_member : callable (rows) -> Tensor of shape (n_rows, n_members, n_outputs, 1 or 2)
         Predictions of some rows, or the lowest and the highest, in float64.
-    held_out : ndarray of bool, shape (n, n_members), optional
+    held_out : bool Tensor of shape (n, n_members), optional
         Which members did not train on a row; by default all.
-    weight : ndarray of shape (n,), optional
+    weight : Tensor of shape (n,), optional
     """
     n, errors = len(y), torch.empty(0)
     for start in range(0, n, _ROWS):
@@ -99,11 +98,11 @@ def held_out_errors(
         predicted = by_member(rows)
         chosen = predicted.new_ones(predicted.shape[:2])
         if held_out is not None:
-            chosen = torch.from_numpy(held_out[rows]).to(predicted)
+            chosen = held_out[rows].to(predicted)
         means = torch.einsum("nmos,nm->nos", predicted, chosen / chosen.sum(1, keepdim=True))
         errors = errors if start else means.new_empty(n, *means.shape[1:])
-        torch.sub(torch.from_numpy(y[rows])[:, :, None], means, out=errors[rows])
-    weights = None if weight is None else torch.from_numpy(weight)
+        torch.sub(y[rows][:, :, None], means, out=errors[rows])
+    weights = None if weight is None else weight.double()
     if n > _MOST:
         shares = (torch.arange(_MOST, dtype=torch.float64) + 0.5) / _MOST
         errors = _quantiles(errors.flatten(1), weights, shares).view(_MOST, *errors.shape[1:])

@@ -18,6 +18,7 @@ from sklearn_metakan.estimators.inputs.scaling import (
 )
 from sklearn_metakan.estimators.targets.intervals import HeldOutErrors, held_out_errors
 from sklearn_metakan.estimators.targets.own_loss import Loss, OwnLoss
+from sklearn_metakan.training import TensorData
 
 _NORMAL_MIDDLE = 1.349  # quartile to quartile, in standard deviations of a normal distribution
 _LARGEST = 1e307  # beyond it, predictions a little larger would overflow
@@ -305,11 +306,12 @@ class NumberTarget(FittedModule):
         found = self.by_member(outputs)
         return found[..., [0, -1]] if self.has_levels else found
 
-    def errors(self, outputs: Tensor, rows: Rows) -> HeldOutErrors:
+    def errors(self, outputs: Tensor, data: TensorData) -> HeldOutErrors:
         """Of held-out rows, from the network's outputs for them."""
-        return held_out_errors(
-            rows.y, lambda some: self._ends(outputs[some]), rows.counts, rows.weight
-        )
+        y = data.y.cpu().double()
+        y = y * self.scale + self.location if isinstance(self.loss, str) else y
+        own = (None if each is None else each.cpu() for each in (data.counts, data.row_weight))
+        return held_out_errors(y, lambda some: self._ends(outputs[some]), *own)
 
     def intervals(
         self, outputs: Tensor, errors: HeldOutErrors, alpha: float
