@@ -1,7 +1,5 @@
 """Layers as one operation give what they give one after the other, gradients of gradients too."""
 
-import gc
-
 import pytest
 import torch
 
@@ -91,19 +89,18 @@ def test_a_graph_may_be_gone_through_twice(kind):
 @pytest.mark.parametrize("kind", ["direct", "linear"])
 def test_what_the_way_back_has_used_is_freed_with_the_graph_there(kind):
     network, x = make(kind), draw(1000)
-    chained(network, x).sum().backward()  # what is made once is there
+    y = chained(network, x)
+    chain = y.grad_fn.way
+    loss = y.sum()
 
-    def live():
-        gc.collect()
-        held = (each for each in gc.get_objects() if issubclass(type(each), torch.Tensor))
-        return sum({s.data_ptr(): s.nbytes() for s in (t.untyped_storage() for t in held)}.values())
+    def held():
+        kept = [each for way in chain.ways for each in vars(way).values()]
+        return sum(each.nbytes for each in [*kept, *chain.inputs] if torch.is_tensor(each))
 
-    before = live()
-    loss = chained(network, x).sum()
     features = x.nbytes * network.layers[0].n_features // x.shape[1]
-    assert live() - before > features
+    assert held() > features
     loss.backward()
-    assert loss.requires_grad and live() - before < features
+    assert loss.requires_grad and held() < features
 
 
 def test_gradients_of_inputs():
