@@ -28,6 +28,7 @@ import pandas as pd
 import sympy
 import torch
 from sklearn.preprocessing import MinMaxScaler
+from threadpoolctl import threadpool_limits
 
 import sklearn_metakan
 from benchmarks.common.report import publish, table
@@ -163,7 +164,8 @@ def pykan(given: Case, model: str) -> tuple[Any, dict[str, Any]]:
 def run(name: str, noise: float, model: str) -> dict[str, Any]:
     """One chain, as a row of the table."""
     given = case(name, noise)
-    with warnings.catch_warnings():
+    torch.set_num_threads(1)  # joblib gives its workers more
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
         try:
             formula, known = (pykan if model == "pykan" else ours)(given, model)
