@@ -201,9 +201,7 @@ class Reml(torch.optim.Optimizer):
         if squares:
             loss = self._of_squares(features, y.view(len(y), -1), weight, normal)
         else:
-            loss = self._of_labels(
-                features, y, criterion, weight, normal, network.out_features, hold
-            )
+            loss = self._of_labels(features, rows, criterion, normal, network.out_features, hold)
         if hold:
             return loss
         after = torch.cat([state.freedom for state in self._states])
@@ -273,14 +271,14 @@ class Reml(torch.optim.Optimizer):
     def _of_labels(
         self,
         features: Features,
-        y: Tensor,
+        rows: _Rows,
         criterion: nn.Module,
-        weight: Tensor,
         normal: Tensor,
         outputs: int,
         hold: bool,
     ) -> Tensor:
         terms, one_of_many = self._terms, isinstance(criterion, nn.CrossEntropyLoss)
+        _, y, weight, _ = rows
         target = F.one_hot(y, outputs).to(weight) if one_of_many else y
         if not self._states:
             shares = (target * weight[:, None]).mean(0) / weight.mean()
@@ -301,9 +299,8 @@ class Reml(torch.optim.Optimizer):
             z = logit + others + (target[:, output] - p) / curvature
             sums = _sums(terms, features, z, weight * curvature, known)
             self._known[output] = sums
-            old = self._states[output]
-            state, _ = _solved(terms, sums, old, normal)
-            self._states[output] = state._replace(strengths=old.strengths) if hold else state
+            state, _ = _solved(terms, sums, self._states[output], normal, hold)
+            self._states[output] = state
             if one_of_many:
                 own = torch.cat([each @ state.weights.mean(1) for each in features()])
                 logits[:, output] = own + state.constant.mean()
@@ -332,14 +329,9 @@ class Reml(torch.optim.Optimizer):
         if bool(keep.all()):
             return
         sizes = torch.tensor([term.size for term in self._terms], device=keep.device)
-        numbers, columns = keep.repeat_interleave(sizes), self._columns
-        self._kept = [self._kept[k] for k in keep.nonzero().flatten().tolist()]
-        spans = [
-            term.features for term, kept in zip(self._terms, keep.tolist(), strict=True) if kept
-        ]
-        used = torch.zeros(len(columns), dtype=torch.bool, device=keep.device)
-        for span in spans:
-            used[span] = True
+        numbers, places = keep.repeat_interleave(sizes), keep.nonzero().flatten().tolist()
+        self._kept = [self._kept[k] for k in places]
+        used = _narrowed(self._terms, places)[1].to(keep.device)
         for k, state in enumerate(self._states):
             own = state.strengths[keep], state.freedom[keep]
             # What a term that goes did to the constant is as little as it was.
@@ -378,9 +370,7 @@ def _features(network: KAN, x: Tensor, known: bool, columns: Tensor) -> Features
     """What gives some features of rows, some at a time, as often as it is called."""
     width: Any = x.shape[1] if known else network.layers[0].n_features
     parts = x.split(max(1, _AT_A_TIME // width))
-    columns = columns.to(x.device)
-
-    whole = len(columns) == width
+    columns, whole = columns.to(x.device), len(columns) == width
 
     def made() -> Iterator[Tensor]:
         for part in parts:
@@ -409,8 +399,7 @@ def _sums(
     square = (weight * rest.square()).sum()
     few = len(target) < sum(term.size for term in terms)
     if known is None:
-        make = _products_of_few if few else _products
-        means, products = make(terms, features, weight)
+        means, products = (_products_of_few if few else _products)(terms, features, weight)
     else:
         means, products = known.features, known.products
     if few:
@@ -457,9 +446,8 @@ def _symmetric(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _start(terms: list[Term], sums: _Sums) -> _State:
-    noise = 0.1 * sums.square / sums.mass
-    state = _start_at(terms, torch.zeros_like(sums.features), sums.target)
-    return state._replace(noise=noise.clamp(min=torch.finfo(noise.dtype).tiny))
+    noise = (0.1 * sums.square / sums.mass).clamp(min=torch.finfo(sums.mass.dtype).tiny)
+    return _start_at(terms, torch.zeros_like(sums.features), sums.target)._replace(noise=noise)
 
 
 def _start_at(terms: list[Term], weights: Tensor, constant: Tensor) -> _State:
@@ -468,28 +456,44 @@ def _start_at(terms: list[Term], weights: Tensor, constant: Tensor) -> _State:
     return _State(weights[:, None], constant[None], strengths, torch.zeros_like(strengths), one)
 
 
-def _solved(terms: list[Term], sums: _Sums, state: _State, normal: Tensor) -> tuple[_State, Tensor]:
-    """The next state, with the same noise, and the weighted squares that it leaves."""
+def _solved(
+    terms: list[Term], sums: _Sums, state: _State, normal: Tensor, hold: bool = False
+) -> tuple[_State, Tensor]:
+    """The next state, with the same noise, and the weighted squares that it leaves.
+
+    ``hold``: strengths and degrees of freedom, which take half of the time, stay as they are.
+    """
     sizes = [term.size for term in terms]
     strengths = state.strengths.repeat_interleave(torch.tensor(sizes, device=normal.device))
     members = normal.shape[1]
     if members > 1:
         normal = (normal - normal.mean(1, keepdim=True)) * (members / (members - 1)) ** 0.5
     solve = _by_rows if sums.of_few else _by_numbers
-    v, rest, shares, deviations = solve(sums, strengths, state.noise, normal)
-    freedom = torch.stack([each.sum() for each in shares.split(sizes)]).clamp(min=0.0)
-    powers = torch.stack([each.square().sum() for each in v.split(sizes)])
-    found = ((freedom + 1e-3) / (powers + 1e-9)).clamp(*STRENGTHS)
+    v, rest, factor, deviations = solve(sums, strengths, state.noise, normal)
     draws = v[:, None].expand(-1, members) if members == 1 else v[:, None] + deviations
     weights = _spread(terms, draws, len(sums.features))
-    constant = sums.target - sums.features @ weights
-    return _State(weights, constant, found, freedom, state.noise), rest
+    found = state._replace(weights=weights, constant=sums.target - sums.features @ weights)
+    if hold:
+        return found, rest
+    shares = _shares(sums, strengths, factor)
+    freedom = torch.stack([each.sum() for each in shares.split(sizes)]).clamp(min=0.0)
+    powers = torch.stack([each.square().sum() for each in v.split(sizes)])
+    chosen = ((freedom + 1e-3) / (powers + 1e-9)).clamp(*STRENGTHS)
+    return found._replace(strengths=chosen, freedom=freedom), rest
+
+
+def _shares(sums: _Sums, strengths: Tensor, factor: Tensor) -> Tensor:
+    """The freedom of each number, ``1 - s_v V_vv``."""
+    if not sums.of_few:
+        return 1 - torch.cholesky_inverse(factor).diagonal() * strengths
+    scaled = sums.products * strengths.rsqrt()
+    return torch.linalg.solve_triangular(factor, scaled, upper=False).square_().sum(0)
 
 
 def _by_numbers(
     sums: _Sums, strengths: Tensor, noise: Tensor, normal: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """v, the squares that it leaves, the freedom of each number, and draws around v."""
+    """v, the squares that it leaves, the matrix's factor, and draws around v."""
     products, cross = sums.products, sums.cross
     matrix = products / noise
     matrix.diagonal().add_(strengths)
@@ -497,8 +501,7 @@ def _by_numbers(
     factor = torch.linalg.cholesky(matrix)
     v = torch.cholesky_solve(cross[:, None] / noise, factor)[:, 0]
     rest = (sums.square - 2 * v @ cross + v @ (products @ v)).clamp(min=0.0)
-    shares = 1 - torch.cholesky_inverse(factor).diagonal() * strengths
-    return v, rest, shares, torch.linalg.solve_triangular(factor.T, normal, upper=True)
+    return v, rest, factor, torch.linalg.solve_triangular(factor.T, normal, upper=True)
 
 
 def _by_rows(
@@ -520,16 +523,13 @@ def _by_rows(
     means = (scaled.T @ torch.cholesky_solve(seen, factor)) * deviation[:, None]
     v = means[:, 0]
     rest = (sums.cross - rows @ v).square().sum()
-    shares = torch.linalg.solve_triangular(factor, scaled, upper=False).square().sum(0)
-    return v, rest, shares, prior * deviation[:, None] - means[:, 1:]
+    return v, rest, factor, prior * deviation[:, None] - means[:, 1:]
 
 
 def _combined(terms: list[Term], rows: Tensor) -> Tensor:
     """``rows @ A``."""
-    parts: list[Tensor] = []
-    for span, factor in terms:
-        parts.append(rows[:, span] if factor is None else rows[:, span] @ factor)
-    return torch.cat(parts, 1)
+    parts = [(rows[:, span], factor) for span, factor in terms]
+    return torch.cat([part if factor is None else part @ factor for part, factor in parts], 1)
 
 
 def _spread(terms: list[Term], v: Tensor, width: int) -> Tensor:

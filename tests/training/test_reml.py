@@ -261,8 +261,9 @@ def test_few_rows_and_many_are_solved_alike():
     few = reml._Sums(one, one, one, rows, target, target @ target)
     many = few._replace(products=rows.T @ rows, cross=rows.T @ target)
     normal = torch.randn(20, 50_000, generator=rng, dtype=rows.dtype)
-    *found, draws = reml._by_rows(few, strengths, noise, normal)
-    *expected, others = reml._by_numbers(many, strengths, noise, normal[:12])
-    for each, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(each, other)
+    *found, factor, draws = reml._by_rows(few, strengths, noise, normal)
+    *expected, other, others = reml._by_numbers(many, strengths, noise, normal[:12])
+    torch.testing.assert_close(found, expected)
+    shares = [reml._shares(few, strengths, factor), reml._shares(many, strengths, other)]
+    torch.testing.assert_close(*shares)
     assert (torch.cov(draws) - torch.cov(others)).abs().max() < 0.1 * torch.cov(others).max()
