@@ -179,9 +179,8 @@ class KANEstimator(BaseEstimator):
         with torch.inference_mode(False):
             trainer = fitted._trainer()
             seeds = draw_seeds(self.random_state, 3)
-            checkpoints = None
-            if resume or self.checkpoint_dir is not None:
-                checkpoints = open_checkpoints(self, resume)
+            asked = resume or self.checkpoint_dir is not None
+            checkpoints = open_checkpoints(self, resume) if asked else None
             goes_on = fitted.warm_start and fitted.__sklearn_is_fitted__()
             rows = fitted._read(X, y, sample_weight, reset=not goes_on)
             fitted._weight_unit = rows.unit
@@ -190,6 +189,7 @@ class KANEstimator(BaseEstimator):
                 given = fitted._read_validation(X_val, y_val, sample_weight_val)
             if checkpoints is not None:
                 known = sampled(rows).facts("") | {"groups": groups}
+                known |= {"column names": getattr(fitted, "feature_names_in_", None)}
                 known |= {**fitted.input_scaler_.fitted, **fitted.target_.fitted}
                 known |= {} if given is None else given.facts("_val")
                 seeds = checkpoints.begin(seeds, self, known)

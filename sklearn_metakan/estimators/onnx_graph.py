@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sklearn_metakan.files import write_bytes
+from sklearn_metakan.files import file_to_write, write_bytes
 
 _ROWS = 3  # of the example; any number but one
 _INT64 = 7  # ONNX's number of it
+_OUTPUTS = ["prediction", "label", "probabilities"]
 
 
 class _WithLabel(nn.Module):
@@ -56,11 +57,13 @@ def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
     ImportError
         If one of these packages is missing.
     ValueError
-        With ``extrapolation="error"``, which a graph cannot raise.
+        With ``extrapolation="error"``, which a graph cannot raise; where text would be ambiguous:
+        a column with "" as a level and gaps too, or columns named alike or as an output.
     OSError
         If the file cannot be written.
     """
     check_is_fitted(self)
+    file_to_write(path)
     module = self.to_torch()
     inputs, classes = module.inputs, getattr(module.target, "classes_", None)
     if inputs.strict:
@@ -78,7 +81,25 @@ def export_onnx(self: Any, path: str | os.PathLike[str]) -> None:
     columns = None
     if any(map(_are_text, levels.values())):
         columns = [(f"x{n}" if isinstance(n, int) else str(n)) for n in inputs.reader.names]
+        _check_columns(inputs, columns)
     write_bytes(path, onnx_model(module, rows, classes, columns, levels))
+
+
+def _check_columns(inputs: Any, columns: Sequence[str]) -> None:
+    """Raise a ValueError for columns that cannot be inputs of their own."""
+    for name in columns:
+        if columns.count(name) > 1 or name in _OUTPUTS:
+            raise ValueError(
+                f"The input {name!r} would not be alone in having this name: columns are inputs, "
+                f"and outputs are called {', '.join(_OUTPUTS)}. Rename the column, and fit again."
+            )
+    seen = inputs.codes[inputs.first_code + inputs.n_levels].isfinite()
+    for place in inputs.coded[seen].tolist():
+        if "" in inputs.reader.levels[place]:
+            raise ValueError(
+                f'A graph takes "" for missing text, but {columns[place]!r} has "" and missing '
+                "values as well. Write one of them in another way, and fit again."
+            )
 
 
 def onnx_model(
@@ -126,7 +147,7 @@ def onnx_model(
         return op.ReduceSum(op.Cast(below, to=_INT64), [-1], keepdims=0)
 
     is_classifier = classes is not None
-    names = ["label", "probabilities"] if is_classifier else ["prediction"]
+    names = _OUTPUTS[1:] if is_classifier else _OUTPUTS[:1]
     several = isinstance(classes, list)
     module = (_WithLabel(predictor, several) if is_classifier else predictor).eval().cpu()
     with torch.no_grad(), _silence():
@@ -165,6 +186,19 @@ def _name_labels(onnx: Any, graph: Any, classes: NDArray[Any]) -> None:
     label.type.tensor_type.elem_type = table.data_type
 
 
+def _set_apart(graph: Any) -> None:
+    """Have no number of the graph's, but outputs, be called as a column may be."""
+    outputs = {"", *(each.name for each in graph.output)}
+
+    def renamed(name: str) -> str:
+        return name if name in outputs else f"graph/{name}"
+
+    for node in graph.node:
+        node.input[:], node.output[:] = map(renamed, node.input), map(renamed, node.output)
+    for each in (*graph.input, *graph.initializer, *graph.value_info):
+        each.name = renamed(each.name)
+
+
 def _are_text(levels: Sequence[Any]) -> bool:
     return bool(levels) and all(isinstance(level, str) for level in levels)
 
@@ -175,6 +209,7 @@ def _take_columns(
     """Have each column be an input; text becomes its position among the levels."""
     graph, make = model.graph, onnx.helper
     (table,) = graph.input
+    _set_apart(graph)
     kind, size = table.type.tensor_type.elem_type, table.type.tensor_type.shape.dim[0].dim_param
     inputs, nodes, parts = [], [], []
     for j, name in enumerate(columns):
@@ -186,7 +221,7 @@ def _take_columns(
         if is_text:
             texts = {**dict(zip(known, map(float, range(len(known))), strict=True))}
             texts.setdefault("", nan)
-            found, parts[-1] = f"{name} found", f"{name} at"
+            found, parts[-1] = f"graph/{name} found", f"graph/{name} at"
             nodes.append(
                 make.make_node(
                     "LabelEncoder",

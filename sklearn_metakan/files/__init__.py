@@ -1,6 +1,13 @@
 """Files: a tree of plain values as checked bytes, from which nothing is executed."""
 
-from sklearn_metakan.files.container import FileError, Opened, read, write, write_bytes
+from sklearn_metakan.files.container import (
+    FileError,
+    Opened,
+    file_to_write,
+    read,
+    write,
+    write_bytes,
+)
 from sklearn_metakan.files.tree import Codec, UnstorableError, check_attributes
 
 __all__ = [
@@ -9,6 +16,7 @@ __all__ = [
     "Opened",
     "UnstorableError",
     "check_attributes",
+    "file_to_write",
     "read",
     "write",
     "write_bytes",

@@ -125,7 +125,7 @@ def read(path: str | os.PathLike[str]) -> Opened:
     OSError
         If there is none, or it cannot be read.
     """
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     with open(path, "rb"):  # says what is wrong with the path
         pass
     try:
@@ -182,6 +182,8 @@ def _parsed(path: str, text: str) -> dict[str, Any]:
         raise FileError(f"{path} is damaged: its header cannot be read ({error}).") from error
     if not isinstance(header, dict) or type(header.get("format")) is not int:
         raise FileError(f"{path} is damaged: its header does not say its format.")
+    if header["format"] < 1:
+        raise FileError(f"{path} is damaged: there is no format {header['format']}.")
     if header["format"] > FORMAT:
         raise FileError(
             f"{path} has format {header['format']}, but this version reads up to {FORMAT}. Read it "
@@ -206,9 +208,7 @@ def _digest_of(text: str) -> str:
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file through one beside it, which takes its place once all of it is on the disk."""
-    target = Path(os.path.realpath(path))
-    if not target.parent.exists():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {target.parent}.")
+    target = file_to_write(path)
     beside = target.with_name(f".{target.name[:100]}.{uuid4().hex}.tmp")
     try:
         with open(beside, "xb") as file:
@@ -221,6 +221,18 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             beside.unlink()
         raise
     _sync_folder(target.parent)
+
+
+def file_to_write(path: str | os.PathLike[str]) -> Path:
+    """Where a file of this path is to be; an OSError where there can be none."""
+    target = Path(os.path.realpath(os.fsdecode(path)))
+    if not target.parent.exists():
+        raise FileNotFoundError(f"{path!s} cannot be written: there is no folder {target.parent}.")
+    if target.is_dir():
+        raise IsADirectoryError(f"{path!s} cannot be written: it is a folder. Name a file in it.")
+    if target.exists() and not target.is_file():
+        raise OSError(f"{path!s} cannot be written: it is no file, but a device or a pipe.")
+    return target
 
 
 def _sync_folder(folder: Path) -> None:

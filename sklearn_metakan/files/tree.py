@@ -14,6 +14,7 @@ from torch import Tensor
 from sklearn_metakan.files.container import DTYPES, FileError
 
 _DEEPEST = 32  # levels of a tree
+_MOST_BYTES = 64  # of an array, for a character of the header
 _TORCH = {str(dtype): dtype for dtype in (torch.float64, torch.float32, torch.float16)}
 _TIMES = ("datetime64", "timedelta64")
 
@@ -119,8 +120,11 @@ class Codec:
     def _encode_array(self, value: Any, path: str) -> Any:
         array = np.asarray(value)
         if array.dtype.kind == "U":
-            width = array.dtype.itemsize // 4
-            return {"strings": [[*array.shape], width, array.ravel().tolist()]}
+            width, items = array.dtype.itemsize // 4, array.ravel().tolist()
+            if _fit_into_header(width, items):
+                return {"strings": [[*array.shape], width, items]}
+            plain = np.ascontiguousarray(array.astype(f"<U{width}"))
+            return {"characters": [[*array.shape], self._added(_as_numbers(plain), path)]}
         if array.dtype.kind == "O":
             items = [self.encode(each, f"{path}[...]", 1) for each in array.ravel().tolist()]
             return {"objects": [[*array.shape], items]}
@@ -209,10 +213,26 @@ def _described(value: Any) -> str:
 
 
 def _strings(shape: list[int], width: int, items: list[str]) -> Any:
-    longest = max(map(len, items), default=1)
-    if not 0 <= width <= 4 * longest + 64 or prod(shape) != len(items):
+    width = max(width, max(map(len, items), default=1), 1)
+    if not _fit_into_header(width, items) or prod(shape) != len(items):
         raise FileError(f"The file is damaged: {len(items)} strings are no array of {shape}.")
-    return np.array(items, dtype=f"<U{max(width, longest, 1)}").reshape(shape)
+    return np.array(items, dtype=f"<U{width}").reshape(shape)
+
+
+def _fit_into_header(width: int, items: list[str]) -> bool:
+    """Whether an array of so wide strings is not much larger than the text that says it."""
+    return 4 * width * len(items) <= _MOST_BYTES * (sum(map(len, items)) + 4 * len(items) + 16)
+
+
+def _as_numbers(array: Any) -> Any:
+    """The characters of each string, (n, width)."""
+    return array.reshape(-1).view(np.uint32).reshape(array.size, -1)
+
+
+def _characters(shape: list[int], numbers: Any) -> Any:
+    array = np.ascontiguousarray(numbers).view(f"<U{numbers.shape[1]}").reshape(shape)
+    array.tolist()  # raises for what is no character
+    return array
 
 
 def _objects(shape: list[int], items: list[Any]) -> Any:
@@ -260,6 +280,7 @@ _DECODERS: dict[str, Callable[[Codec, Any, Callable[[Any], Any], int], Any]] = {
     "array": lambda codec, name, take, depth: take(name),
     "tensor": lambda codec, name, take, depth: torch.tensor(take(name)),
     "strings": lambda codec, content, take, depth: _strings(*content),
+    "characters": lambda codec, content, take, depth: _characters(content[0], take(content[1])),
     "objects": lambda codec, content, take, depth: _objects(
         content[0], codec.decode(content[1], take, depth)
     ),

@@ -1,10 +1,14 @@
 """Checkpoints: a fit that was killed goes on, bit for bit as if it had not been."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import partial
 from hashlib import sha256
+from numbers import Integral, Real
 from pathlib import Path
 from time import perf_counter
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -21,9 +25,11 @@ _KEPT = 2  # the newest may be damaged
 _PATTERN = "checkpoint-*.safetensors"
 _START = "the weights at the start"
 _LONGEST = 60  # characters of a value that is told
+_DEEPEST = 8  # levels of what functions and collections are made of
 _CHUNK = 2**22  # bytes of an array that are looked at in one go
 # What may differ from one start to the next.
-_FREE = {"checkpoint_dir", "checkpoint_every", "verbose", "working_memory", "random_state"}
+_SEED = "random_state"
+_FREE = {"checkpoint_dir", "checkpoint_every", "verbose", "working_memory", _SEED}
 
 
 class Checkpoints(Callback):
@@ -67,12 +73,15 @@ class Checkpoints(Callback):
         given = {"class": type(estimator).__name__} | estimator.get_params(deep=False)
         given["callbacks"] = facts_of_callbacks(estimator.callbacks)
         self.facts = {name: _fact(each) for name, each in given.items() if name not in _FREE}
+        if isinstance(estimator.random_state, Integral):  # what others draw is in the seeds
+            self.facts[_SEED] = _fact(int(estimator.random_state))
         self.facts |= {name: _fact(each) for name, each in data.items() if each is not None}
         if self.opened is not None:
             seeds = self.opened.header["seeds"]
             known = self.opened.header["facts"].keys() - {_START}
             for name in [*self.facts, *sorted(known - self.facts.keys())]:
-                self._compare(self.opened, name)
+                if name != _SEED or name in known & self.facts.keys():
+                    self._compare(self.opened, name)
         self.seeds = seeds
         return seeds
 
@@ -102,7 +111,9 @@ class Checkpoints(Callback):
 
     def _files(self) -> list[Path]:
         """By number, the newest last."""
-        return sorted(self.folder.glob(_PATTERN), key=lambda path: (len(path.name), path.name))
+        found = {path: path.stem.partition("-")[2] for path in self.folder.glob(_PATTERN)}
+        ours = [path for path, number in found.items() if number.isdecimal()]
+        return sorted(ours, key=lambda path: int(found[path]))
 
     def _newest(self) -> Opened | None:
         """The newest that is whole; None if there is none at all."""
@@ -113,7 +124,7 @@ class Checkpoints(Callback):
                 if not {"phase", "seeds", "facts", "state"} <= opened.header.keys():
                     raise FileError(f"{path} is no checkpoint.")
                 opened.check_all()
-            except FileError as error:
+            except (FileError, OSError) as error:
                 damaged.append(str(error))
                 continue
             if damaged:
@@ -181,6 +192,7 @@ def open_checkpoints(estimator: Any, resume: bool) -> Checkpoints | None:
             raise ValueError("resume=True needs checkpoint_dir, the folder of the checkpoints.")
         return None
     fine = isinstance(every, list | tuple) and len(every) == 2
+    fine = fine and all(isinstance(each, Real) for each in every)
     if not fine or not (every[0] >= 1 and 0 <= every[1] < float("inf")):
         raise ValueError(
             f"checkpoint_every must be (iterations, seconds), at least 1 and 0, got {every!r}."
@@ -257,8 +269,8 @@ def _generators(net: Any) -> dict[str, torch.Generator]:
     return {name: each for name, each in drawing.items() if each is not None}
 
 
-def _fact(value: Any) -> str:
-    """A short text for a value: of what is no plain one, the name or the kind."""
+def _fact(value: Any, depth: int = 0) -> str:
+    """A short text for a value: of functions, of what they do; of other objects, the class."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return _digest(value)
     try:
@@ -267,7 +279,32 @@ def _fact(value: Any) -> str:
         text += "".join(map(_digest, codec.arrays.values()))
     except UnstorableError:
         text = str(getattr(value, "__qualname__", type(value).__qualname__))
+        if depth < _DEEPEST and (parts := _parts(value)):
+            facts = [_fact(each, depth + 1) for each in parts]
+            text += f" {sha256(repr(facts).encode()).hexdigest()[:16]}"
     return text if len(text) < _LONGEST else sha256(text.encode()).hexdigest()
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    """What a function, a collection or a dataclass is made of; nothing of other values."""
+    value = getattr(value, "__func__", value)
+    match value:
+        case list() | tuple():
+            return value
+        case dict():
+            return [*value, *value.values()]
+        case partial():
+            return value.func, value.args, value.keywords
+        case FunctionType():
+            own = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
+            return [value.__code__, value.__defaults__, value.__kwdefaults__, *own]
+        case CodeType():  # sets have another order in each process
+            constants = [sorted(map(repr, c)) if isinstance(c, frozenset) else c
+                         for c in value.co_consts]  # fmt: skip
+            return [value.co_code.hex(), value.co_names, *constants]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, each.name) for each in fields(value) if each.repr]
+    return ()
 
 
 def _digest(array: Any) -> str:

@@ -29,6 +29,7 @@ _PACKAGES = {"sklearn_metakan": "sklearn_metakan", "torch": "torch", "sklearn": 
 _PACKAGES |= {name: name for name in ("skorch", "numpy", "safetensors")}
 # Estimators that an estimator consists of, one after the other.
 PARTS = ("windows_", "modes_")
+_LAYERS = {"layer_sizes", "hidden_channels"}
 _SIZES = {"grid_size", "degree", "kernel_size", "prompt_dim", "meta_hidden_dim"}  # have bounds
 # Parameters that hold what is no value, and what to do about them.
 _REMEDIES = {
@@ -222,6 +223,9 @@ def _check_network(estimator: Any, parameters: Mapping[str, NDArray[Any]]) -> No
     known = kind._parameter_constraints
     ranges = {k: [r for r in known[k] if isinstance(r, Interval)] for k in _SIZES & {*settings}}
     sizes = {name: settings[name] for name in ranges}
+    for name in _LAYERS & {*settings}:  # before modules are made of them
+        if len(settings[name]) > len(parameters) + 2:
+            raise ValueError(f"it has numbers for fewer layers than {name} says")
     validate_parameter_constraints(ranges, sizes, caller_name=kind.__name__)
     with _NoMemory():
         network = kind._make_network(**settings | {"init": None})

@@ -154,6 +154,41 @@ def test_categories_that_are_text(tmp_path):
     assert not np.allclose(found[4], model.predict(table.assign(town="Bonn"))[4])
 
 
+def test_columns_may_be_called_as_numbers_of_the_graph(tmp_path):
+    table, codes = of_towns()
+    table = table.rename(columns={"a": "X", "b": "val_0", "late": "graph"})
+    model = KANRegressor(**TABLE).fit(table, Y + codes)
+    model.export_onnx(tmp_path / "model.onnx")
+    given = {name: table[[name]].to_numpy(np.float64) for name in ("X", "val_0", "graph")}
+    given["town"] = table[["town"]].to_numpy(object)
+    (found,) = runtime.InferenceSession(tmp_path / "model.onnx").run(["prediction"], given)
+    np.testing.assert_allclose(found, model.predict(table), rtol=1e-5, atol=1e-5)
+
+
+def test_a_column_called_as_an_output_is_refused(tmp_path):
+    table, codes = of_towns()
+    model = KANRegressor(**TABLE).fit(table.rename(columns={"a": "prediction"}), Y + codes)
+    with pytest.raises(ValueError, match="'prediction' would not be alone"):
+        model.export_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("has_gaps", [False, True])
+def test_empty_text_is_a_level_or_a_gap(has_gaps, tmp_path):
+    table, codes = of_towns()
+    table["town"] = np.where(codes == 0, "", np.where(codes == 1, "Bonn", "Trier")).astype(object)
+    table.loc[3, "town"] = None if has_gaps else "Bonn"
+    model = KANRegressor(**TABLE).fit(table, Y + codes)
+    if has_gaps:
+        with pytest.raises(ValueError, match=r"'town' has \"\" and missing"):
+            model.export_onnx(tmp_path / "model.onnx")
+        return
+    model.export_onnx(tmp_path / "model.onnx")
+    given = {name: table[[name]].to_numpy(np.float64) for name in ("a", "b", "late")}
+    given["town"] = table[["town"]].to_numpy(object)
+    (found,) = runtime.InferenceSession(tmp_path / "model.onnx").run(["prediction"], given)
+    np.testing.assert_allclose(found, model.predict(table), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_missing_numbers_and_other_categories(tmp_path):
     table, codes = of_towns()

@@ -43,6 +43,7 @@ ODD = [
     {},
 ]
 ODD += [{"float": "nan"}, {"float": "inf"}, {"array": "nothing"}, {"tuple": []}, {"dict": {}}, [[]]]
+ODD += [{"strings": [[20_001], 1, ["a"] * 20_000 + ["b" * 10_000]]}, [1] * 8000]
 ODD += ["cuda:0", "../../etc/passwd", {"given": ["residual", None]}, {"object": ["Points", {}]}]
 
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -203,6 +204,9 @@ ZERO = np.r_[0.0, ONES[1:]]
     [
         ({"max_iter": 13}, (X, Y, ONES), r"max_iter, which was 12 and is 13"),
         ({"tol": 0.5}, (X, Y, ONES), "tol"),
+        ({"random_state": 1}, (X, Y, ONES), "random_state, which was 0 and is 1"),
+        ({}, (pd.DataFrame(X), Y, ONES), None),
+        ({}, (pd.DataFrame(X).add_prefix("x"), Y, ONES), "column names"),
         ({"loss": "huber"}, (X, Y, ONES), "loss"),
         ({}, (X + 1e-9, Y, ONES), r"differs in X\b"),
         ({}, (X.astype(np.float32), Y, ONES), r"differs in X\b"),
@@ -213,9 +217,53 @@ ZERO = np.r_[0.0, ONES[1:]]
     ],
 )
 def test_other_parameters_or_data_are_refused_by_name(broken_off, setting, data, named):
+    if named is None:
+        broken_off.set_params(**setting).fit(*data, resume=True)
+        return
     with pytest.raises(ValueError, match=named):
         broken_off.set_params(**setting).fit(*data, resume=True)
     assert not hasattr(broken_off, "net_")
+
+
+def power(p):
+    """Losses of one name that do not do the same."""
+    return lambda outputs, target: (outputs - target).abs() ** p
+
+
+def of(function, **settings):
+    made = partial(function, **settings)
+    return lambda outputs, target, f=made: f(outputs, target) ** 2
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "other"),
+    [
+        (power(2), power(2), power(1.5)),
+        (lambda o, t: (o - t) ** 2, lambda o, t: (o - t) ** 2, lambda o, t: (o - t).abs()),
+        (of(torch.sub), of(torch.sub), of(torch.rsub, alpha=2)),
+    ],
+    ids=["variable", "code", "partial"],
+)
+def test_functions_are_compared_by_what_they_do(first, again, other, tmp_path, killed):
+    settings = SHORT | {"checkpoint_dir": tmp_path, "checkpoint_every": (1, 0)}
+    killed(3)
+    with pytest.raises(Killed):
+        KANRegressor(**settings, loss=first).fit(X, Y)
+    killed(-1)
+    with pytest.raises(ValueError, match="differs in loss"):
+        KANRegressor(**settings, loss=other).fit(X, Y, resume=True)
+    resumed = KANRegressor(**settings, loss=again).fit(X, Y, resume=True)
+    assert_same(resumed, KANRegressor(**SHORT, loss=first).fit(X, Y))
+
+
+def test_other_files_in_the_folder_are_left_alone(broken_off):
+    best = broken_off.checkpoint_dir / "checkpoint-best.safetensors"
+    best.write_text("of the user")
+    (broken_off.checkpoint_dir / "checkpoint-000009.safetensors").symlink_to("nowhere")
+    unbroken = KANRegressor(**SHORT).fit(X, Y, ONES)
+    with pytest.warns(UserWarning, match=r"goes on from .*000003"):
+        assert_same(broken_off.fit(X, Y, ONES, resume=True), unbroken)
+    assert best.read_text() == "of the user"
 
 
 def test_validation_rows_are_data_as_well(tmp_path, killed):
@@ -331,7 +379,9 @@ def test_seconds_and_iterations(tmp_path):
     assert names == ["checkpoint-000001.safetensors", "checkpoint-000002.safetensors"]
 
 
-@pytest.mark.parametrize("every", [(0, 1), (1, -1), (1,), "5s", 3, (1, float("nan"))])
+@pytest.mark.parametrize(
+    "every", [(0, 1), ("a", 0), (1, None), (1, -1), (1,), "5s", 3, (1, float("nan"))]
+)
 def test_what_is_no_interval(every, tmp_path):
     with pytest.raises(ValueError, match="checkpoint_every"):
         KANRegressor(checkpoint_dir=tmp_path, checkpoint_every=every).fit(X, Y)

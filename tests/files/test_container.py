@@ -102,6 +102,8 @@ def test_values_come_back_with_their_types(value, path):
     [
         np.array(["a", "bcd"]),
         np.array(["a"], dtype="<U9"),
+        np.array([["a", "ä" * 300], ["", "\U0001f600"]], dtype="<U999"),
+        np.array(["a"] * 999 + ["b" * 999]).astype(">U999"),
         np.array([], dtype=str),
         np.array([["x", None], [3, 2.5]], dtype=object),
         np.array(["2020-01-01", "NaT"], dtype="datetime64[ns]"),
@@ -170,6 +172,8 @@ TREES = {
     "no device": {"device": "../etc"},
     "width": {"strings": [[1], 10**9, ["a"]]},
     "shape": {"strings": [[3], 1, ["a"]]},
+    "long among short": {"strings": [[20_001], 1, ["a"] * 20_000 + ["b" * 10_000]]},
+    "no characters": {"characters": [[1], "nothing"]},
     "huge": {"objects": [[10**12], []]},
     "no list": {"tuple": 3},
     "unhashable": {"pairs": [[[1], 2]]},
@@ -184,6 +188,31 @@ def test_trees_that_no_encoder_makes(tree, path):
     opened = read(path)
     with pytest.raises(FileError, match="damaged"):
         Codec(TYPES).decode(opened.header["tree"], opened.take)
+
+
+@pytest.mark.parametrize("numbers", [[[0x110000]], [[97.0]], [97]])
+def test_characters_that_are_none(numbers, path):
+    kind = np.float64 if isinstance(numbers[0], list) and numbers == [[97.0]] else np.uint32
+    write(path, {"tree": {"characters": [[1], "a"]}}, {"a": np.array(numbers, dtype=kind)})
+    opened = read(path)
+    with pytest.raises(FileError, match="damaged"):
+        Codec().decode(opened.header["tree"], opened.take)
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no file, but a device or a pipe"):
+        write(tmp_path / "pipe", {}, {})
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
+        write(tmp_path, {}, {})
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        write(tmp_path / "none" / "file", {}, {})
+    assert [each.name for each in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_paths_may_be_bytes(path):
+    write(os.fsencode(path), {"x": 1}, {})
+    assert read(os.fsencode(path)).header["x"] == 1
 
 
 def test_an_array_is_taken_once(path):
@@ -244,6 +273,7 @@ def test_a_header_that_was_altered(path):
     ("header", "reason"),
     [
         ({"format": 2, "arrays": {}}, "format 2.*newer version"),
+        ({"format": 0, "arrays": {}}, "no format 0"),
         ({"format": True, "arrays": {}}, "does not say its format"),
         ({"arrays": {}}, "does not say its format"),
         ({"format": 1}, "no table of arrays"),

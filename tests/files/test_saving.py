@@ -306,6 +306,7 @@ CHANGES = {
     "unknown": (set_at("state", "fancy", value=1), "has no 'fancy'"),
     "wider": (set_at(*NETWORK, "layer_sizes", value=[2, 10**6, 1]), "shape and dtype"),
     "far wider": (set_at(*NETWORK, "layer_sizes", value=[10**9, 10**9, 1]), "damaged"),
+    "thousands deep": (set_at(*NETWORK, "layer_sizes", value=[1] * 20_000), "fewer layers"),
     "deeper": (set_at(*NETWORK, "layer_sizes", value=[2, 3, 3, 1]), "differ in"),
     "more members": (set_at(*NETWORK, "n_members", value=10**6), "shape and dtype"),
     "finer": (set_at(*NETWORK, "grid_size", value=10**12), "grid_size"),
