@@ -56,7 +56,7 @@ LONGEST, SHORTEST = 600, 40  # lines of a file
 # Files below the shortest, and why.
 SHORT: dict[str, str] = {"estimators/predictor.py": "what to_torch gives, apart from fit"}
 # As many as there are: what needs more raises the number, and says why in docs/lab/house.md.
-MOST_LINES = {"sklearn_metakan": 36_252, "benchmarks": 7_685}
+MOST_LINES = {"sklearn_metakan": 36_369, "benchmarks": 7_685}
 # From a call to the first sum over edges, as `python -m benchmarks.walk` counts: of the default,
 # three layers and four members; one of each is what "auto" means for so many rows.
 MOST_CALLS = {
